@@ -1,0 +1,1 @@
+//! The board catalogue as data: cores, memory, counters, emulator recipes, linker scripts.

@@ -1,0 +1,1 @@
+//! The edgeprof command and a small client library.

@@ -1,0 +1,1 @@
+//! Plain types that every part speaks: ids, tokens, error classes, jobs, the run record.

@@ -1,0 +1,1 @@
+//! Pure rendering of runs: tables, JSON, CSV, Markdown.

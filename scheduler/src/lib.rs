@@ -1,0 +1,1 @@
+//! The cluster's brain: a pure state machine, events in, effects out.

@@ -1,0 +1,1 @@
+//! What daemons and client share in I/O: config, telemetry, channels, shutdown.

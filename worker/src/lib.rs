@@ -1,0 +1,1 @@
+//! The worker daemon: owns the boards of one lab host.

@@ -1,0 +1,2 @@
+//! Every chore of the project: demo, test, bench, firmware.
+fn main() {}
