@@ -1,1 +1,16 @@
-//! Plain types that every part speaks: ids, tokens, error classes, jobs, the run record.
+//! Plain types that every part of edgeprof speaks: identifiers, lease tokens, digests, error
+//! classes, jobs and the run record. No I/O, no async, no generated code.
+
+mod digest;
+mod error;
+mod ids;
+pub mod job;
+mod kinds;
+pub mod run;
+mod token;
+
+pub use digest::{Digest, DigestError};
+pub use error::{ErrorClass, TaskError};
+pub use ids::{AttemptNo, BoardId, ClusterId, IdError, Incarnation, JobId, Nonce, RunId, TaskId, WorkerId};
+pub use kinds::{BoardHealth, JobState, Kv, Priority, Quant, TaskState, UnknownWord, WorkerHealth};
+pub use token::{Epoch, Token};
