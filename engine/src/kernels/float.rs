@@ -1,0 +1,98 @@
+//! Dot products of floats, in the one order that every target keeps.
+
+use crate::dtype::DType;
+use crate::f16;
+use crate::image::Tensor;
+
+/// Folds 8 strided partial sums: `((0+4)+(2+6))+((1+5)+(3+7))`.
+#[inline(always)]
+pub(crate) fn fold8(s: [f32; 8]) -> f32 {
+    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+}
+
+/// The sum of values, the i-th into partial sum i mod 8.
+#[inline]
+pub(crate) fn sum8(values: impl Iterator<Item = f32>) -> f32 {
+    let mut s = [0.0f32; 8];
+    for (i, v) in values.enumerate() {
+        s[i % 8] += v;
+    }
+    fold8(s)
+}
+
+/// `Σ a·b` over the shorter length.
+#[inline]
+pub(crate) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
+    let mut s = [0.0f32; 8];
+    let (ca, cb) = (a.chunks_exact(8), b.chunks_exact(8));
+    let (ra, rb) = (ca.remainder(), cb.remainder());
+    for (a, b) in ca.zip(cb) {
+        for i in 0..8 {
+            s[i] += a[i] * b[i];
+        }
+    }
+    for ((s, a), b) in s.iter_mut().zip(ra).zip(rb) {
+        *s += a * b;
+    }
+    fold8(s)
+}
+
+/// `Σ a·b`, a in binary16; both of one length.
+#[inline]
+pub(crate) fn dot_f16(a: &[u16], b: &[f32]) -> f32 {
+    let mut s = [0.0f32; 8];
+    let (ca, cb) = (a.chunks_exact(8), b.chunks_exact(8));
+    let (ra, rb) = (ca.remainder(), cb.remainder());
+    for (a, b) in ca.zip(cb) {
+        for i in 0..8 {
+            s[i] += f16::to_f32(a[i]) * b[i];
+        }
+    }
+    for ((s, a), b) in s.iter_mut().zip(ra).zip(rb) {
+        *s += f16::to_f32(*a) * b;
+    }
+    fold8(s)
+}
+
+/// The first `len` f32 values of image bytes, fewer if the bytes end before.
+#[inline]
+pub(crate) fn f32_slice(bytes: &[u8], len: usize) -> &[f32] {
+    debug_assert_eq!(bytes.as_ptr().addr() % 4, 0);
+    let len = len.min(bytes.len() / 4);
+    // SAFETY: in bounds by the line above; regions of an image start at multiples of 16 and rows at
+    // multiples of 8 from a base whose alignment `Image::parse` checks; any bits are an f32.
+    unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast::<f32>(), len) }
+}
+
+/// The first `len` binary16 values of image bytes, fewer if the bytes end before.
+#[inline]
+pub(crate) fn u16_slice(bytes: &[u8], len: usize) -> &[u16] {
+    debug_assert_eq!(bytes.as_ptr().addr() % 2, 0);
+    let len = len.min(bytes.len() / 2);
+    // SAFETY: as for `f32_slice`.
+    unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast::<u16>(), len) }
+}
+
+pub(super) fn matvec_f32(out: &mut [f32], w: &Tensor<'_>, x: &[f32]) {
+    for (out, row) in out.iter_mut().zip(w.data.chunks_exact(w.stride)) {
+        *out = dot_f32(f32_slice(row, w.cols), x);
+    }
+}
+
+pub(super) fn matvec_f16(out: &mut [f32], w: &Tensor<'_>, x: &[f32]) {
+    for (out, row) in out.iter_mut().zip(w.data.chunks_exact(w.stride)) {
+        *out = dot_f16(u16_slice(row, w.cols), x);
+    }
+}
+
+/// One row of an F32 or F16 matrix.
+pub(crate) fn embed_float(out: &mut [f32], w: &Tensor<'_>, row: usize) {
+    let bytes = w.row(row);
+    if w.dtype == DType::F32 {
+        out.copy_from_slice(f32_slice(bytes, w.cols));
+    } else {
+        for (o, &h) in out.iter_mut().zip(u16_slice(bytes, w.cols)) {
+            *o = f16::to_f32(h);
+        }
+    }
+}
