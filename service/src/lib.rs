@@ -1,1 +1,15 @@
-//! What daemons and client share in I/O: config, telemetry, channels, shutdown.
+//! What the daemons and the client share in I/O: configuration files, logging, channels, discovery,
+//! shutdown, and one place where errors become gRPC statuses.
+
+pub mod channel;
+pub mod config;
+pub mod discovery;
+pub mod shutdown;
+pub mod status;
+pub mod telemetry;
+
+/// Port of a coordinator.
+pub const COORDINATOR_PORT: u16 = 7450;
+
+/// Port of a worker.
+pub const WORKER_PORT: u16 = 7451;

@@ -1,0 +1,49 @@
+//! Errors that cross gRPC: a code, a sentence, and the way out in the metadata.
+
+use tonic::{Code, Status, metadata::MetadataValue};
+
+const HINT: &str = "edgeprof-hint-bin";
+const RETRY_AFTER: &str = "edgeprof-retry-after-ms";
+
+/// A status with the way out beside its message.
+pub fn with_hint(code: Code, message: impl Into<String>, hint: Option<&str>) -> Status {
+    let mut status = Status::new(code, message);
+    if let Some(hint) = hint {
+        status.metadata_mut().insert_bin(HINT, MetadataValue::from_bytes(hint.as_bytes()));
+    }
+    status
+}
+
+/// `RESOURCE_EXHAUSTED` with the time after which trying again makes sense.
+pub fn exhausted(message: impl Into<String>, retry_after: std::time::Duration) -> Status {
+    let mut status = Status::resource_exhausted(message);
+    let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+    status.metadata_mut().insert(RETRY_AFTER, MetadataValue::from(millis));
+    status
+}
+
+/// The way out that a status carries.
+pub fn hint(status: &Status) -> Option<String> {
+    let bytes = status.metadata().get_bin(HINT)?.to_bytes().ok()?;
+    String::from_utf8(bytes.to_vec()).ok()
+}
+
+/// How long to wait before trying again, where the status says so.
+pub fn retry_after(status: &Status) -> Option<std::time::Duration> {
+    let millis = status.metadata().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(std::time::Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hint_and_retry_ride_along() {
+        let status = with_hint(Code::InvalidArgument, "no", Some("naïve – try q8_0"));
+        assert_eq!(hint(&status).as_deref(), Some("naïve – try q8_0"));
+        let status = exhausted("full", std::time::Duration::from_secs(2));
+        assert_eq!(retry_after(&status), Some(std::time::Duration::from_secs(2)));
+        assert_eq!(hint(&status), None);
+    }
+}
