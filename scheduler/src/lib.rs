@@ -1,1 +1,33 @@
 //! The cluster's brain: a pure state machine, events in, effects out.
+//!
+//! `scheduler.step(now, event)` gives [`Effects`]; the caller commits the writes, then sends. The state
+//! here may run ahead of the disk, because nothing leaves before the commit. There is no clock, no
+//! random source and no I/O in this crate: the same events give the same effects.
+//!
+//! ```text
+//! Scheduler::new(now: Now, config: Config, epoch: Epoch, recovered: Recovered) -> Result<Self, EpochNotNew>
+//! scheduler.step(now: Now, event: Event) -> Effects
+//! scheduler.next_wakeup() -> Option<Now>                  when an Event::Tick is wanted
+//! scheduler.admits(tasks: usize) -> Result<(), QueueFull> ask before Event::Submitted
+//! scheduler.issued(&WorkerId) -> BTreeMap<BoardId, Token> for the coordinator's Hello
+//! scheduler.task(TaskId) / tasks_of(JobId) / job(JobId) / jobs() / position(TaskId) / workers() / boards()
+//! ```
+
+mod config;
+mod effect;
+mod event;
+mod requirement;
+mod row;
+mod time;
+mod view;
+
+pub use config::Config;
+pub use effect::{CloseReason, Effects, Notice, Order, Send, Verdict, Write};
+pub use event::{
+    BoardReport, Command, Event, Frame, Held, HeldState, LeaseRef, NewTask, Outcome, Peer, Recovered,
+    RejectReason, SessionId,
+};
+pub use requirement::{Image, Requirement, Term};
+pub use row::{Closed, Lease, Past, Phase, TaskRow};
+pub use time::Now;
+pub use view::{AttemptPhase, BoardView, EpochNotNew, JobView, Occupant, QueueFull, TaskView, WorkerView};

@@ -1,0 +1,262 @@
+//! What happens to the scheduler.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use edgeprof_common::{
+    BoardHealth, BoardId, Digest, Incarnation, JobId, Priority, TaskError, TaskId, Token, WorkerId,
+};
+
+use crate::{Image, Requirement, TaskRow};
+
+/// One session with a worker, numbered by the caller; never reused within a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Number of a command to one worker. Rises within a coordinator's life, over all sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Command(pub u64);
+
+/// One end of a session.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The session with it.
+    pub session: SessionId,
+}
+
+/// A lease as it is named on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseRef {
+    /// The right.
+    pub token: Token,
+    /// To run this.
+    pub task: TaskId,
+    /// On this.
+    pub board: BoardId,
+}
+
+/// Everything that can happen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A client submitted tasks. Ask [`crate::Scheduler::admits`] first. A known task id is ignored.
+    Submitted {
+        /// In the order in which they are to run.
+        tasks: Vec<NewTask>,
+    },
+    /// The board image of a task is prepared.
+    Ready {
+        /// The task.
+        task: TaskId,
+        /// Its image.
+        image: Image,
+    },
+    /// The board image of a task cannot be prepared.
+    PrepareFailed {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        error: TaskError,
+    },
+    /// A person cancelled a job.
+    CancelJob {
+        /// The job.
+        job: JobId,
+    },
+    /// A person cancelled a task.
+    CancelTask {
+        /// The task.
+        task: TaskId,
+    },
+    /// The store dropped an ended job; later results of its tasks are kept aside as unknown.
+    Forget {
+        /// The job. Ignored while it has a task that has not ended.
+        job: JobId,
+    },
+    /// A session's handshake is complete.
+    WorkerUp {
+        /// The new session.
+        peer: Peer,
+        /// The worker process's life.
+        incarnation: Incarnation,
+        /// Every board that the worker has.
+        boards: Vec<BoardReport>,
+        /// Every attempt that it holds.
+        held: Vec<Held>,
+    },
+    /// A worker's frame, in the order of its session.
+    Frame {
+        /// Who sent it.
+        from: Peer,
+        /// What it says.
+        frame: Frame,
+    },
+    /// A session's stream ended or broke.
+    SessionLost {
+        /// The session that is gone.
+        peer: Peer,
+    },
+    /// A dial to a worker was refused by its host: nothing listens there. A dial that timed out is not one.
+    DialRefused {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// An operator says that a worker is gone for good.
+    DropWorker {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// The caller's loop stood still. Hand it in before anything that happened after the stall.
+    LoopStalled {
+        /// For how long.
+        by: Duration,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// A task that a client submitted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTask {
+    /// The task.
+    pub id: TaskId,
+    /// The job that it is a cell of.
+    pub job: JobId,
+    /// Its class in the queue.
+    pub priority: Priority,
+    /// Which boards it may run on.
+    pub requirement: Requirement,
+    /// Its board image, if that is prepared already; else [`Event::Ready`] brings it.
+    pub image: Option<Image>,
+    /// Expected run time, where history gives one.
+    pub predicted: Option<Duration>,
+}
+
+/// What a worker says after the handshake.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    /// Something that only shows that it lives.
+    Heard,
+    /// Its whole state, every second.
+    Heartbeat {
+        /// Every board that it has.
+        boards: Vec<BoardReport>,
+        /// Every attempt that it holds.
+        held: Vec<Held>,
+        /// The last command that it processed.
+        last_command: Command,
+    },
+    /// One board changed.
+    Board(BoardReport),
+    /// It took an offer and will start it.
+    Accepted(LeaseRef),
+    /// It did not take an offer.
+    Rejected {
+        /// The offer.
+        lease: LeaseRef,
+        /// Why not.
+        reason: RejectReason,
+        /// The same for a person.
+        message: String,
+    },
+    /// The board runs it.
+    Started(LeaseRef),
+    /// How far it is.
+    Progress {
+        /// The attempt.
+        lease: LeaseRef,
+        /// `stage`, `start`, `warmup` or `run`.
+        phase: String,
+        /// Steps done.
+        done: u64,
+        /// Steps in all.
+        total: u64,
+    },
+    /// It ended. The worker keeps the result until it is acknowledged.
+    Result {
+        /// The attempt.
+        lease: LeaseRef,
+        /// How it ended; the measurement itself stays with the caller.
+        outcome: Outcome,
+    },
+}
+
+/// How an attempt ended on its worker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// With a measurement.
+    Succeeded,
+    /// With an error.
+    Failed(TaskError),
+    /// On command.
+    Cancelled,
+}
+
+/// Why a worker does not take an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectReason {
+    /// The board runs something.
+    Busy,
+    /// The token is below the board's last.
+    Fenced,
+    /// It has no such board.
+    UnknownBoard,
+    /// It takes no new work.
+    Draining,
+    /// It cannot do what the offer asks.
+    BadRequest,
+}
+
+/// A board as its worker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoardReport {
+    /// The board.
+    pub id: BoardId,
+    /// Its entry of the catalogue.
+    pub kind: String,
+    /// Chip UID or probe serial.
+    pub uid: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it answers.
+    pub health: BoardHealth,
+    /// Why it does not.
+    pub reason: Option<String>,
+    /// Whether it takes an attempt now.
+    pub idle: bool,
+    /// Size of its model region; 0 if the kind is not known.
+    pub model_bytes: u64,
+    /// Size of its arena region; 0 if the kind is not known.
+    pub arena_bytes: u64,
+    /// The board image that it has loaded.
+    pub image: Option<Digest>,
+}
+
+/// An attempt that a worker holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The attempt.
+    pub lease: LeaseRef,
+    /// How far it is.
+    pub state: HeldState,
+}
+
+/// How far a held attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldState {
+    /// Taken, not started; occupies its board.
+    Staged,
+    /// On the board.
+    Running,
+    /// Ended; its result waits for an acknowledgement and its board is free.
+    Outbox,
+}
+
+/// What a store gives back at the start of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The last row of every task.
+    pub tasks: Vec<TaskRow>,
+    /// The last token issued for each board.
+    pub tokens: BTreeMap<BoardId, Token>,
+}

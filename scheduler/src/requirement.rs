@@ -1,0 +1,69 @@
+//! What a task needs of a board.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgeprof_common::{BoardId, Digest};
+use serde::{Deserialize, Serialize};
+
+/// A condition on a board that does not depend on the model's size.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Term {
+    /// Is one of these boards.
+    Boards(BTreeSet<BoardId>),
+    /// Is of one of these kinds.
+    Kinds(BTreeSet<String>),
+    /// Has a label with this value.
+    Label {
+        /// The label's name.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// Conditions that must all hold; none means any board.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Requirement(pub Vec<Term>);
+
+impl Requirement {
+    /// Exactly this board.
+    #[must_use]
+    pub fn board(id: BoardId) -> Self {
+        Self(vec![Term::Boards(BTreeSet::from([id]))])
+    }
+
+    /// Any board of this kind.
+    #[must_use]
+    pub fn kind(kind: impl Into<String>) -> Self {
+        Self(vec![Term::Kinds(BTreeSet::from([kind.into()]))])
+    }
+
+    /// Any board with this label.
+    #[must_use]
+    pub fn label(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self(vec![Term::Label { key: key.into(), value: value.into() }])
+    }
+
+    /// Whether a board meets every condition.
+    #[must_use]
+    pub fn meets(&self, id: &BoardId, kind: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|term| match term {
+            Term::Boards(boards) => boards.contains(id),
+            Term::Kinds(kinds) => kinds.contains(kind),
+            Term::Label { key, value } => labels.get(key) == Some(value),
+        })
+    }
+}
+
+/// A task's board image, once it is prepared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Image {
+    /// The artifact; a board that has it loaded is preferred.
+    pub digest: Digest,
+    /// Size of the image, which must fit the board's model region.
+    pub model_bytes: u64,
+    /// Arena that the engine needs, which must fit the board's arena region.
+    pub arena_bytes: u64,
+}
