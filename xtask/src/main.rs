@@ -1,2 +1,63 @@
-//! Every chore of the project: demo, test, bench, firmware.
-fn main() {}
+//! Every chore of the project, the same for people and for CI: `cargo xtask --help`.
+
+mod bench;
+mod build;
+mod demo;
+mod firmware;
+mod kinds;
+mod lab;
+mod system;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Chores of edgeprof")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Run the main job on emulated boards: a coordinator, two workers, one job, its results.
+    Demo {
+        /// Leave the cluster running, and print how to play with it.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run every test.
+    Test {
+        /// Passed to the test runner, such as a test's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        filter: Vec<String>,
+    },
+    /// Build firmware images into target/firmware.
+    Firmware {
+        /// Board kinds; all of the catalogue if none is named.
+        kinds: Vec<String>,
+    },
+    /// Measure, each figure beside its peer or limit.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Instructions per token and per multiply-accumulate, on every board kind.
+    Engine,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().chore {
+        Chore::Demo { keep } => demo::run(keep),
+        Chore::Test { filter } => test::run(&filter),
+        Chore::Firmware { kinds } => {
+            let kinds = kinds::load()?.into_iter().filter(|k| kinds.is_empty() || kinds.contains(&k.name));
+            firmware::build(&kinds.collect::<Vec<_>>())
+        }
+        Chore::Bench { what: Bench::Engine } => bench::engine(),
+    }
+}

@@ -1,0 +1,82 @@
+//! Benchmarks: each figure beside a peer or a limit of the same run.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    build::{programs, root, step},
+    demo::MODEL,
+    firmware, kinds,
+    lab::Lab,
+};
+
+/// Tokens that are counted, from BOS alone.
+const TOKENS: usize = 16;
+
+/// Instructions per multiply-accumulate that a plain prototype with SXTB16 and SMLAD needed on
+/// mps2-an386, q8_0 weights, int8 cache, first 16 tokens: the limit that the engine is held against.
+const PROTOTYPE: f64 = 6.20;
+
+/// The whole token is counted: every operator, the cache, and sampling.
+pub(crate) fn engine() -> Result<()> {
+    let kinds = kinds::load()?;
+    firmware::build(&kinds)?;
+    programs()?;
+    let names: Vec<&str> = kinds.iter().map(|k| k.name.as_str()).collect();
+    let lab = Lab::start(&[&names], |line| eprintln!("    {line}"))?;
+    let model = root().join(MODEL);
+    let model = model.to_str().context("the path of the clone is not UTF-8")?;
+    let macs = macs_per_token(&lab.ask(&["model", "inspect", model])?)?;
+    let mut arguments = vec!["run", "-m", model, "--prompt", "", "--ctx", "64"];
+    let count = TOKENS.to_string();
+    arguments.extend(["-n", &count, "--quant", "q8_0,q4_0,native", "--kv", "i8"]);
+    for name in &names {
+        arguments.extend(["-b", name]);
+    }
+    step("running 16 tokens from BOS on every board kind");
+    let runs = lab.ask(&arguments)?;
+    println!(
+        "{macs} multiply-accumulates a token (weights), first {TOKENS} tokens, int8 cache, counts emulated\n"
+    );
+    println!(
+        "{:<16} {:<8} {:>20} {:>18} {:>14}",
+        "board", "weights", "instructions/token", "instructions/MAC", "vs prototype"
+    );
+    for run in runs.as_array().context("an array of runs")? {
+        let (board, quant) =
+            (run["board"]["kind"].as_str().unwrap_or("?"), run["model"]["quant"].as_str().unwrap_or("?"));
+        let Some(total) = tokens_total(&run["counts"]) else {
+            println!(
+                "{board:<16} {quant:<8} {:>20}  {}",
+                "failed",
+                run["error"]["message"].as_str().unwrap_or("?")
+            );
+            continue;
+        };
+        let per_token = total / TOKENS as f64;
+        let per_mac = per_token / macs as f64;
+        let ratio = if (board, quant) == ("mps2-an386", "q8_0") {
+            format!("{:.2}x", per_mac / PROTOTYPE)
+        } else {
+            String::new()
+        };
+        println!("{board:<16} {quant:<8} {per_token:>20.0} {per_mac:>18.3} {ratio:>14}");
+    }
+    Ok(())
+}
+
+/// Instructions of all passes: one of prefill and one for each further token.
+fn tokens_total(counts: &Value) -> Option<f64> {
+    let list =
+        |key: &str| counts[key].as_array().map(|l| l.iter().filter_map(Value::as_f64).collect::<Vec<_>>());
+    let passes = [list("prefill")?, list("decode")?].concat();
+    (passes.len() == TOKENS).then(|| passes.iter().sum())
+}
+
+/// Multiply-accumulates of every weight matrix, attention over the cache left out.
+fn macs_per_token(inspection: &Value) -> Result<u64> {
+    let model = if inspection.is_array() { &inspection[0] } else { inspection };
+    let macs = model["macs_per_token"].as_u64().context("edgeprof model inspect tells macs_per_token")?;
+    ensure!(macs > 0, "a model without weights");
+    Ok(macs)
+}

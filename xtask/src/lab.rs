@@ -1,0 +1,208 @@
+//! A private lab: a coordinator and workers as real processes on loopback, with temporary data.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::build::target;
+
+/// How long a daemon may take to serve, or a worker to be found.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a built program lies.
+pub(crate) fn program(name: &str) -> PathBuf {
+    target().join("debug").join(name)
+}
+
+/// A running lab, stopped when dropped.
+pub(crate) struct Lab {
+    folder: Option<TempDir>,
+    daemons: Vec<Daemon>,
+    /// Of the coordinator.
+    pub(crate) url: String,
+}
+
+struct Daemon {
+    name: String,
+    child: Child,
+    url: String,
+}
+
+impl Lab {
+    /// Starts a coordinator and one worker for each list of board kinds, and waits until every board is
+    /// there. Says through `say` what goes on.
+    pub(crate) fn start(workers: &[&[&str]], say: impl Fn(&str)) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("edgeprof-lab-").tempdir()?;
+        let site = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut lab = Self { folder: Some(folder), daemons: Vec::new(), url: String::new() };
+        for (index, boards) in workers.iter().enumerate() {
+            let name = format!("host-{}", index + 1);
+            let mut command = Command::new(program("edgeprof-worker"));
+            command.args(["--name", &name]);
+            for board in *boards {
+                command.args(["--board", board]);
+            }
+            lab.daemon(&name, &site, command)?;
+            say(&format!("worker {name} runs with boards {}", boards.join(", ")));
+        }
+        lab.coordinator(&site, &[])?;
+        say(&format!("coordinator serves at {}", lab.url));
+        if !lab.found(workers.len(), "good")? {
+            // Workers that mDNS does not bring are named by hand; the site and everything else stays.
+            say("mDNS brought no workers: multicast is not available here; falling back to static addresses");
+            let coordinator = lab.daemons.pop().context("the coordinator was started last")?;
+            coordinator.stop();
+            let addresses: Vec<String> = lab.daemons.iter().map(|d| d.url.clone()).collect();
+            lab.coordinator(&site, &addresses)?;
+            if !lab.found(workers.len(), "good")? {
+                bail!("the coordinator did not get its workers; see the logs in {}", lab.path().display());
+            }
+        }
+        Ok(lab)
+    }
+
+    /// The lab's files.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.as_ref().map_or(Path::new("."), TempDir::path)
+    }
+
+    /// Process ids with their names.
+    pub(crate) fn processes(&self) -> Vec<(u32, &str)> {
+        self.daemons.iter().map(|d| (d.child.id(), d.name.as_str())).collect()
+    }
+
+    /// The client, bound to this lab.
+    pub(crate) fn client(&self) -> Command {
+        let mut command = Command::new(program("edgeprof"));
+        command.env("EDGEPROF_COORDINATOR", &self.url);
+        command
+    }
+
+    /// What the client prints as JSON.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        let out = self.client().args(arguments).args(["-o", "json"]).stderr(Stdio::inherit()).output()?;
+        serde_json::from_slice(&out.stdout).with_context(|| {
+            format!("edgeprof {}: {}", arguments.join(" "), String::from_utf8_lossy(&out.stdout))
+        })
+    }
+
+    /// Leaves everything running and on disk.
+    pub(crate) fn keep(mut self) {
+        if let Some(folder) = self.folder.take() {
+            let _ = folder.keep();
+        }
+        // A child that is not waited for lives on when this process ends.
+        self.daemons.clear();
+    }
+
+    fn coordinator(&mut self, site: &str, workers: &[String]) -> Result<()> {
+        let mut command = Command::new(program("edgeprof-coordinator"));
+        for worker in workers {
+            command.args(["--worker", worker.trim_start_matches("http://")]);
+        }
+        let name = format!("coordinator-{}", workers.len());
+        self.daemon(&name, site, command)?;
+        self.url = self.daemons.last().map(|d| d.url.clone()).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Starts a daemon with its output in a log, and waits until it serves.
+    fn daemon(&mut self, name: &str, site: &str, mut command: Command) -> Result<()> {
+        let (data, ready) = (self.path().join(name), self.path().join(format!("{name}.url")));
+        let log = self.path().join(format!("{name}.log"));
+        fs::create_dir_all(&data)?;
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--site", site])
+            .arg("--data")
+            .arg(&data)
+            .arg("--ready-file")
+            .arg(&ready)
+            .env("EDGEPROF_FIRMWARE", target().join("firmware"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("starting {:?}", command.get_program()))?;
+        let url = wait_for(PATIENCE, || {
+            if let Some(status) = child.try_wait()? {
+                bail!("{name} ended ({status}):\n{}", fs::read_to_string(&log).unwrap_or_default());
+            }
+            Ok(fs::read_to_string(&ready).ok())
+        });
+        let url = match url {
+            Ok(Some(url)) => url.trim().to_owned(),
+            Ok(None) => {
+                Daemon { name: name.into(), child, url: String::new() }.stop();
+                bail!(
+                    "{name} did not serve within {PATIENCE:?}:\n{}",
+                    fs::read_to_string(&log).unwrap_or_default()
+                );
+            }
+            Err(error) => return Err(error),
+        };
+        self.daemons.push(Daemon { name: name.to_owned(), child, url });
+        Ok(())
+    }
+
+    /// Waits until `count` workers are alive.
+    fn found(&self, count: usize, board_health: &str) -> Result<bool> {
+        let all = |list: &Value, key: &str, word: &str| {
+            list.as_array().is_some_and(|l| !l.is_empty() && l.iter().all(|item| item[key] == word))
+        };
+        let found = wait_for(PATIENCE, || {
+            let workers = self.ask(&["workers"])?;
+            if workers.as_array().map(Vec::len) != Some(count) || !all(&workers, "health", "alive") {
+                return Ok(None);
+            }
+            Ok(all(&self.ask(&["boards"])?, "health", board_health).then_some(()))
+        })?;
+        Ok(found.is_some())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        while let Some(daemon) = self.daemons.pop() {
+            daemon.stop();
+        }
+    }
+}
+
+impl Daemon {
+    /// Asks it to end, and makes it end.
+    fn stop(mut self) -> Option<ExitStatus> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).ok()?);
+        let _ = kill(pid, Signal::SIGTERM);
+        let ended = wait_for(Duration::from_secs(15), || Ok(self.child.try_wait()?));
+        if let Ok(Some(status)) = ended {
+            return Some(status);
+        }
+        eprintln!("{} does not end, killing it", self.name);
+        let _ = self.child.kill();
+        self.child.wait().ok()
+    }
+}
+
+/// Asks `poll` until it has an answer, or for `patience`.
+fn wait_for<T>(patience: Duration, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    let start = Instant::now();
+    while start.elapsed() < patience {
+        if let Some(answer) = poll()? {
+            return Ok(Some(answer));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(None)
+}

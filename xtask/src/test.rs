@@ -1,0 +1,27 @@
+//! All tests: what they need is built and installed first.
+
+use anyhow::Result;
+
+use crate::{
+    build::{self, cargo, programs, target},
+    firmware, kinds,
+    system::find,
+};
+
+pub(crate) fn run(filter: &[String]) -> Result<()> {
+    firmware::build(&kinds::load()?)?;
+    programs()?;
+    let nextest = find("cargo-nextest").is_some();
+    let mut command = cargo();
+    command.env("EDGEPROF_FIRMWARE", target().join("firmware"));
+    command.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] });
+    command.arg("--workspace").args(filter);
+    build::run("tests", &mut command)?;
+    if nextest && filter.is_empty() {
+        // nextest leaves documentation examples to cargo.
+        let mut doc = cargo();
+        doc.args(["test", "--workspace", "--doc", "--quiet"]);
+        build::run("documentation examples", &mut doc)?;
+    }
+    Ok(())
+}
