@@ -1,1 +1,72 @@
-//! Whole-system tests: real processes, real sockets, real emulated boards.
+//! A lab of real processes for whole-system tests: one coordinator and its workers on loopback, with
+//! data of their own, killed and restarted at will.
+
+mod daemon;
+mod lab;
+
+pub use daemon::Daemon;
+pub use lab::{Finished, Lab};
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take before a test gives up. Far above what it takes, since two cores may be
+/// busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The workspace's folder.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+}
+
+/// The model that ships with the project.
+pub fn shipped_model() -> PathBuf {
+    root().join("models/edgeprof-kjv-280k.gguf")
+}
+
+/// Where the programs of this build lie.
+///
+/// # Panics
+/// When they were not built.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let path = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join(name);
+    assert!(path.exists(), "{} is not built; run the tests with `cargo xtask test`", path.display());
+    path
+}
+
+/// Firmware images of this build.
+///
+/// # Panics
+/// When there are none.
+pub fn firmware() -> PathBuf {
+    let folder = std::env::var_os("EDGEPROF_FIRMWARE").map_or_else(
+        || program("edgeprof-worker").ancestors().nth(2).expect("target/PROFILE/PROGRAM").join("firmware"),
+        PathBuf::from,
+    );
+    assert!(
+        folder.join("mps2-an386.elf").exists(),
+        "no firmware in {}; build it with `cargo xtask firmware`",
+        folder.display()
+    );
+    folder
+}
+
+/// Asks `probe` until it has an answer.
+///
+/// # Panics
+/// When there is none within [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        // The pace of asking, not a wait for something to have happened.
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,108 @@
+//! One daemon process.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::eventually;
+
+/// A running coordinator or worker; killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+    url: String,
+}
+
+impl Daemon {
+    /// Starts `command`, which is told to write its address to a file, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it ends instead; with its log.
+    pub fn start(name: &str, folder: &std::path::Path, mut command: Command) -> Self {
+        let (log, ready) = (folder.join(format!("{name}.log")), folder.join(format!("{name}.url")));
+        let _ = fs::remove_file(&ready);
+        let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let child = command
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+        let mut daemon = Self { child, log, url: String::new() };
+        daemon.url = eventually(&format!("{name} serves"), || {
+            if let Some(status) = daemon.child.try_wait().expect("a child can be waited for") {
+                panic!("{name} ended ({status}):\n{}", daemon.log());
+            }
+            fs::read_to_string(&ready).ok().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty())
+        });
+        daemon
+    }
+
+    /// `http://ADDRESS:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// SIGKILL, and wait for the end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and wait for the end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        eventually("the daemon ends after SIGTERM", || self.child.try_wait().expect("a child can be waited for"))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("process ids are small");
+        let _ = kill(Pid::from_raw(id), signal);
+    }
+
+    /// Ids of its child processes whose program name starts with `prefix`.
+    pub fn children(&self, prefix: &str) -> Vec<i32> {
+        let parent = format!("PPid:\t{}", self.id());
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        ids.filter(|id| {
+            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+            let name = status.lines().next().and_then(|l| l.strip_prefix("Name:\t")).unwrap_or_default();
+            name.starts_with(prefix) && status.lines().any(|line| line == parent)
+        })
+        .collect()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.log());
+        }
+    }
+}
