@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::dtype::{GROUP, KvType};
+use crate::quant::Group;
 
 /// Memory a session needs. Exactly what [`crate::session::Session`] takes from its arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +48,9 @@ pub(crate) struct Regions {
     pub(crate) logits: u64,
     /// f32: rotary frequencies, and again sines and cosines.
     pub(crate) rope: u64,
-    /// i8 and i16: quantized activations, plain and as the kernels want them.
+    /// i8: quantized activations.
     pub(crate) act: u64,
-    /// f32 and i32: scale and first summand of each group of activations.
+    /// [`Group`]: the same, expanded for the kernels.
     pub(crate) act_groups: u64,
 }
 
@@ -89,19 +90,8 @@ impl Regions {
     }
 
     fn scratch_bytes(&self) -> Option<u64> {
-        let f32s = [
-            self.x,
-            self.xb,
-            self.wide,
-            self.scores,
-            self.logits,
-            self.rope,
-            self.rope,
-            self.rope,
-            self.act_groups,
-            self.act_groups,
-        ];
-        let mut sum = bytes(self.act, 1)?.checked_add(bytes(self.act, 2)?)?;
+        let f32s = [self.x, self.xb, self.wide, self.scores, self.logits, self.rope, self.rope, self.rope];
+        let mut sum = bytes(self.act, 1)?.checked_add(bytes(self.act_groups, size_of::<Group>() as u64)?)?;
         for n in f32s {
             sum = sum.checked_add(bytes(n, 4)?)?;
         }
@@ -112,9 +102,8 @@ impl Regions {
 /// Element types that any bits make a valid value of, with an alignment of at most 8.
 pub(crate) trait Plain: Copy {}
 impl Plain for i8 {}
-impl Plain for i16 {}
 impl Plain for u16 {}
-impl Plain for i32 {}
+impl Plain for Group {}
 impl Plain for f32 {}
 
 /// Deals out an arena from the front.

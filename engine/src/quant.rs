@@ -37,19 +37,27 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> f32 {
     amax * (1.0 / 127.0)
 }
 
+/// A group of activations, ready for a kernel. Assembly reads it: 19 words in this order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group {
+    /// Where the group's integer sum starts, once for each of two rows.
+    pub(crate) start: [i32; 2],
+    /// What a q of 1 stands for.
+    pub(crate) scale: f32,
+    /// What the kernel multiplies with: see [`crate::kernels::expand`].
+    pub(crate) e: [i16; GROUP],
+}
+
 /// A vector of activations, quantized by groups of 32 and expanded for the kernel of one weight
 /// format. Buffers are as long as the widest vector, rounded up to whole groups.
 #[derive(Debug)]
 pub(crate) struct Act<'m> {
     /// q, zero beyond the vector's end up to a whole group.
     pub(crate) q: &'m mut [i8],
-    /// What the kernel multiplies with: see [`crate::kernels`].
-    pub(crate) expanded: &'m mut [i16],
-    /// Scale of each group.
-    pub(crate) scale: &'m mut [f32],
-    /// Where each group's integer sum starts.
-    pub(crate) start: &'m mut [i32],
-    /// Which format `expanded` and `start` are for.
+    /// The same expanded, and the scales.
+    pub(crate) groups: &'m mut [Group],
+    /// Which format `groups` is expanded for.
     pub(crate) ready: Option<DType>,
 }
 
@@ -57,26 +65,27 @@ impl Act<'_> {
     /// Takes in a vector.
     pub(crate) fn set(&mut self, x: &[f32]) {
         self.ready = None;
-        let groups = x.chunks(GROUP).zip(self.q.chunks_exact_mut(GROUP)).zip(&mut *self.scale);
-        for ((x, q), scale) in groups {
+        let groups = x.chunks(GROUP).zip(self.q.chunks_exact_mut(GROUP)).zip(&mut *self.groups);
+        for ((x, q), group) in groups {
             let (used, pad) = q.split_at_mut(x.len());
-            *scale = quantize(x, used);
+            group.scale = quantize(x, used);
             pad.fill(0);
         }
     }
 
-    /// Expands for a weight format, unless that is done already.
+    /// Expands the first `cols` values for a weight format, unless that is done already.
     pub(crate) fn expand(&mut self, dtype: DType, cols: usize) {
         if self.ready == Some(dtype) {
             return;
         }
         self.ready = Some(dtype);
-        let groups = self.q.chunks_exact(GROUP).zip(self.expanded.chunks_exact_mut(GROUP));
-        for ((q, e), start) in groups.zip(&mut *self.start).take(cols.div_ceil(GROUP)) {
-            *start = match dtype {
-                DType::Q4_0 => expand::q4(q, e),
-                _ => expand::q8(q, e),
+        let groups = self.q.chunks_exact(GROUP).zip(&mut *self.groups);
+        for (q, group) in groups.take(cols.div_ceil(GROUP)) {
+            let start = match dtype {
+                DType::Q4_0 => expand::q4(q, &mut group.e),
+                _ => expand::q8(q, &mut group.e),
             };
+            group.start = [start; 2];
         }
     }
 }

@@ -75,13 +75,7 @@ impl<'a, 'm> Session<'a, 'm> {
             freq: d.take(r.rope),
             cos: d.take(r.rope),
             sin: d.take(r.rope),
-            act: Act {
-                q: d.take(r.act),
-                expanded: d.take(r.act),
-                scale: d.take(r.act_groups),
-                start: d.take(r.act_groups),
-                ready: None,
-            },
+            act: Act { q: d.take(r.act), groups: d.take(r.act_groups), ready: None },
         };
         let head_dim = config.head_dim as f32;
         for (i, f) in session.freq.iter_mut().enumerate() {

@@ -1,19 +1,42 @@
 //! Activations of one group of 32 in the order that the kernels multiply them.
 //!
-//! For the 16 units of two columns each: c and a1 of the identity in [the module](super). Portable
-//! kernels read 16 c, then 16 a1.
+//! For the 16 units of two columns each: c and a1 of the identity in [the module](super). A span of
+//! units has all its c, then all its a1. Vectorizing and plain kernels take the group as one span;
+//! the DSP kernels want 4 units a span, so that one LDM fetches what 8 columns need, and for Q4_0
+//! the middle two of the 4 exchanged, as unpacking halfwords yields them.
 
 use crate::dtype::GROUP;
 
+/// Units of a span.
+const SPAN: usize = if cfg!(kernel_dsp) { 4 } else { GROUP / 2 };
+
+/// Where the c of a Q8_0 unit lies; its a1 lies [`SPAN`] further.
+#[inline(always)]
+pub(crate) const fn at_q8(unit: usize) -> usize {
+    unit / SPAN * (2 * SPAN) + unit % SPAN
+}
+
+/// The same for Q4_0.
+#[inline(always)]
+pub(crate) const fn at_q4(unit: usize) -> usize {
+    let unit = if cfg!(kernel_dsp) { [0, 2, 1, 3][unit % 4] + (unit & !3) } else { unit };
+    at_q8(unit)
+}
+
+/// The a1 that belongs to the c at this place.
+#[inline(always)]
+pub(crate) const fn partner(at: usize) -> usize {
+    at + SPAN
+}
+
 /// For Q8_0; returns where the group's sum starts.
 #[inline]
-pub(crate) fn q8(q: &[i8], e: &mut [i16]) -> i32 {
+pub(crate) fn q8(q: &[i8], e: &mut [i16; GROUP]) -> i32 {
     let mut even = 0i32;
-    let (c, a) = e.split_at_mut(GROUP / 2);
-    for ((q, c), a) in q.chunks_exact(2).zip(c).zip(a) {
+    for (u, q) in q.chunks_exact(2).enumerate().take(GROUP / 2) {
         let (a0, a1) = (i32::from(q[0]), i32::from(q[1]));
-        *c = (256 * a0 - a1) as i16;
-        *a = a1 as i16;
+        e[at_q8(u)] = (256 * a0 - a1) as i16;
+        e[partner(at_q8(u))] = a1 as i16;
         even += a0;
     }
     -256 * 128 * even
@@ -21,13 +44,12 @@ pub(crate) fn q8(q: &[i8], e: &mut [i16]) -> i32 {
 
 /// For Q4_0; returns where the group's sum starts.
 #[inline]
-pub(crate) fn q4(q: &[i8], e: &mut [i16]) -> i32 {
+pub(crate) fn q4(q: &[i8], e: &mut [i16; GROUP]) -> i32 {
     let mut all = 0i32;
-    let (c, a) = e.split_at_mut(GROUP / 2);
-    for ((q, c), a) in q.chunks_exact(2).zip(c).zip(a) {
+    for (u, q) in q.chunks_exact(2).enumerate().take(GROUP / 2) {
         let (a0, a1) = (i32::from(q[0]), i32::from(q[1]));
-        *c = (16 * a0 - a1) as i16;
-        *a = a1 as i16;
+        e[at_q4(u)] = (16 * a0 - a1) as i16;
+        e[partner(at_q4(u))] = a1 as i16;
         all += a0 + a1;
     }
     -16 * 8 * all

@@ -16,6 +16,8 @@
 //!
 //! [`expand`] prepares c and a1 in the order the kernel reads them.
 
+#[cfg(kernel_dsp)]
+mod dsp;
 pub(crate) mod expand;
 mod float;
 mod quantized;
