@@ -1,1 +1,3 @@
 //! The coordinator daemon.
+pub mod artifacts;
+pub mod store;

@@ -1,0 +1,103 @@
+//! The store on disk: one redb table.
+
+use std::{fmt, ops::Bound, path::Path};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+
+use super::{Applied, Change, Row, Store, StoreError, Transaction};
+
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+
+/// Rows in a redb file, which one process has open at a time.
+pub struct Embedded {
+    database: Database,
+}
+
+impl Embedded {
+    /// Opens or makes the file; after a crash it is repaired, which takes milliseconds.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be made or read.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                StoreError::Locked(path.parent().unwrap_or(path).to_owned())
+            }
+            DatabaseError::Storage(StorageError::Io(source)) => {
+                StoreError::Open { path: path.to_owned(), reason: source.to_string() }
+            }
+            other => StoreError::Open { path: path.to_owned(), reason: other.to_string() },
+        })?;
+        let store = Self { database };
+        // A read of a table that was never made is an error: make it now.
+        store.commit(&[Transaction::default()])?;
+        Ok(store)
+    }
+}
+
+/// Every failure is fatal, and redb's own errors are sticky: no kinds are needed.
+fn failed(error: impl fmt::Display) -> StoreError {
+    StoreError::Io(error.to_string())
+}
+
+impl Store for Embedded {
+    fn commit(&self, batch: &[Transaction]) -> Result<Vec<Applied>, StoreError> {
+        let write = self.database.begin_write().map_err(failed)?;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        {
+            let mut table = write.open_table(ROWS).map_err(failed)?;
+            'transactions: for transaction in batch {
+                for check in &transaction.checks {
+                    let found = table.get(check.key.as_slice()).map_err(failed)?;
+                    if found.as_ref().map(|value| value.value()) != check.expected.as_deref() {
+                        outcomes.push(Applied::Conflict(check.key.clone()));
+                        continue 'transactions;
+                    }
+                }
+                for change in &transaction.changes {
+                    match change {
+                        Change::Put(key, value) => {
+                            table.insert(key.as_slice(), value.as_slice()).map_err(failed)?;
+                        }
+                        Change::Delete(key) => {
+                            table.remove(key.as_slice()).map_err(failed)?;
+                        }
+                    }
+                }
+                outcomes.push(Applied::Yes);
+            }
+        }
+        write.commit().map_err(failed)?;
+        Ok(outcomes)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let table = read.open_table(ROWS).map_err(failed)?;
+        Ok(table.get(key).map_err(failed)?.map(|value| value.value().to_vec()))
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let read = self.database.begin_read().map_err(failed)?;
+        let table = read.open_table(ROWS).map_err(failed)?;
+        let mut rows = Vec::new();
+        for row in table.range::<&[u8]>((from, Bound::Unbounded)).map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            if rows.len() == limit || !key.value().starts_with(prefix) {
+                break;
+            }
+            rows.push((key.value().to_vec(), value.value().to_vec()));
+        }
+        Ok(rows)
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! The store: rows of bytes in one ordered key space, changed by transactions that compare before they
+//! write, read by key and by prefix. An implementation passes [`conformance`].
+
+#[cfg(test)]
+mod conformance;
+mod embedded;
+mod memory;
+pub mod rows;
+mod writer;
+
+use std::path::PathBuf;
+
+pub use embedded::Embedded;
+pub use memory::Memory;
+pub use writer::{Committed, Writer};
+
+/// Key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// What must hold for a transaction to apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The row.
+    pub key: Vec<u8>,
+    /// Its value; `None` means that there is no such row.
+    pub expected: Option<Vec<u8>>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Makes or replaces a row.
+    Put(Vec<u8>, Vec<u8>),
+    /// Removes a row, if it is there.
+    Delete(Vec<u8>),
+}
+
+/// All or nothing: if every check holds, every change is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// What must hold before.
+    pub checks: Vec<Check>,
+    /// What is done then, in order.
+    pub changes: Vec<Change>,
+}
+
+impl Transaction {
+    /// Puts a row whatever was there.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.changes.push(Change::Put(key, value));
+    }
+
+    /// Removes a row.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.changes.push(Change::Delete(key));
+    }
+
+    /// Requires that a row has this value, or that there is none.
+    #[must_use]
+    pub fn when(mut self, key: Vec<u8>, expected: Option<Vec<u8>>) -> Self {
+        self.checks.push(Check { key, expected });
+        self
+    }
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Durable.
+    Yes,
+    /// A check did not hold; nothing was changed. The key of the first such check.
+    Conflict(Vec<u8>),
+}
+
+/// A store that cannot be used. Always fatal: the process exits, and opens it anew.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("the data directory {} is in use by another coordinator", .0.display())]
+    Locked(PathBuf),
+    /// It cannot be made or opened.
+    #[error("cannot open the store {}: {reason}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// It was written by a version with other rows.
+    #[error("the store has schema {found}, this version reads {expected}")]
+    Schema {
+        /// What it has.
+        found: String,
+        /// What is known here.
+        expected: u32,
+    },
+    /// A row that cannot be read.
+    #[error("row {key} cannot be read: {reason}")]
+    Row {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Reading or writing failed.
+    #[error("storage failed: {0}")]
+    Io(String),
+}
+
+impl StoreError {
+    /// The way out.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Locked(_) => "stop the other coordinator, or give this one another --data directory",
+            Self::Open { .. } => "check that the directory exists and is writable, or give another --data",
+            Self::Schema { .. } => "run the version that wrote it, or give another --data directory",
+            Self::Row { .. } => "the store is damaged: restore it from a backup, or give another --data",
+            Self::Io(_) => "check the disk's free space and health, then start the coordinator again",
+        }
+    }
+}
+
+/// A durable, ordered map of bytes.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Applies transactions in order, each seeing those before it, in one durable commit.
+    ///
+    /// # Errors
+    /// None of them is applied then, as far as is known; the store must not be used again.
+    fn commit(&self, batch: &[Transaction]) -> Result<Vec<Applied>, StoreError>;
+
+    /// The committed value of a row.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Committed rows whose key begins with `prefix` and is above `after` where that is given, in
+    /// order, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError>;
+}

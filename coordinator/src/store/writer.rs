@@ -1,0 +1,130 @@
+//! Group commit: one thread takes all that waits, commits it at once, and then says so.
+
+use std::{sync::Arc, thread};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Applied, Store, StoreError, Transaction};
+
+/// Transactions that may wait for the writer.
+const QUEUE: usize = 1024;
+
+/// Most transactions of one commit.
+const BATCH: usize = 512;
+
+/// How far the writer is: transactions are numbered from 1 in the order in which they were handed in.
+#[derive(Clone, Debug, Default)]
+pub enum Committed {
+    /// None yet.
+    #[default]
+    Nothing,
+    /// All up to this one are durable.
+    UpTo(u64),
+    /// The store failed, or a row was not what its only writer left there. Nothing more is committed.
+    Failed(Arc<StoreError>),
+}
+
+/// The way to the writer thread, for the one loop that owns the state.
+#[derive(Debug)]
+pub struct Writer {
+    queue: mpsc::Sender<Transaction>,
+    committed: watch::Receiver<Committed>,
+    handed: u64,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (say, committed) = watch::channel(Committed::Nothing);
+        let thread =
+            thread::Builder::new().name("store".into()).spawn(move || write(&*store, waiting, &say))?;
+        Ok(Self { queue, committed, handed: 0, thread: Some(thread) })
+    }
+
+    /// Hands a transaction in and gives its number; waits while the queue is full. `None` once the
+    /// writer has failed.
+    pub async fn hand_in(&mut self, transaction: Transaction) -> Option<u64> {
+        self.queue.send(transaction).await.ok()?;
+        self.handed += 1;
+        Some(self.handed)
+    }
+
+    /// How far the writer is, and every change of it.
+    pub fn committed(&self) -> watch::Receiver<Committed> {
+        self.committed.clone()
+    }
+
+    /// Commits what waits and ends the thread.
+    pub async fn close(mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        drop(self.queue);
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watch::Sender<Committed>) {
+    let mut done = 0;
+    let mut batch = Vec::with_capacity(BATCH);
+    while let Some(first) = waiting.blocking_recv() {
+        batch.push(first);
+        while batch.len() < BATCH {
+            match waiting.try_recv() {
+                Ok(next) => batch.push(next),
+                Err(_) => break,
+            }
+        }
+        let failed = match store.commit(&batch) {
+            Ok(outcomes) => outcomes.into_iter().find_map(|outcome| match outcome {
+                Applied::Yes => None,
+                Applied::Conflict(key) => Some(StoreError::Row {
+                    key: String::from_utf8_lossy(&key).into_owned(),
+                    reason: "it was changed by somebody else".into(),
+                }),
+            }),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed {
+            say.send_replace(Committed::Failed(Arc::new(error)));
+            return;
+        }
+        done += batch.len() as u64;
+        batch.clear();
+        say.send_replace(Committed::UpTo(done));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Memory;
+
+    #[tokio::test]
+    async fn transactions_are_durable_in_the_order_of_their_numbers() {
+        let store = Arc::new(Memory::default());
+        let mut writer = Writer::start(store.clone()).unwrap();
+        let mut last = 0;
+        for n in 1..=1000u64 {
+            let mut transaction = Transaction::default();
+            transaction.put(b"n".to_vec(), n.to_be_bytes().to_vec());
+            last = writer.hand_in(transaction).await.unwrap();
+        }
+        let mut committed = writer.committed();
+        committed.wait_for(|c| matches!(c, Committed::UpTo(n) if *n == last)).await.unwrap();
+        assert_eq!(store.get(b"n").unwrap(), Some(1000u64.to_be_bytes().to_vec()));
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_broken_expectation_stops_the_writer() {
+        let mut writer = Writer::start(Arc::new(Memory::default())).unwrap();
+        writer.hand_in(Transaction::default().when(b"x".to_vec(), Some(b"1".to_vec()))).await.unwrap();
+        let mut committed = writer.committed();
+        let state = committed.wait_for(|c| matches!(c, Committed::Failed(_))).await.unwrap().clone();
+        assert!(matches!(state, Committed::Failed(error) if error.to_string().contains("row x")));
+    }
+}
