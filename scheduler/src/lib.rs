@@ -13,13 +13,27 @@
 //! scheduler.task(TaskId) / tasks_of(JobId) / job(JobId) / jobs() / position(TaskId) / workers() / boards()
 //! ```
 
+mod alarms;
+mod attempt;
 mod config;
+mod detector;
+mod dispatch;
 mod effect;
 mod event;
+mod frames;
+mod job;
+mod liveness;
+mod placement;
+mod query;
+mod queue;
+mod reconcile;
 mod requirement;
 mod row;
+mod scheduler;
+mod task;
 mod time;
 mod view;
+mod worker;
 
 pub use config::Config;
 pub use effect::{CloseReason, Effects, Notice, Order, Send, Verdict, Write};
@@ -29,5 +43,6 @@ pub use event::{
 };
 pub use requirement::{Image, Requirement, Term};
 pub use row::{Closed, Lease, Past, Phase, TaskRow};
+pub use scheduler::Scheduler;
 pub use time::Now;
 pub use view::{AttemptPhase, BoardView, EpochNotNew, JobView, Occupant, QueueFull, TaskView, WorkerView};
