@@ -61,10 +61,8 @@ impl Catalogue {
                 file: (*file).to_owned(),
                 source: Box::new(source),
             })?;
-            check(file, &kind).map_err(|what| CatalogueError::Inconsistent {
-                file: (*file).to_owned(),
-                what,
-            })?;
+            check(file, &kind)
+                .map_err(|what| CatalogueError::Inconsistent { file: (*file).to_owned(), what })?;
             kinds.push(kind);
         }
         Ok(Self { kinds })
@@ -90,11 +88,7 @@ impl Catalogue {
             .iter()
             .map(|kind| {
                 let part = typed.len() >= 3 && kind.name.contains(&typed);
-                let far = if part {
-                    1
-                } else {
-                    distance(&typed, &kind.name)
-                };
+                let far = if part { 1 } else { distance(&typed, &kind.name) };
                 (far, kind.name.as_str())
             })
             .min_by_key(|(far, _)| *far)
@@ -111,9 +105,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut diagonal = row[0];
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
-            let best = (diagonal + usize::from(x != *y))
-                .min(row[j] + 1)
-                .min(row[j + 1] + 1);
+            let best = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
             diagonal = row[j + 1];
             row[j + 1] = best;
         }
@@ -129,10 +121,10 @@ fn check(file: &str, kind: &Kind) -> Result<(), String> {
         return Err("a clock stands still".into());
     }
     if !(160..=1_100).contains(&kind.max_frame) {
-        return Err(format!(
-            "max_frame {} is not within 160 to 1100",
-            kind.max_frame
-        ));
+        return Err(format!("max_frame {} is not within 160 to 1100", kind.max_frame));
+    }
+    if u64::from(kind.max_prompt) * 4 > kind.memory.ram.size / 2 || kind.max_prompt == 0 {
+        return Err(format!("a prompt of {} tokens takes over half of the RAM", kind.max_prompt));
     }
     let regions = kind.memory.regions();
     for (i, (name, region)) in regions.iter().enumerate() {
@@ -148,11 +140,7 @@ fn check(file: &str, kind: &Kind) -> Result<(), String> {
             }
         }
     }
-    let runtime = if kind.target.starts_with("thumb") {
-        Runtime::CortexMRt
-    } else {
-        Runtime::Riscv
-    };
+    let runtime = if kind.target.starts_with("thumb") { Runtime::CortexMRt } else { Runtime::Riscv };
     if kind.firmware.runtime != runtime {
         return Err("the runtime does not suit the target".into());
     }
@@ -199,10 +187,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         found.sort();
-        let mut known: Vec<String> = FILES
-            .iter()
-            .map(|(name, _)| format!("{name}.toml"))
-            .collect();
+        let mut known: Vec<String> = FILES.iter().map(|(name, _)| format!("{name}.toml")).collect();
         known.sort();
         assert_eq!(found, known);
     }
@@ -211,19 +196,10 @@ mod tests {
     fn unknown_fields_and_overlaps_are_refused() {
         let text = FILES[0].1;
         let more = format!("colour = \"red\"\n{text}");
-        assert!(matches!(
-            Catalogue::parse(&[("mps2-an386", &more)]),
-            Err(CatalogueError::Syntax { .. })
-        ));
-        let overlap = text.replace(
-            "arena = { origin = 0x2004_0000",
-            "arena = { origin = 0x2003_0000",
-        );
+        assert!(matches!(Catalogue::parse(&[("mps2-an386", &more)]), Err(CatalogueError::Syntax { .. })));
+        let overlap = text.replace("arena = { origin = 0x2004_0000", "arena = { origin = 0x2003_0000");
         let error = Catalogue::parse(&[("mps2-an386", &overlap)]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "board kind mps2-an386: regions ram and arena overlap"
-        );
+        assert_eq!(error.to_string(), "board kind mps2-an386: regions ram and arena overlap");
     }
 
     #[test]

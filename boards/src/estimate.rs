@@ -40,15 +40,8 @@ impl<'a> Estimate<'a> {
             high: count * basis.cycles_per_instruction.high,
         };
         let clock = basis.clock_hz as f64;
-        let tokens_per_second = Range {
-            low: clock / cycles.high,
-            high: clock / cycles.low,
-        };
-        Some(Self {
-            cycles,
-            tokens_per_second,
-            model: &basis.model,
-        })
+        let tokens_per_second = Range { low: clock / cycles.high, high: clock / cycles.low };
+        Some(Self { cycles, tokens_per_second, model: &basis.model })
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Kind {
     pub clock_hz: u64,
     /// Longest frame the board takes or sends, in bytes on the wire with the terminator.
     pub max_frame: u32,
+    /// Longest prompt in tokens: the firmware's buffer takes 4 bytes each.
+    pub max_prompt: u32,
     /// Which firmware package to build.
     pub firmware: Firmware,
     /// The fixed regions.
@@ -74,12 +76,7 @@ impl Memory {
     /// The regions with their names, in a fixed order.
     #[must_use]
     pub fn regions(&self) -> [(&'static str, Region); 4] {
-        [
-            ("code", self.code),
-            ("model", self.model),
-            ("ram", self.ram),
-            ("arena", self.arena),
-        ]
+        [("code", self.code), ("model", self.model), ("ram", self.ram), ("arena", self.arena)]
     }
 }
 
@@ -121,9 +118,9 @@ pub struct Counter {
 pub enum Rounding {
     /// An instruction is a whole number of ticks: anything else is an error.
     Exact,
-    /// The counter shows the ticks gone by rounded down, and was started on an instruction's edge: the
-    /// instructions are rounded up, and tick counts that no whole number gives are errors.
-    Up,
+    /// The counter was started on an instruction's edge and shows the ticks begun since: instructions are
+    /// rounded down, and a tick count that no whole number of them gives is an error.
+    Begun,
 }
 
 /// How to emulate a board of this kind.

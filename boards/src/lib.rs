@@ -18,6 +18,4 @@ mod linker;
 
 pub use catalogue::{Catalogue, CatalogueError, catalogue};
 pub use estimate::{Estimate, Range};
-pub use kind::{
-    Counter, Emulator, EstimateBasis, Firmware, Kind, Memory, Region, Rounding, Runtime, Source,
-};
+pub use kind::{Counter, Emulator, EstimateBasis, Firmware, Kind, Memory, Region, Rounding, Runtime, Source};

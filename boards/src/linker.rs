@@ -13,26 +13,17 @@ impl Kind {
     #[must_use]
     pub fn linker_script(&self) -> String {
         let memory = &self.memory;
-        let mut out = format!(
-            "/* Memory of {}, from the board catalogue. */\nMEMORY\n{{\n",
-            self.name
-        );
+        let mut out = format!("/* Memory of {}, from the board catalogue. */\nMEMORY\n{{\n", self.name);
         for (name, mode, region) in [("FLASH", "rx", memory.code), ("RAM", "rwx", memory.ram)] {
             let (origin, size) = (region.origin, region.size);
-            writeln!(
-                out,
-                "  {name} ({mode}) : ORIGIN = {origin:#010x}, LENGTH = {size:#x}"
-            )
-            .expect("writing to a String");
+            writeln!(out, "  {name} ({mode}) : ORIGIN = {origin:#010x}, LENGTH = {size:#x}")
+                .expect("writing to a String");
         }
         out.push_str("}\n\n");
         for (name, region) in [("model", memory.model), ("arena", memory.arena)] {
             let (origin, size) = (region.origin, region.size);
-            writeln!(
-                out,
-                "_edgeprof_{name}_start = {origin:#010x};\n_edgeprof_{name}_size = {size:#x};"
-            )
-            .expect("writing to a String");
+            writeln!(out, "_edgeprof_{name}_start = {origin:#010x};\n_edgeprof_{name}_size = {size:#x};")
+                .expect("writing to a String");
         }
         out.push_str("_stack_start = ORIGIN(RAM) + LENGTH(RAM);\n");
         out
@@ -54,10 +45,7 @@ mod tests {
             "_edgeprof_arena_start = 0x20008000;",
             "_edgeprof_arena_size = 0x18000;",
         ] {
-            assert!(
-                script.lines().any(|found| found == line),
-                "{line} in\n{script}"
-            );
+            assert!(script.lines().any(|found| found == line), "{line} in\n{script}");
         }
     }
 }

@@ -1,0 +1,227 @@
+//! Who answers the host.
+
+use edgeprof_engine::image::{self, Image};
+use edgeprof_engine::{DType, ImageError};
+use edgeprof_link::{BoardHello, FailCode, FromBoard, ImageInfo, Kv, PROTOCOL, RunRequest, Text, ToBoard};
+
+use crate::board::{Counter, Facts, Line, Memory};
+use crate::port::Port;
+use crate::run::run;
+
+/// The board's side of the conversation. Large: it belongs into a static, not on the stack.
+///
+/// `N` is the longest frame in bytes.
+pub struct Server<L, C, M, const N: usize> {
+    port: Port<L, N>,
+    counter: C,
+    memory: M,
+    facts: Facts,
+    session: u32,
+    overhead: u32,
+    /// Whether the image's checksum was found right since boot.
+    verified: bool,
+    announced: Option<RunRequest>,
+    prompt: &'static mut [u32],
+    /// Prompt tokens received, from the first on without a gap.
+    received: usize,
+}
+
+impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
+    /// A server that has not yet looked at its counter or memory. Prompts are as long as `prompt` at most.
+    pub const fn new(line: L, counter: C, memory: M, facts: Facts, prompt: &'static mut [u32]) -> Self {
+        Self {
+            port: Port::new(line),
+            counter,
+            memory,
+            facts,
+            session: 0,
+            overhead: 0,
+            verified: false,
+            announced: None,
+            prompt,
+            received: 0,
+        }
+    }
+
+    /// Serves for ever.
+    pub fn serve(&mut self) -> ! {
+        self.calibrate();
+        loop {
+            self.step();
+        }
+    }
+
+    /// Measures what an interval with nothing in it shows.
+    pub fn calibrate(&mut self) {
+        // The first one fetches the code, where there is a cache.
+        for _ in 0..2 {
+            self.counter.start();
+            self.overhead = u32::try_from(self.counter.stop()).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Waits for a message and deals with it.
+    pub fn step(&mut self) {
+        let message = self.port.receive();
+        if self.session == 0 {
+            self.session = self.counter.session();
+        }
+        match message {
+            ToBoard::Ping { nonce } => {
+                self.port.send(&FromBoard::Pong { nonce, session: self.session });
+            }
+            ToBoard::Hello => {
+                let hello = self.hello();
+                self.port.send(&FromBoard::Hello(hello));
+            }
+            ToBoard::Image => {
+                let info = self.image();
+                self.port.send(&FromBoard::Image(info));
+            }
+            ToBoard::Run(request) => self.announce(request),
+            ToBoard::Prompt { run, offset, tokens } => {
+                if let Err(code) = self.take_prompt(run, offset, &tokens) {
+                    self.announced = None;
+                    self.port.send(&FromBoard::Failed { run, code });
+                }
+            }
+            ToBoard::Go { run } => self.go(run),
+            // A run in work sees it by itself; of one that was announced only it takes leave.
+            ToBoard::Cancel { run } => {
+                if self.announced.is_some_and(|announced| announced.run == run) {
+                    self.announced = None;
+                }
+            }
+        }
+    }
+
+    fn hello(&mut self) -> BoardHello {
+        let facts = self.facts;
+        BoardHello {
+            protocol: u16::from(PROTOCOL),
+            kind: Text::cut(facts.kind),
+            build_id: Text::cut(facts.build_id),
+            firmware_version: Text::cut(facts.version),
+            engine_version: Text::cut(facts.version),
+            image_format: image::VERSION,
+            dtypes: [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0]
+                .iter()
+                .fold(0, |bits, dtype| bits | 1 << *dtype as u32),
+            kv: Kv::F32.bit() | Kv::F16.bit() | Kv::I8.bit(),
+            isa: facts.isa,
+            arena_bytes: bytes(size_of_val(self.memory.arena())),
+            model_region_bytes: bytes(self.memory.model().len()),
+            max_prompt: bytes(self.prompt.len()),
+            max_frame: bytes(N),
+            tick_hz: facts.tick_hz,
+            overhead_ticks: self.overhead,
+            counter: Text::cut(facts.counter),
+            static_ram: facts.static_ram,
+            flash_code: facts.flash_code,
+            stack_bytes: facts.stack_bytes,
+        }
+    }
+
+    fn image(&mut self) -> ImageInfo {
+        let region = self.memory.model();
+        let Ok(image) = Image::parse(region) else {
+            // A damaged header may hold anything: only that there was one is told.
+            return ImageInfo { present: has_magic(region), ..ImageInfo::default() };
+        };
+        self.verified = self.verified || image.verify_checksum().is_ok();
+        ImageInfo {
+            present: true,
+            total_len: bytes(image.total_len() as usize),
+            crc32: payload_crc(region),
+            checksum_ok: self.verified,
+        }
+    }
+
+    fn announce(&mut self, request: RunRequest) {
+        self.announced = None;
+        self.received = 0;
+        let run = request.run;
+        let max = self.prompt.len().min(request.ctx as usize);
+        let refused = if request.prompt_len as usize > max {
+            Some(FailCode::PromptTooLong { max: bytes(max) })
+        } else if request.prompt_len == 0
+            || request.uncounted >= request.prompt_len
+            || !(request.temperature >= 0.0 && request.temperature.is_finite())
+        {
+            Some(FailCode::BadRequest)
+        } else {
+            None
+        };
+        let answer = match refused {
+            Some(code) => FromBoard::Failed { run, code },
+            None => {
+                self.announced = Some(request);
+                FromBoard::Accepted { run }
+            }
+        };
+        self.port.send(&answer);
+    }
+
+    fn take_prompt(&mut self, run: u32, offset: u32, tokens: &[u32]) -> Result<(), FailCode> {
+        let announced = self.announced.filter(|announced| announced.run == run);
+        let announced = announced.ok_or(FailCode::UnknownRun)?;
+        let end = self.received + tokens.len();
+        if offset as usize != self.received || end > announced.prompt_len as usize {
+            return Err(FailCode::BadRequest);
+        }
+        let place = self.prompt.get_mut(self.received..end).ok_or(FailCode::BadRequest)?;
+        place.copy_from_slice(tokens);
+        self.received = end;
+        Ok(())
+    }
+
+    fn start(&mut self, run_id: u32) -> Result<FromBoard, FailCode> {
+        let request = match self.announced {
+            Some(request) if request.run == run_id => request,
+            _ => return Err(FailCode::UnknownRun),
+        };
+        self.announced = None;
+        if self.received != request.prompt_len as usize {
+            return Err(FailCode::BadRequest);
+        }
+        // The checksum takes a pass over the image: once a boot, and never inside an interval.
+        if !self.verified {
+            let region = self.memory.model();
+            let image = Image::parse(region).map_err(|error| image_fault(region, error))?;
+            image.verify_checksum().map_err(|error| image_fault(region, error))?;
+            self.verified = true;
+        }
+        let prompt = self.prompt.get(..self.received).ok_or(FailCode::BadRequest)?;
+        run(&mut self.port, &mut self.counter, &mut self.memory, &request, prompt, self.session)
+    }
+
+    fn go(&mut self, run_id: u32) {
+        let answer = self.start(run_id).unwrap_or_else(|code| FromBoard::Failed { run: run_id, code });
+        // Statics lie below the stack: once it has used all of its room they cannot be trusted.
+        let stack = self.memory.stack_high_water();
+        assert!(stack < self.facts.stack_bytes, "stack overflow");
+        self.port.send(&answer);
+    }
+}
+
+/// The CRC that the header states; [`Image`] has checked that the header is whole.
+fn payload_crc(region: &[u8]) -> u32 {
+    region.get(16..20).and_then(|sum| sum.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+pub(crate) fn bytes(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn has_magic(region: &[u8]) -> bool {
+    region.get(..image::MAGIC.len()) == Some(&image::MAGIC)
+}
+
+/// How the host is told of an image that is none.
+pub(crate) fn image_fault(region: &[u8], error: ImageError) -> FailCode {
+    match error {
+        _ if !has_magic(region) => FailCode::NoImage,
+        ImageError::Version(found) => FailCode::ImageVersion { found: u32::from(found) },
+        _ => FailCode::BadImage,
+    }
+}

@@ -1,0 +1,73 @@
+//! What boards with a Cortex-M core share: sleeping, stopping, telling of faults.
+//!
+//! Interrupts stay masked by PRIMASK for ever, so none is taken inside a timed interval or anywhere
+//! else. An enabled one that becomes pending still ends WFI, which is all that it is for.
+
+#![no_std]
+
+use core::fmt::Write;
+use core::panic::PanicInfo;
+
+use cortex_m::interrupt::InterruptNumber;
+use cortex_m::peripheral::NVIC;
+use cortex_m_rt::ExceptionFrame;
+use edgeprof_firmware_core::{Line, send_last};
+use edgeprof_link::{FromBoard, Text};
+
+pub mod check;
+pub mod register;
+
+/// An interrupt's number in the NVIC.
+#[derive(Clone, Copy)]
+pub struct Irq(pub u16);
+
+// SAFETY: a plain number that never changes.
+unsafe impl InterruptNumber for Irq {
+    fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// Masks all interrupts and lets `irq` end [`sleep`].
+pub fn wake_on(irq: Irq) {
+    cortex_m::interrupt::disable();
+    // SAFETY: it is masked, so no handler ever runs.
+    unsafe { NVIC::unmask(irq) };
+}
+
+/// Sleeps until an interrupt is pending, lets `acknowledge` take away its cause in the device, and
+/// clears it.
+///
+/// In this order: a byte that comes in between is seen by the caller, who looks into the device next.
+pub fn sleep(irq: Irq, acknowledge: impl FnOnce()) {
+    cortex_m::asm::wfi();
+    acknowledge();
+    NVIC::unpend(irq);
+}
+
+/// Sends a panic's message and stops.
+pub fn stop_on_panic(line: &mut impl Line, irq: Irq, info: &PanicInfo<'_>) -> ! {
+    let mut message = Text::new();
+    let place = info.location().map_or(("", 0), |at| (at.file(), at.line()));
+    // A text takes what fits and never fails.
+    let _ = write!(message, "{}:{}: {}", place.0, place.1, info.message());
+    send_last(line, &FromBoard::Panic { message });
+    stop(irq)
+}
+
+/// Sends a fault's whereabouts and stops.
+pub fn stop_on_fault(line: &mut impl Line, irq: Irq, frame: &ExceptionFrame) -> ! {
+    // SAFETY: the configurable fault status register, read only, on every ARMv7-M core.
+    let status = unsafe { register::read(0xe000_ed28) };
+    let (pc, lr) = (u64::from(frame.pc()), u64::from(frame.lr()));
+    send_last(line, &FromBoard::Fault { pc, lr, status: u64::from(status) });
+    stop(irq)
+}
+
+fn stop(irq: Irq) -> ! {
+    // Else every byte from the host would end WFI, and a stopped board would cost a whole core.
+    NVIC::mask(irq);
+    loop {
+        cortex_m::asm::wfi();
+    }
+}
