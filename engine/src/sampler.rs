@@ -1,6 +1,6 @@
 //! Choosing the next token from the logits.
 
-use crate::kernels::sum8;
+use crate::kernels::fold8;
 use crate::math;
 
 /// Picks tokens, greedily or from the exact softmax distribution. The same seed gives the same
@@ -45,7 +45,11 @@ impl Sampler {
         }
         let max = logits[best];
         let weight = |l: f32| math::exp((l - max) * scale);
-        let target = self.uniform() * sum8(logits.iter().map(|&l| weight(l)));
+        let mut partial = [0.0f32; 8];
+        for (i, &l) in logits.iter().enumerate() {
+            partial[i % 8] += weight(l);
+        }
+        let target = self.uniform() * fold8(partial);
         let mut sum = 0.0f32;
         let mut last = best;
         for (i, &l) in logits.iter().enumerate() {

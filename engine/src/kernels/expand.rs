@@ -29,6 +29,13 @@ pub(crate) const fn partner(at: usize) -> usize {
     at + SPAN
 }
 
+/// Where the c of a unit and its right neighbours begin; the unit is a multiple of 4, or of 2 if
+/// spans are whole groups.
+#[inline(always)]
+pub(crate) const fn step(unit: usize) -> usize {
+    if SPAN == GROUP / 2 { unit } else { at_q8(unit) }
+}
+
 /// For Q8_0; returns where the group's sum starts.
 #[inline]
 pub(crate) fn q8(q: &[i8], e: &mut [i16; GROUP]) -> i32 {

@@ -12,10 +12,17 @@ pub(crate) fn fold8(s: [f32; 8]) -> f32 {
 
 /// The sum of values, the i-th into partial sum i mod 8.
 #[inline]
-pub(crate) fn sum8(values: impl Iterator<Item = f32>) -> f32 {
+pub(crate) fn sum8(values: &[f32]) -> f32 {
     let mut s = [0.0f32; 8];
-    for (i, v) in values.enumerate() {
-        s[i % 8] += v;
+    let chunks = values.chunks_exact(8);
+    let rest = chunks.remainder();
+    for v in chunks {
+        for i in 0..8 {
+            s[i] += v[i];
+        }
+    }
+    for (s, v) in s.iter_mut().zip(rest) {
+        *s += v;
     }
     fold8(s)
 }

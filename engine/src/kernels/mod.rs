@@ -26,7 +26,7 @@ use crate::dtype::DType;
 use crate::image::Tensor;
 use crate::quant::Act;
 
-pub(crate) use float::{dot_f16, dot_f32, embed_float, f32_slice, sum8, u16_slice};
+pub(crate) use float::{dot_f16, dot_f32, embed_float, f32_slice, fold8, sum8, u16_slice};
 
 /// `out[r] = Σ_c w[r][c] · x[c]`. `x` is the vector and `act` the same vector quantized; which of
 /// the two is used depends on the weights' format.

@@ -1,6 +1,6 @@
 //! Quantized rows times int8 activations, in portable Rust.
 
-use super::expand::{at_q4, at_q8, partner};
+use super::expand::{self, at_q4, at_q8, partner};
 use super::u16_slice;
 use crate::dtype::{DType, GROUP};
 use crate::f16;
@@ -15,7 +15,7 @@ const UNITS: usize = GROUP / 2;
 const ROWS: usize = if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) {
     4
 } else if cfg!(target_arch = "arm") {
-    2
+    3
 } else {
     1
 };
@@ -72,81 +72,119 @@ impl Unit for u8 {
     }
 }
 
-/// Scaled integer sums of one group of R rows. `units` is the constant [`UNITS`] except in a short
-/// last group, so that the usual loop has a known length.
+/// Units that [`sums`] takes at a time: few, lest a compiler loads more than the registers hold. Rows
+/// are padded to a multiple.
+const STEP: usize = if cfg!(kernel_dsp) { 4 } else { 2 };
+
+/// Scaled integer sums of one group of R rows over `steps` times [`STEP`] units.
+///
+/// # Safety
+/// Each of `w` can be read `steps` times `STEP` units far.
 #[inline(always)]
-fn sums<U: Unit, const R: usize>(rows: &[&[U]; R], at: usize, units: usize, group: &Group) -> [i32; R] {
+unsafe fn sums<U: Unit, const R: usize>(w: [*const U; R], steps: usize, group: &Group) -> [i32; R] {
     let mut sum = [group.start[0]; R];
-    let w: [&[U]; R] = core::array::from_fn(|r| &rows[r][at..at + units]);
-    for u in 0..units {
-        let (c, a) = (i32::from(group.e[U::at(u)]), i32::from(group.e[partner(U::at(u))]));
-        for r in 0..R {
-            let unit = w[r][u];
-            sum[r] =
-                sum[r].wrapping_add(unit.low().wrapping_mul(c)).wrapping_add(unit.both().wrapping_mul(a));
+    if ROWS == 1 && steps * STEP == UNITS {
+        // A loop of constant length vectorizes.
+        for u in 0..UNITS {
+            let (c, a) = (i32::from(group.e[U::at(u)]), i32::from(group.e[partner(U::at(u))]));
+            for r in 0..R {
+                // SAFETY: u is below `steps` times `STEP`.
+                sum[r] = add(sum[r], unsafe { *w[r].add(u) }, c, a);
+            }
+        }
+        return sum;
+    }
+    // Elsewhere that would be unrolled to more values than there are registers.
+    for s in 0..steps {
+        // In one span or in several, the c of a step are neighbours, as are the a1.
+        let at = expand::step(s * STEP);
+        let (c, a) = (&group.e[at..at + STEP], &group.e[partner(at)..partner(at) + STEP]);
+        for u in 0..STEP {
+            let (c, a) = (i32::from(c[U::at(u)]), i32::from(a[U::at(u)]));
+            for r in 0..R {
+                // SAFETY: the unit is below `steps` times `STEP`.
+                sum[r] = add(sum[r], unsafe { *w[r].add(s * STEP + u) }, c, a);
+            }
         }
     }
     sum
 }
 
-/// R rows at once, from group `first` on; what `out` holds is the sum of the groups before.
 #[inline(always)]
-fn rows<U: Unit, const R: usize>(
+fn add<U: Unit>(sum: i32, unit: U, c: i32, a: i32) -> i32 {
+    sum.wrapping_add(unit.low().wrapping_mul(c)).wrapping_add(unit.both().wrapping_mul(a))
+}
+
+/// R rows from `r` on, over the groups from `first` on; what `out` holds is the sum of the groups
+/// before. `units` is the length of a row.
+///
+/// # Safety
+/// `data` and `scales` are a tensor's, of units of this type; all R rows exist.
+#[inline(always)]
+unsafe fn rows<U: Unit, const R: usize>(
     out: &mut [f32],
-    w: [&[U]; R],
-    scales: [&[u16]; R],
-    act: &Act<'_>,
-    cols: usize,
+    w: &Tensor<'_>,
+    groups: &[Group],
+    r: usize,
     first: usize,
+    units: usize,
 ) {
-    let mut total: [f32; R] = core::array::from_fn(|r| out[r]);
-    let units = cols.div_ceil(2);
-    for (g, group) in act.groups.iter().enumerate().take(cols.div_ceil(GROUP)).skip(first) {
-        let at = g * UNITS;
-        let sum = if at + UNITS <= units {
-            sums::<U, R>(&w, at, UNITS, group)
-        } else {
-            sums::<U, R>(&w, at, units - at, group)
-        };
-        for r in 0..R {
-            let weight_scale = f16::to_f32(u16::from_le(scales[r][g]));
-            total[r] += (sum[r] >> U::SHIFT) as f32 * (weight_scale * group.scale);
+    let mut total: [f32; R] = core::array::from_fn(|i| out[i]);
+    // SAFETY: the caller vouches for the rows, and a row has all its groups.
+    let (mut data, mut scales): ([*const U; R], [*const u16; R]) = unsafe {
+        (
+            core::array::from_fn(|i| w.data.as_ptr().add((r + i) * w.stride).cast::<U>().add(first * UNITS)),
+            core::array::from_fn(|i| {
+                w.scales.as_ptr().add((r + i) * w.scale_stride).cast::<u16>().add(first)
+            }),
+        )
+    };
+    let mut left = units - first * UNITS;
+    for group in groups {
+        let steps = if left < UNITS { left.div_ceil(STEP) } else { UNITS / STEP };
+        // SAFETY: a row's length is a multiple of 8 bytes, so of a step, and `left` units of it
+        // are left; each group has its scale. The last additions may lead past the row, so wrap.
+        unsafe {
+            let sum = sums::<U, R>(data, steps, group);
+            for i in 0..R {
+                let weight_scale = f16::to_f32(u16::from_le(*scales[i]));
+                total[i] += (sum[i] >> U::SHIFT) as f32 * (weight_scale * group.scale);
+                data[i] = data[i].wrapping_add(UNITS);
+                scales[i] = scales[i].wrapping_add(1);
+            }
         }
+        left = left.saturating_sub(UNITS);
     }
     out.copy_from_slice(&total);
 }
 
-/// The rows from `from` on over the groups from `first` on.
+/// The rows `rest` over the groups from `first` on.
 #[inline(always)]
-fn matvec<'w, U: Unit + 'w>(
+fn matvec<U: Unit>(
     out: &mut [f32],
-    w: &Tensor<'w>,
+    w: &Tensor<'_>,
     act: &Act<'_>,
     rest: core::ops::Range<usize>,
     first: usize,
-    units: impl Fn(&'w [u8]) -> &'w [U],
 ) {
-    let groups = w.groups();
-    let data = |r: usize| units(w.row(r));
-    let scale = |r: usize| &u16_slice(w.row_scales(r), groups)[..groups];
+    let units = w.cols.div_ceil(2);
+    let groups = &act.groups[first..w.groups()];
+    let rest = rest.start..rest.end.min(w.rows);
+    let out = &mut out[rest.clone()];
     if first == 0 {
         // Adding to -0 yields the other summand unchanged, also if that is -0.
-        out[rest.clone()].fill(-0.0);
+        out.fill(-0.0);
     }
     let mut r = rest.start;
-    while r + ROWS <= rest.end {
-        rows::<U, ROWS>(
-            &mut out[r..r + ROWS],
-            core::array::from_fn(|i| data(r + i)),
-            core::array::from_fn(|i| scale(r + i)),
-            act,
-            w.cols,
-            first,
-        );
+    let mut several = out.chunks_exact_mut(ROWS);
+    for out in several.by_ref() {
+        // SAFETY: rows below `w.rows`, of a tensor of U's format.
+        unsafe { rows::<U, ROWS>(out, w, groups, r, first, units) };
         r += ROWS;
     }
-    while r < rest.end {
-        rows::<U, 1>(&mut out[r..r + 1], [data(r)], [scale(r)], act, w.cols, first);
+    for out in several.into_remainder().chunks_exact_mut(1) {
+        // SAFETY: as above.
+        unsafe { rows::<U, 1>(out, w, groups, r, first, units) };
         r += 1;
     }
 }
@@ -163,23 +201,25 @@ fn by_hand(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) -> (usize, usize) {
     }
 }
 
-pub(super) fn matvec_q8(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
+#[inline(always)]
+fn all<U: Unit>(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
     let (done, first) = by_hand(out, w, act);
-    fn units(row: &[u8]) -> &[u16] {
-        u16_slice(row, row.len() / 2)
-    }
     if first < w.groups() {
-        matvec(out, w, act, 0..done, first, units);
+        matvec::<U>(out, w, act, 0..done, first);
     }
-    matvec(out, w, act, done..out.len(), 0, units);
+    matvec::<U>(out, w, act, done..out.len(), 0);
 }
 
+/// The product with a Q8_0 matrix.
+#[inline(never)]
+pub(super) fn matvec_q8(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
+    all::<u16>(out, w, act);
+}
+
+/// The product with a Q4_0 matrix.
+#[inline(never)]
 pub(super) fn matvec_q4(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
-    let (done, first) = by_hand(out, w, act);
-    if first < w.groups() {
-        matvec(out, w, act, 0..done, first, |row| row);
-    }
-    matvec(out, w, act, done..out.len(), 0, |row| row);
+    all::<u8>(out, w, act);
 }
 
 /// One row as f32 values.

@@ -137,9 +137,9 @@ impl<'m> Cache<'m> {
 }
 
 /// Exact integer dot product of one head; n ≤ 2^17 keeps it in range.
-#[inline]
+#[inline(always)]
 fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).fold(0, i32::wrapping_add)
+    a.iter().zip(b).fold(0, |sum, (a, b)| sum + i32::from(*a) * i32::from(*b))
 }
 
 /// Replaces scores by e^(score - largest); returns 1 / their sum.
@@ -153,7 +153,7 @@ fn softmax(s: &mut [f32]) -> f32 {
     for x in s.iter_mut() {
         *x = math::exp(*x - max);
     }
-    1.0 / sum8(s.iter().copied())
+    1.0 / sum8(s)
 }
 
 /// `out = Σ s[t] · v[t]`, positions ascending.
@@ -202,14 +202,42 @@ fn integer_weights(s: &mut [f32], vs: &[f32]) -> f32 {
 /// `out = Σ weight[t] · v[t]` in integers, exact within blocks of 256 positions.
 fn weighted_i8(out: &mut [f32], weights: &[f32], v: &[i8]) {
     let n = out.len();
-    for (b, weights) in weights.chunks(BLOCK).enumerate() {
-        let v = &v[b * BLOCK * n..];
-        for (i, o) in out.iter_mut().enumerate() {
-            let mut sum = 0i32;
-            for (w, v) in weights.iter().zip(v[i..].iter().step_by(n)) {
-                sum += w.to_bits() as i32 * i32::from(*v);
-            }
-            *o = if b == 0 { sum as f32 } else { *o + sum as f32 };
+    for (b, (weights, v)) in weights.chunks(BLOCK).zip(v.chunks(BLOCK * n)).enumerate() {
+        let mut columns = out.chunks_exact_mut(LANES);
+        let mut i = 0;
+        for out in columns.by_ref() {
+            let sums = integer_sums::<LANES>(weights, v, n, i);
+            add_block(out, &sums, b);
+            i += LANES;
         }
+        for out in columns.into_remainder().chunks_exact_mut(1) {
+            let sums = integer_sums::<1>(weights, v, n, i);
+            add_block(out, &sums, b);
+            i += 1;
+        }
+    }
+}
+
+/// Columns summed at once.
+const LANES: usize = 4;
+
+/// Sums of L neighbouring columns from column `i` on.
+#[inline(always)]
+fn integer_sums<const L: usize>(weights: &[f32], v: &[i8], n: usize, i: usize) -> [i32; L] {
+    let mut sums = [0i32; L];
+    for (w, v) in weights.iter().zip(v.chunks_exact(n)) {
+        let w = w.to_bits() as i32;
+        let v = &v[i..i + L];
+        for l in 0..L {
+            sums[l] += w * i32::from(v[l]);
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn add_block(out: &mut [f32], sums: &[i32], block: usize) {
+    for (o, &s) in out.iter_mut().zip(sums) {
+        *o = if block == 0 { s as f32 } else { *o + s as f32 };
     }
 }
