@@ -29,7 +29,8 @@ const MAGICS: &[(&[u8], &str)] = &[
     (b"MZ", "a Windows executable"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x89HDF", "an HDF5 file"),
-    (b"\x80\x02", "a Python pickle (an old PyTorch checkpoint is one)"),
+    (b"\x80\x02\x8a\x0a", "an old PyTorch checkpoint"),
+    (b"\x80\x04\x95", "a Python pickle"),
     (b"lmgg", "the old unversioned ggml format"),
     (b"fmgg", "the old ggmf format, which GGUF replaced"),
     (b"tjgg", "the old ggjt format, which GGUF replaced"),
@@ -52,11 +53,13 @@ pub(crate) fn kind(head: &[u8], len: u64) -> Result<Kind, ModelError> {
             "the legacy v0 header, written by `export.py --version 0`",
         ));
     }
-    let known = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|m| m.1);
-    if known.is_none() && llama2c::plausible(head) {
+    // llama2.c files have no magic number. A short one of another format may be their first
+    // dimension; a longer one is none of a plausible size.
+    if llama2c::plausible(head) && !safetensors(head, len) {
         return Ok(Kind::Llama2c);
     }
-    let found = known.map_or_else(|| describe(head, len), str::to_owned);
+    let known = MAGICS.iter().find(|(magic, _)| head.starts_with(magic));
+    let found = known.map_or_else(|| describe(head, len), |(_, what)| (*what).to_owned());
     Err(ModelError::NotAModel { found })
 }
 
@@ -73,7 +76,10 @@ fn describe(head: &[u8], len: u64) -> String {
     if head.iter().all(|&b| b == 0) {
         return "zeros".into();
     }
-    let text = head.iter().all(|&b| b >= 0x20 && b != 0x7f || matches!(b, b'\t' | b'\n' | b'\r'));
+    // The last character may be cut off.
+    let utf8 = std::str::from_utf8(head).map_or_else(|e| e.error_len().is_none(), |_| true);
+    let shown = |b: &u8| *b >= 0x20 && *b != 0x7f || matches!(b, b'\t' | b'\n' | b'\r');
+    let text = utf8 && head.iter().all(shown);
     if text {
         let what = match head.trim_ascii_start().first() {
             Some(b'<') => "an HTML or XML page (a failed download?)",

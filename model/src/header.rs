@@ -142,15 +142,14 @@ impl Parsed {
 
     pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
         let io = |source| ModelError::Io { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(io)?;
-        let meta = file.metadata().map_err(io)?;
-        if meta.is_dir() {
-            return Err(ModelError::NotAModel { found: "a directory".into() });
-        }
+        // Before it is opened: that blocks for a pipe. Nor has a pipe or a device a length which
+        // the header could be held against.
+        let meta = std::fs::metadata(path).map_err(io)?;
         if !meta.is_file() {
-            // A pipe or a device has no length to hold the header against.
-            return Err(ModelError::NotAModel { found: "something that is no regular file".into() });
+            let what = if meta.is_dir() { "a directory" } else { "something that is no file" };
+            return Err(ModelError::NotAModel { found: what.into() });
         }
+        let mut file = File::open(path).map_err(io)?;
         let len = meta.len();
         let mut head = Vec::new();
         file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(io)?;

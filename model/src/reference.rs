@@ -10,6 +10,10 @@ use edgeprof_engine::{EngineError, KvType};
 
 use crate::ModelError;
 
+/// No board's arena comes near this. A host that overcommits memory would grant more, and kill
+/// the process once it is used.
+const ARENA_LIMIT: u64 = 8 << 30;
+
 /// What to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -115,7 +119,8 @@ pub fn with_session<T>(
     let layout =
         Layout::new(parsed.config(), ctx, kv).ok_or_else(|| refused(EngineError::BadContext(ctx)))?;
     let mut arena: Vec<u64> = Vec::new();
-    let words = usize::try_from(layout.total_bytes / 8).ok();
+    let words = Some(layout.total_bytes).filter(|&n| n <= ARENA_LIMIT);
+    let words = words.and_then(|n| usize::try_from(n / 8).ok());
     let Some(words) = words.filter(|&n| arena.try_reserve_exact(n).is_ok()) else {
         return Err(ModelError::Engine {
             what: format!("an arena of {} bytes does not fit in memory", layout.total_bytes),

@@ -129,4 +129,16 @@ impl Tokenizer {
         }
         out
     }
+
+    /// Pieces as llama2.c writes them, and scores.
+    #[cfg(test)]
+    pub(crate) fn export(&self) -> impl Iterator<Item = (Vec<u8>, f32)> + '_ {
+        self.tokens.iter().map(|t| {
+            let piece = match t.kind {
+                TokenKind::Byte(b) => format!("<0x{b:02X}>").into_bytes(),
+                _ => t.piece.clone(),
+            };
+            (piece, t.score)
+        })
+    }
 }
