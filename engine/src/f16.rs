@@ -55,3 +55,51 @@ pub fn from_f32(x: f32) -> u16 {
     let m = a - (112 << 23);
     sign | ((m + 0x0fff + (m >> 13 & 1)) >> 13) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the definition in IEEE 754, in f64.
+    fn value(h: u16) -> f64 {
+        let (e, m) = (i32::from(h >> 10 & 0x1f), f64::from(h & 0x3ff));
+        let magnitude = match e {
+            0 => m * libm::exp2(-24.0),
+            31 if m == 0.0 => f64::INFINITY,
+            31 => f64::NAN,
+            _ => (1024.0 + m) * libm::exp2(f64::from(e - 25)),
+        };
+        if h >> 15 == 1 { -magnitude } else { magnitude }
+    }
+
+    #[test]
+    fn all_values_convert_and_return() {
+        for h in 0..=u16::MAX {
+            let (got, want) = (to_f32(h), value(h));
+            if want.is_nan() {
+                assert!(got.is_nan());
+                assert!(to_f32(from_f32(got)).is_nan());
+            } else {
+                assert_eq!(f64::from(got), want, "{h:04x}");
+                assert_eq!(got.is_sign_negative(), h >> 15 == 1);
+                assert_eq!(from_f32(got), h);
+            }
+        }
+    }
+
+    #[test]
+    fn rounds_to_nearest_even_between_all_neighbours() {
+        for h in 0..0x7bffu16 {
+            let middle = (to_f32(h) + to_f32(h + 1)) / 2.0;
+            let even = if h % 2 == 0 { h } else { h + 1 };
+            assert_eq!(from_f32(middle), even, "{h:04x}");
+            assert_eq!(from_f32(f32::from_bits(middle.to_bits() - 1)), h);
+            assert_eq!(from_f32(f32::from_bits(middle.to_bits() + 1)), h + 1);
+            assert_eq!(from_f32(-middle), even | 0x8000);
+        }
+        assert_eq!(from_f32(65_519.996), 0x7bff);
+        assert_eq!(from_f32(65_520.0), 0x7c00);
+        assert_eq!(from_f32(1e30), 0x7c00);
+        assert_eq!(from_f32(f32::MIN_POSITIVE), 0);
+    }
+}

@@ -33,3 +33,23 @@ impl LogitsHash {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_answers() {
+        assert_eq!(LogitsHash::new().finish(), 0xcbf2_9ce4_8422_2325);
+        // The bytes of "foob" as one float; FNV-1a-64 of "foob" is published with the algorithm.
+        let mut h = LogitsHash::new();
+        h.update(&[f32::from_le_bytes(*b"foob")]);
+        assert_eq!(h.finish(), 0xdd12_0e79_0c25_12af);
+        let mut split = LogitsHash::new();
+        split.update(&[1.0]);
+        split.update(&[2.0]);
+        let mut whole = LogitsHash::new();
+        whole.update(&[1.0, 2.0]);
+        assert_eq!(split, whole);
+    }
+}

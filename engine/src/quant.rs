@@ -89,3 +89,38 @@ impl Act<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_value_is_within_half_a_step(x in prop::collection::vec(-1e20f32..1e20, 1..40), down in 0i32..40) {
+            let x: std::vec::Vec<f32> = x.iter().map(|x| x * libm::exp2f(-(down as f32))).collect();
+            let mut q = std::vec![0i8; x.len()];
+            let scale = quantize(&x, &mut q);
+            for (x, &q) in x.iter().zip(&q) {
+                prop_assert!(q != i8::MIN);
+                prop_assert!((x - f32::from(q) * scale).abs() <= scale * 0.5001);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_and_nonsense() {
+        let mut q = [1i8; 3];
+        assert_eq!(quantize(&[0.0, -0.0, 0.0], &mut q), 0.0);
+        assert_eq!(q, [0; 3]);
+        assert_eq!(quantize(&[1e-40, 0.0, 0.0], &mut q), 0.0);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut q = [1i8; 3];
+            assert!(quantize(&[1.0, bad, -3.0], &mut q).is_nan());
+            assert_eq!(q, [0; 3]);
+        }
+        let mut q = [0i8; 3];
+        assert_eq!(quantize(&[127.0, -127.0, 0.5], &mut q), 1.0);
+        assert_eq!(q, [127, -127, 0]);
+    }
+}

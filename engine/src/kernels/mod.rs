@@ -21,6 +21,8 @@ mod dsp;
 pub(crate) mod expand;
 mod float;
 mod quantized;
+#[cfg(test)]
+mod tests;
 
 use crate::dtype::DType;
 use crate::image::Tensor;
