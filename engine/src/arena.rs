@@ -40,7 +40,7 @@ pub(crate) struct Regions {
     pub(crate) x: u64,
     /// f32: normalized activations, attention result.
     pub(crate) xb: u64,
-    /// f32: query, key, value; later gate and up.
+    /// f32: query, key, value; later the attention block's result; later gate and up.
     pub(crate) wide: u64,
     /// f32: attention scores of one head.
     pub(crate) scores: u64,
@@ -75,7 +75,7 @@ impl Regions {
             cache_scales: if scaled { slots.checked_mul(u64::from(config.kv_heads))? } else { 0 },
             x: dim,
             xb: dim.max(q),
-            wide: (q + 2 * kvd).max(2 * hidden),
+            wide: (q + 2 * kvd).max(2 * hidden).max(dim),
             scores: u64::from(ctx),
             logits: u64::from(config.vocab),
             rope: u64::from(config.head_dim) / 2,
