@@ -32,19 +32,7 @@ impl Model {
     pub fn from_vec(bytes: Vec<u8>, tokenizer: Option<&[u8]>) -> Result<Self, ModelError> {
         let parsed = Parsed::bytes(&bytes)?;
         let header = Header::from_parsed(&parsed)?;
-        let vocab = header.config().vocab;
-        let tokenizer = match (&parsed, tokenizer) {
-            (Parsed::Gguf(g), None) => Tokenizer::from_gguf(g, vocab)?,
-            (Parsed::Gguf(_), Some(_)) => {
-                return Err(ModelError::unsupported(
-                    "tokenizer",
-                    "a tokenizer file beside a model that carries its own",
-                    "the one in the GGUF file",
-                ));
-            }
-            (Parsed::Llama2c { .. }, Some(t)) => Tokenizer::from_llama2c(t, vocab)?,
-            (Parsed::Llama2c { .. }, None) => return Err(ModelError::NoTokenizer),
-        };
+        let tokenizer = Tokenizer::of(&parsed, header.config().vocab, tokenizer)?;
         Ok(Self { header, tokenizer, bytes })
     }
 
@@ -55,9 +43,6 @@ impl Model {
     pub fn open(path: &Path, tokenizer: Option<&Path>) -> Result<Self, ModelError> {
         // The header first: no need to read gigabytes of something else.
         Header::open(path)?;
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })
-        };
         let tokenizer = tokenizer.map(read).transpose()?;
         Self::from_vec(read(path)?, tokenizer.as_deref())
     }
@@ -84,4 +69,34 @@ impl Model {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+impl Tokenizer {
+    /// The tokenizer of a model file, without reading its weights; the arguments are those of
+    /// [`Model::open`]. For counting a prompt's tokens before anything is prepared.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open(model: &Path, tokenizer: Option<&Path>) -> Result<Self, ModelError> {
+        let parsed = Parsed::open(model)?;
+        let vocab = Header::from_parsed(&parsed)?.config().vocab;
+        Self::of(&parsed, vocab, tokenizer.map(read).transpose()?.as_deref())
+    }
+
+    fn of(parsed: &Parsed, vocab: u32, file: Option<&[u8]>) -> Result<Self, ModelError> {
+        match (parsed, file) {
+            (Parsed::Gguf(g), None) => Self::from_gguf(g, vocab),
+            (Parsed::Gguf(_), Some(_)) => Err(ModelError::unsupported(
+                "tokenizer",
+                "a tokenizer file beside a model that carries its own",
+                "the one in the GGUF file",
+            )),
+            (Parsed::Llama2c { .. }, Some(t)) => Self::from_llama2c(t, vocab),
+            (Parsed::Llama2c { .. }, None) => Err(ModelError::NoTokenizer),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
+    std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })
 }

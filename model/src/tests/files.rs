@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::toy::{self, GgufWriter, Toy, string};
 use crate::reference::{Request, run};
-use crate::{DType, Format, Header, KvType, Model, ModelError, Quant, build_image, inspect, inspect_bytes};
+use crate::{
+    DType, Format, Header, KvType, Model, ModelError, Quant, Tokenizer, build_image, inspect, inspect_bytes,
+};
 
 fn toy() -> Toy {
     Toy::new(toy::config(0), 7)
@@ -293,4 +295,13 @@ fn a_header_needs_no_weights() {
     let header = Header::open(&path).unwrap();
     assert_eq!(header.file_bytes(), 1 << 30);
     assert_eq!(header.params(), Header::parse(&bytes).unwrap().params());
+    assert_eq!(Tokenizer::open(&path, None).unwrap().vocab(), toy.config.vocab);
+    // A llama2.c model's tokenizer lies in a file of its own.
+    let files = [dir.path().join("m.bin"), dir.path().join("tokenizer.bin")];
+    std::fs::write(&files[0], toy.llama2c()).unwrap();
+    std::fs::write(&files[1], toy.tokenizer_bin()).unwrap();
+    assert!(matches!(Tokenizer::open(&files[0], None), Err(ModelError::NoTokenizer)));
+    let t = Tokenizer::open(&files[0], Some(&files[1])).unwrap();
+    let m = Model::open(&files[0], Some(&files[1])).unwrap();
+    assert_eq!(t.encode("the end"), m.tokenizer().encode("the end"));
 }
