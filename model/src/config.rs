@@ -67,14 +67,6 @@ impl RawConfig {
         };
         // What is left for the engine to find are products, and floats that f32 cannot hold.
         config.validate().map_err(|e| err(e.to_string()))?;
-        // The engine keeps a layer's result where these were; no model has them all narrower.
-        if config.q_dim() + 2 * config.kv_dim() < dim && 2 * config.hidden < dim {
-            return Err(ModelError::unsupported(
-                "shape",
-                format!("attention and feed-forward layers narrower than {dim}"),
-                "one of them as wide as the embedding",
-            ));
-        }
         Ok(config)
     }
 }
