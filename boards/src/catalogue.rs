@@ -6,10 +6,13 @@ use crate::kind::{Kind, Rounding, Runtime};
 
 /// File name and text of every kind.
 const FILES: &[(&str, &str)] = &[
+    ("mps2-an385", include_str!("../kinds/mps2-an385.toml")),
     ("mps2-an386", include_str!("../kinds/mps2-an386.toml")),
     ("mps2-an500", include_str!("../kinds/mps2-an500.toml")),
     ("netduinoplus2", include_str!("../kinds/netduinoplus2.toml")),
     ("riscv32", include_str!("../kinds/riscv32.toml")),
+    ("riscv32-soft", include_str!("../kinds/riscv32-soft.toml")),
+    ("riscv64", include_str!("../kinds/riscv64.toml")),
 ];
 
 /// All known board kinds.
@@ -194,7 +197,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_overlaps_are_refused() {
-        let text = FILES[0].1;
+        let text = include_str!("../kinds/mps2-an386.toml");
         let more = format!("colour = \"red\"\n{text}");
         assert!(matches!(Catalogue::parse(&[("mps2-an386", &more)]), Err(CatalogueError::Syntax { .. })));
         let overlap = text.replace("arena = { origin = 0x2004_0000", "arena = { origin = 0x2003_0000");

@@ -48,8 +48,13 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
         stop_tokens: &request.stop_tokens,
         stop_at_eos: !request.stop_tokens.is_empty(),
     };
-    let mut watch = Watch { port, counter, run, boot, cancelled: false };
-    let outcome = generate(&mut session, &request, &mut watch).map_err(fault)?;
+    let mut watch = Watch { port, counter, run, boot, timing: false, cancelled: false };
+    let outcome = generate(&mut session, &request, &mut watch);
+    // A pass that failed or gave a stop token has begun an interval that nobody ended.
+    if watch.timing {
+        watch.counter.stop();
+    }
+    let outcome = outcome.map_err(fault)?;
     let config = *Image::parse(region).map_err(|error| image_fault(region, error))?.config();
     let kv_bytes = Layout::new(&config, session.ctx(), kv).map_or(0, |layout| layout.kv_bytes);
     let arena_used = bytes(session.arena_used());
@@ -75,11 +80,13 @@ struct Watch<'a, L, C, const N: usize> {
     counter: &'a mut C,
     run: u32,
     boot: u32,
+    timing: bool,
     cancelled: bool,
 }
 
 impl<L: Line, C: Counter, const N: usize> Observer for Watch<'_, L, C, N> {
     fn start(&mut self) {
+        self.timing = true;
         // Last of all that is done outside the interval.
         self.counter.start();
     }
@@ -87,6 +94,7 @@ impl<L: Line, C: Counter, const N: usize> Observer for Watch<'_, L, C, N> {
     fn stop(&mut self, what: Interval) {
         // First of all that is done outside the interval.
         let ticks = self.counter.stop();
+        self.timing = false;
         let work = match what {
             Interval::Load => Work::Load,
             Interval::Prefill { tokens } => Work::Prefill { tokens },

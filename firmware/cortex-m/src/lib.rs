@@ -12,7 +12,11 @@ use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::NVIC;
 use cortex_m_rt::ExceptionFrame;
 use edgeprof_firmware_core::{Line, send_last};
-use edgeprof_link::{FromBoard, Text};
+use edgeprof_link::{FromBoard, Text, isa};
+
+/// What the code is built for: a Cortex-M with FPU has the DSP extension as well, and the engine's
+/// kernels then use it.
+pub const ISA: u32 = if cfg!(target_abi = "eabihf") { isa::FPU_SINGLE | isa::DSP } else { 0 };
 
 pub mod check;
 pub mod register;

@@ -37,7 +37,7 @@ fn main() -> ! {
         kind: kind::NAME,
         build_id: kind::BUILD_ID,
         version: env!("CARGO_PKG_VERSION"),
-        isa: edgeprof_link::isa::FPU_SINGLE | edgeprof_link::isa::DSP,
+        isa: edgeprof_firmware_cortex_m::ISA,
         counter: kind::COUNTER,
         tick_hz: kind::TICK_HZ,
         static_ram: linked::static_ram(),

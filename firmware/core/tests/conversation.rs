@@ -1,0 +1,307 @@
+//! The board's side of the conversation, on a line made of two queues.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use edgeprof_engine::image::{self, Role};
+use edgeprof_engine::{Config, DType};
+use edgeprof_firmware_core::{Counter, Facts, Line, Memory, Server};
+use edgeprof_link::{
+    Decoder, Encoder, FailCode, FromBoard, ImageInfo, Kv, List, MAX_FRAME, RunRequest, Stop, ToBoard, Work,
+};
+
+const MAX_PROMPT: usize = 16;
+
+#[derive(Clone, Default)]
+struct Wire {
+    to_board: Rc<RefCell<VecDeque<u8>>>,
+    from_board: Rc<RefCell<Vec<u8>>>,
+    timing: Rc<RefCell<bool>>,
+    /// What the host says as soon as the board has sent a token.
+    on_token: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Line for Wire {
+    fn read(&mut self) -> Option<u8> {
+        self.to_board.borrow_mut().pop_front()
+    }
+    fn wait(&mut self) {
+        panic!("the host has said all it had to say");
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        assert!(!*self.timing.borrow(), "the line was written to inside a timed interval");
+        self.from_board.borrow_mut().extend_from_slice(bytes);
+        self.to_board.borrow_mut().extend(self.on_token.borrow_mut().drain(..));
+    }
+}
+
+struct Ticks(Rc<RefCell<bool>>);
+
+impl Counter for Ticks {
+    fn start(&mut self) {
+        assert!(!self.0.replace(true));
+    }
+    fn stop(&mut self) -> u64 {
+        assert!(self.0.replace(false));
+        100
+    }
+    fn session(&mut self) -> u32 {
+        77
+    }
+}
+
+struct Ram(&'static [u8], Vec<u64>);
+
+impl Memory for Ram {
+    fn model(&self) -> &'static [u8] {
+        self.0
+    }
+    fn arena(&mut self) -> &mut [u64] {
+        &mut self.1
+    }
+    fn stack_high_water(&self) -> u32 {
+        1
+    }
+}
+
+/// A model of noise, aligned as a region is.
+fn noise() -> Vec<u64> {
+    let config = Config {
+        dim: 32,
+        hidden: 44,
+        layers: 1,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        vocab: 40,
+        train_ctx: 32,
+        rope_theta: 10_000.0,
+        norm_eps: 1e-5,
+        tied: true,
+    };
+    let format = |role: Role, _| if role.is_norm() { DType::F32 } else { DType::Q8_0 };
+    let total = image::total_len(&config, format) as usize;
+    let mut bytes = vec![0; total];
+    image::write_header(&mut bytes, &config, format).unwrap();
+    let mut random = 0x1234_5678_u32;
+    for tensor in image::layout(&config, format) {
+        for row in 0..tensor.rows as usize {
+            let at = tensor.offset as usize + row * tensor.row_stride() as usize;
+            let scales = tensor.scale_offset as usize + row * tensor.scale_stride() as usize;
+            for column in 0..tensor.cols as usize {
+                random ^= random << 13;
+                random ^= random >> 17;
+                random ^= random << 5;
+                if tensor.role.is_norm() {
+                    bytes[at + 4 * column..][..4].copy_from_slice(&1_f32.to_le_bytes());
+                } else {
+                    bytes[at + column] = random as u8;
+                    bytes[scales + column / 32 * 2..][..2].copy_from_slice(&0x1000_u16.to_le_bytes());
+                }
+            }
+        }
+    }
+    image::seal(&mut bytes).unwrap();
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect()
+}
+
+fn as_bytes(words: Vec<u64>) -> &'static [u8] {
+    let words = words.leak();
+    // SAFETY: the same memory, in bytes.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) }
+}
+
+struct Bench {
+    wire: Wire,
+    encoder: Encoder,
+    decoder: Decoder<FromBoard>,
+    server: Server<Wire, Ticks, Ram, MAX_FRAME>,
+}
+
+impl Bench {
+    fn new(model: &'static [u8], arena_words: usize) -> Self {
+        let wire = Wire::default();
+        let facts = Facts {
+            kind: "bench",
+            build_id: "",
+            version: "0",
+            isa: 0,
+            counter: "ticks",
+            tick_hz: 1,
+            static_ram: 0,
+            flash_code: 0,
+            stack_bytes: 1_000,
+        };
+        let mut server = Server::new(
+            wire.clone(),
+            Ticks(wire.timing.clone()),
+            Ram(model, vec![0; arena_words]),
+            facts,
+            vec![0; MAX_PROMPT].leak(),
+        );
+        server.calibrate();
+        Self { wire, encoder: Encoder::new(), decoder: Decoder::new(), server }
+    }
+
+    fn frame(&mut self, message: &ToBoard) -> Vec<u8> {
+        let mut out = [0; MAX_FRAME];
+        let len = self.encoder.encode(message, &mut out).unwrap();
+        out[..len].to_vec()
+    }
+
+    /// Says something and gives the answers.
+    fn say(&mut self, message: &ToBoard) -> Vec<FromBoard> {
+        let frame = self.frame(message);
+        self.wire.to_board.borrow_mut().extend(frame);
+        self.server.step();
+        let bytes = self.wire.from_board.take();
+        let mut found = Vec::new();
+        self.decoder.feed(&bytes, |received| found.push(received.message));
+        assert_eq!(self.decoder.stats().dropped(), 0);
+        found
+    }
+
+    fn run(&mut self, request: RunRequest, prompt: &[u32]) -> Vec<FromBoard> {
+        let run = request.run;
+        assert_eq!(self.say(&ToBoard::Run(request)), [FromBoard::Accepted { run }]);
+        let (first, second) = prompt.split_at(prompt.len() / 2);
+        for (offset, part) in [(0, first), (first.len() as u32, second)] {
+            let tokens = List::from_slice(part).unwrap();
+            assert_eq!(self.say(&ToBoard::Prompt { run, offset, tokens }), []);
+        }
+        self.say(&ToBoard::Go { run })
+    }
+}
+
+fn request(run: u32, prompt_len: u32, n_gen: u32) -> RunRequest {
+    RunRequest {
+        run,
+        prompt_len,
+        uncounted: 0,
+        n_gen,
+        ctx: 16,
+        kv: Kv::F16,
+        temperature: 0.0,
+        seed: 0,
+        stop_tokens: List::new(),
+    }
+}
+
+fn failed(run: u32, code: FailCode) -> Vec<FromBoard> {
+    vec![FromBoard::Failed { run, code }]
+}
+
+#[test]
+fn a_run_is_told_interval_by_interval() {
+    let mut bench = Bench::new(as_bytes(noise()), 10_000);
+    assert_eq!(bench.say(&ToBoard::Ping { nonce: 9 }), [FromBoard::Pong { nonce: 9, session: 77 }]);
+    let said = bench.run(request(5, 3, 3), &[1, 2, 3]);
+    let interval = |work| FromBoard::Interval { run: 5, work, ticks: 100 };
+    let ids: Vec<u32> = said
+        .iter()
+        .filter_map(|message| if let FromBoard::Token { id, .. } = message { Some(*id) } else { None })
+        .collect();
+    let token = |index: u32| FromBoard::Token { run: 5, index, id: ids[index as usize] };
+    let prefill = interval(Work::Prefill { tokens: 1 });
+    assert_eq!(
+        said[..9],
+        [
+            interval(Work::Load),
+            prefill.clone(),
+            prefill.clone(),
+            prefill,
+            token(0),
+            interval(Work::Decode { index: 1 }),
+            token(1),
+            interval(Work::Decode { index: 2 }),
+            token(2),
+        ]
+    );
+    let [FromBoard::Done { run: 5, generated: 3, stop: Stop::Length, logits_hash, .. }] = said[9..] else {
+        panic!("{said:?}")
+    };
+    // The same again gives the same hash, and with uncounted tokens too, but less intervals.
+    let again = bench.run(RunRequest { uncounted: 2, ..request(6, 3, 3) }, &[1, 2, 3]);
+    assert_eq!(again.len(), said.len() - 2);
+    assert!(
+        matches!(again.last(), Some(FromBoard::Done { logits_hash: same, .. }) if *same == logits_hash),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn while_a_run_goes_the_line_is_answered() {
+    let mut bench = Bench::new(as_bytes(noise()), 10_000);
+    let mut words = bench.frame(&ToBoard::Run(request(6, 1, 1)));
+    words.extend(bench.frame(&ToBoard::Ping { nonce: 4 }));
+    words.extend(bench.frame(&ToBoard::Cancel { run: 6 }));
+    words.extend(bench.frame(&ToBoard::Cancel { run: 5 }));
+    assert_eq!(bench.say(&ToBoard::Run(request(5, 1, 9))), [FromBoard::Accepted { run: 5 }]);
+    let tokens = List::from_slice(&[1]).unwrap();
+    assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), []);
+    *bench.wire.on_token.borrow_mut() = words;
+    let said = bench.say(&ToBoard::Go { run: 5 });
+    assert!(said.contains(&FromBoard::Failed { run: 6, code: FailCode::Busy }), "{said:?}");
+    assert!(said.contains(&FromBoard::Pong { nonce: 4, session: 77 }), "{said:?}");
+    let last = said.last();
+    assert!(
+        matches!(last, Some(FromBoard::Done { run: 5, generated: 1, stop: Stop::Cancelled, .. })),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn what_cannot_run_is_refused_by_name() {
+    let mut bench = Bench::new(as_bytes(noise()), 10_000);
+    let over = RunRequest { ctx: 99, ..request(1, 17, 1) };
+    assert_eq!(bench.say(&ToBoard::Run(over)), failed(1, FailCode::PromptTooLong { max: 16 }));
+    assert_eq!(bench.say(&ToBoard::Run(request(1, 0, 1))), failed(1, FailCode::BadRequest));
+    let nan = RunRequest { temperature: f32::NAN, ..request(1, 1, 1) };
+    assert_eq!(bench.say(&ToBoard::Run(nan)), failed(1, FailCode::BadRequest));
+    assert_eq!(bench.say(&ToBoard::Go { run: 1 }), failed(1, FailCode::UnknownRun));
+    // A prompt with a hole, one that is too long, one that is incomplete, one that is not ours.
+    let tokens = List::from_slice(&[1, 2]).unwrap();
+    for (offset, count) in [(1, 4), (0, 1)] {
+        bench.say(&ToBoard::Run(request(2, count, 1)));
+        let said = bench.say(&ToBoard::Prompt { run: 2, offset, tokens });
+        assert_eq!(said, failed(2, FailCode::BadRequest));
+    }
+    bench.say(&ToBoard::Run(request(3, 4, 1)));
+    assert_eq!(bench.say(&ToBoard::Prompt { run: 3, offset: 0, tokens }), []);
+    assert_eq!(bench.say(&ToBoard::Go { run: 3 }), failed(3, FailCode::BadRequest));
+    let said = bench.say(&ToBoard::Prompt { run: 4, offset: 0, tokens });
+    assert_eq!(said, failed(4, FailCode::UnknownRun));
+    // A token that the model does not have: the load was fine, the run is not.
+    let said = bench.run(request(5, 1, 1), &[4_000]);
+    assert_eq!(said[1..], failed(5, FailCode::BadRequest));
+}
+
+#[test]
+fn images_are_judged_before_they_run() {
+    let words = noise();
+    let mut damaged = words.clone();
+    *damaged.last_mut().unwrap() ^= 1 << 60;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    let mut newer = words.clone();
+    newer[0] = u64::from_ne_bytes(*b"EPBI\x09\x00\x80\x00");
+
+    let go = |bench: &mut Bench| bench.run(request(1, 1, 1), &[1]);
+    let mut bench = Bench::new(as_bytes(vec![0; 100]), 10_000);
+    assert_eq!(bench.say(&ToBoard::Image), [FromBoard::Image(ImageInfo::default())]);
+    assert_eq!(go(&mut bench), failed(1, FailCode::NoImage));
+    let mut bench = Bench::new(as_bytes(damaged), 10_000);
+    let [FromBoard::Image(info)] = bench.say(&ToBoard::Image)[..] else { panic!() };
+    assert!(info.present && !info.checksum_ok && info.total_len > 0 && info.crc32 != 0);
+    assert_eq!(go(&mut bench), failed(1, FailCode::BadImage));
+    let mut bench = Bench::new(as_bytes(newer), 10_000);
+    assert_eq!(go(&mut bench), failed(1, FailCode::ImageVersion { found: 9 }));
+    let mut bench = Bench::new(as_bytes(words), 10);
+    let said = go(&mut bench);
+    let [FromBoard::Failed { code: FailCode::ArenaTooSmall { need, have: 80 }, .. }] = said[..] else {
+        panic!("{said:?}")
+    };
+    assert!(need > 80);
+}
