@@ -1,0 +1,201 @@
+//! The coordinator's side: one child a model and quantization, with limits on time and memory.
+
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+
+use edgeprof_common::{Digest, ErrorClass, Quant, TaskError};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::{
+    Line, Order, Ready, Vocabulary, Workload,
+    order::{IMAGE, VOCABULARY},
+};
+use crate::{artifacts::Artifacts, store::rows::ImageRow};
+
+/// Bytes of the child's messages that are kept.
+const STDERR: usize = 4096;
+
+/// Bounds on a child.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From one answer to the next.
+    pub step: Duration,
+    /// Multiplications of the host's engine for one workload.
+    pub reference: u64,
+}
+
+/// What is to be prepared.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The model file.
+    pub model: Digest,
+    /// Its tokenizer file.
+    pub tokenizer: Option<Digest>,
+    /// How weights are to be stored.
+    pub quant: Quant,
+    /// The image, if it was built before.
+    pub image: Option<ImageRow>,
+    /// What is to be run.
+    pub workloads: Vec<Workload>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The image is an artifact. Comes first.
+    Image(ImageRow, Arc<Vocabulary>),
+    /// A workload, by its place in the request.
+    Workload(usize, Result<Ready, TaskError>),
+    /// Everything not answered so far cannot be prepared.
+    Broken(TaskError),
+}
+
+/// Starts children.
+#[derive(Clone, Debug)]
+pub struct Preparer {
+    /// The program whose `prepare` subcommand is the child.
+    pub program: PathBuf,
+    /// Where models are and images go.
+    pub artifacts: Artifacts,
+    /// Bounds on each child.
+    pub limits: Limits,
+}
+
+impl Preparer {
+    /// Runs a child to its end, handing on each answer. Dropped, it takes the child with it.
+    pub async fn run(&self, request: Request, answers: mpsc::Sender<Outcome>) {
+        if let Err(error) = self.supervise(&request, &answers).await {
+            let _ = answers.send(Outcome::Broken(error)).await;
+        }
+    }
+
+    async fn supervise(&self, request: &Request, answers: &mpsc::Sender<Outcome>) -> Result<(), TaskError> {
+        let folder = self.artifacts.scratch().map_err(trouble)?;
+        let size = self.artifacts.size(&request.model).unwrap_or_default();
+        let order = Order {
+            model: self.artifacts.path(&request.model),
+            tokenizer: request.tokenizer.map(|digest| self.artifacts.path(&digest)),
+            quant: request.quant,
+            image: request.image.map(|row| self.artifacts.path(&row.image)),
+            out: folder.path().to_owned(),
+            workloads: request.workloads.clone(),
+            reference_limit: self.limits.reference,
+            // The file, its image, a copy of either, and a cache beside them.
+            memory_limit: size.saturating_mul(6).saturating_add(2 << 30),
+        };
+        let mut child = Command::new(&self.program)
+            .arg("prepare")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(trouble)?;
+        let outcome = self.converse(&mut child, &order, request, answers).await;
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Trouble::Task(error)) => Err(error),
+            Err(Trouble::Silent) => {
+                let what = format!("preparing took longer than {} s", self.limits.step.as_secs());
+                Err(TaskError::new(ErrorClass::Model, "prepare_timeout", what)
+                    .with_hint("use a smaller model or fewer tokens"))
+            }
+            Err(Trouble::Ended) => Err(died(child).await),
+        }
+    }
+
+    async fn converse(
+        &self,
+        child: &mut Child,
+        order: &Order,
+        request: &Request,
+        answers: &mpsc::Sender<Outcome>,
+    ) -> Result<(), Trouble> {
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Trouble::Ended);
+        };
+        let mut text = serde_json::to_vec(order).map_err(|e| Trouble::Task(trouble(e)))?;
+        text.push(b'\n');
+        stdin.write_all(&text).await.map_err(|_| Trouble::Ended)?;
+        let mut lines = BufReader::new(stdout).lines();
+        let mut left = order.workloads.len();
+        let mut built = false;
+        while left > 0 || !built {
+            let line = timeout(self.limits.step, lines.next_line()).await.map_err(|_| Trouble::Silent)?;
+            let line = line.ok().flatten().ok_or(Trouble::Ended)?;
+            let answer = match serde_json::from_str(&line).map_err(|_| Trouble::Ended)? {
+                Line::Broken(error) => return Err(Trouble::Task(error)),
+                Line::Built => {
+                    built = true;
+                    let (row, vocabulary) = self.take(order, request).await.map_err(Trouble::Task)?;
+                    Outcome::Image(row, vocabulary)
+                }
+                Line::Workload { index, outcome } => {
+                    left = left.saturating_sub(1);
+                    Outcome::Workload(index, outcome)
+                }
+            };
+            if answers.send(answer).await.is_err() {
+                break;
+            }
+        }
+        // Standard input stays open until here: its end ends the child.
+        drop(stdin);
+        Ok(())
+    }
+
+    /// Makes artifacts of what the child wrote.
+    async fn take(&self, order: &Order, request: &Request) -> Result<(ImageRow, Arc<Vocabulary>), TaskError> {
+        let (artifacts, out, known) = (self.artifacts.clone(), order.out.clone(), request.image);
+        let taken = tokio::task::spawn_blocking(move || {
+            let row = match known {
+                Some(row) => row,
+                None => {
+                    let image = std::fs::read(out.join(IMAGE)).map_err(trouble)?;
+                    let vocabulary = std::fs::read(out.join(VOCABULARY)).map_err(trouble)?;
+                    ImageRow {
+                        size: image.len() as u64,
+                        image: artifacts.keep(&image).map_err(trouble)?,
+                        vocabulary: artifacts.keep(&vocabulary).map_err(trouble)?,
+                    }
+                }
+            };
+            let vocabulary = std::fs::read(artifacts.path(&row.vocabulary)).map_err(trouble)?;
+            let vocabulary = Vocabulary::from_bytes(&vocabulary).map_err(trouble)?;
+            Ok((row, Arc::new(vocabulary)))
+        });
+        taken.await.map_err(trouble)?
+    }
+}
+
+enum Trouble {
+    Task(TaskError),
+    Silent,
+    Ended,
+}
+
+/// A failure of this machine, not of the model.
+fn trouble(error: impl std::fmt::Display) -> TaskError {
+    TaskError::new(ErrorClass::Infrastructure, "prepare_failed", format!("cannot prepare: {error}"))
+        .with_hint("check the coordinator's disk space and log, then submit again")
+}
+
+/// What a child that ended before its time said.
+async fn died(mut child: Child) -> TaskError {
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = timeout(Duration::from_secs(5), stderr.take(STDERR as u64).read_to_end(&mut said)).await;
+    }
+    let how = match timeout(Duration::from_secs(5), child.wait()).await {
+        Ok(Ok(status)) => status.to_string(),
+        _ => "it does not end".into(),
+    };
+    let said = String::from_utf8_lossy(&said);
+    let what = format!("preparing ended early ({how}): {}", said.trim());
+    TaskError::new(ErrorClass::Model, "prepare_crashed", what)
+        .with_hint("the model file may be damaged or take too much memory")
+}
