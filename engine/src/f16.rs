@@ -1,27 +1,34 @@
 //! IEEE binary16 in software, the same on every target.
 
+use crate::math::SOFT_FLOAT;
+
 /// The value of a binary16 as f32: exact. Signalling NaNs become quiet.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn to_f32(h: u16) -> f32 {
-    let sign = u32::from(h & 0x8000) << 16;
-    let magnitude = u32::from(h & 0x7fff);
-    let exponent = magnitude >> 10;
-    if exponent.wrapping_sub(1) < 30 {
-        return f32::from_bits(sign | ((magnitude << 13) + (112 << 23)));
+    let exponent = h & 0x7c00;
+    if SOFT_FLOAT {
+        if exponent != 0 && exponent != 0x7c00 {
+            let sign = u32::from(h & 0x8000) << 16;
+            return f32::from_bits(sign | ((u32::from(h & 0x7fff) << 13) + (112 << 23)));
+        }
+    } else if exponent != 0x7c00 {
+        // Exponent and fraction in place, the sign spread by the shift: what is missing is 2^112.
+        let bits = (i32::from(h as i16) << 16 >> 3) as u32 & 0x8fff_e000;
+        return f32::from_bits(bits) * f32::from_bits((127 + 112) << 23);
     }
-    if magnitude == 0 {
-        return f32::from_bits(sign);
-    }
-    rare(sign, magnitude)
+    rare(u32::from(h & 0x8000) << 16, u32::from(h & 0x7fff))
 }
 
-/// Subnormals, infinities and NaNs.
+/// Zero, subnormals, infinities and NaNs.
 #[cold]
 fn rare(sign: u32, magnitude: u32) -> f32 {
     if magnitude >= 0x7c00 {
         let quiet = if magnitude > 0x7c00 { 0x0040_0000 } else { 0 };
         return f32::from_bits(sign | 0x7f80_0000 | quiet | (magnitude & 0x3ff) << 13);
+    }
+    if magnitude == 0 {
+        return f32::from_bits(sign);
     }
     let top = 31 - magnitude.leading_zeros();
     let fraction = (magnitude << (23 - top)) & 0x007f_ffff;

@@ -1,7 +1,7 @@
 //! The few functions beyond arithmetic, the same bits on every target.
 
 /// Whether float arithmetic is done in software here, so that integers are worth a detour.
-const SOFT_FLOAT: bool = cfg!(any(
+pub(crate) const SOFT_FLOAT: bool = cfg!(any(
     all(target_arch = "arm", not(target_abi = "eabihf")),
     all(any(target_arch = "riscv32", target_arch = "riscv64"), not(target_feature = "f"))
 ));
@@ -54,18 +54,15 @@ pub fn exp(x: f32) -> f32 {
     p = c1 + high(p, part);
     p = c0 + high(p, part);
     let fraction = high(p, part);
-    if whole >= 128 {
-        return f32::INFINITY;
-    }
-    if whole < -126 {
-        return 0.0;
+    if (whole + 126) as u32 > 253 {
+        return far(bits);
     }
     // Rounding up may carry into the exponent, which is right.
     let rounded = (fraction >> 9) + (fraction >> 8 & 1);
     f32::from_bits((((whole + 127) as u32) << 23) + rounded)
 }
 
-/// [`exp`] of 128 and more, -128 and less, and NaN.
+/// [`exp`] of NaN and of what leaves the range.
 #[cold]
 fn far(bits: u32) -> f32 {
     if bits & 0x7fff_ffff > 0x7f80_0000 {

@@ -25,7 +25,7 @@ pub fn small() -> Vec<Config> {
     vec![
         base,
         Config { dim: 48, hidden: 100, heads: 3, kv_heads: 1, head_dim: 20, tied: false, ..base },
-        Config { dim: 34, hidden: 33, heads: 2, kv_heads: 2, head_dim: 6, layers: 1, ..base },
+        Config { dim: 42, hidden: 9, heads: 2, kv_heads: 2, head_dim: 6, layers: 1, ..base },
     ]
 }
 
