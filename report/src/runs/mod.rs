@@ -1,0 +1,48 @@
+//! Run records in every shape.
+
+mod cell;
+mod csv;
+mod notes;
+mod table;
+
+use std::collections::BTreeMap;
+
+use edgeprof_common::{TaskId, run::RunRecord};
+
+pub use cell::{decode_per_token, prefill_per_token};
+pub use csv::{csv, csv_header};
+pub use table::{markdown, table};
+
+/// What records alone do not say.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Board selector of a task: names the cell where it never got to a board.
+    pub selectors: BTreeMap<TaskId, String>,
+    /// Columns of the terminal; free text is wrapped to it.
+    pub width: usize,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self { selectors: BTreeMap::new(), width: 100 }
+    }
+}
+
+/// An array of whole records, indented.
+///
+/// # Panics
+/// Never: a record is JSON.
+pub fn json(runs: &[RunRecord]) -> String {
+    serde_json::to_string_pretty(runs).expect("a record is JSON") + "\n"
+}
+
+/// One whole record a line.
+///
+/// # Panics
+/// Never: a record is JSON.
+pub fn json_lines(runs: &[RunRecord]) -> String {
+    runs.iter().map(|run| serde_json::to_string(run).expect("a record is JSON") + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests;
