@@ -6,8 +6,9 @@ use edgeprof_common::{TaskId, Token, WorkerId};
 
 use crate::{
     AttemptPhase, BoardReport, Command, Effects, Held, HeldState, LeaseRef, Notice, Order, Scheduler,
+    TaskRow,
     attempt::Attempt,
-    task::{Charge, lab_error},
+    task::{Charge, deadline, lab_error},
     worker::{Board, Holding, Process},
 };
 
@@ -76,13 +77,21 @@ impl Scheduler {
             let here = held.iter().filter(|held| held.state != HeldState::Outbox);
             for held in here.filter(|held| held.lease.board == *board_id) {
                 let token = held.lease.token;
-                let mut cancelled = before.get(&token).and_then(|holding| holding.cancelled);
-                let due = cancelled.is_none_or(|at| at.plus(self.config.cancel_resend) <= self.now);
-                if due && self.attempts.get(token).is_none() && !wanted(&self.tasks, held.lease.task, token) {
-                    cancelled = Some(self.now);
+                let mut holding = before.get(&token).copied().unwrap_or(Holding {
+                    task: held.lease.task,
+                    state: held.state,
+                    since: self.now,
+                    cancelled: None,
+                });
+                holding.state = held.state;
+                let due = holding.cancelled.is_none_or(|at| at.plus(self.config.cancel_resend) <= self.now);
+                // A lost attempt may still win, but not hold its board for ever.
+                let until = wanted(&self.tasks, held.lease.task, token)
+                    .map(|row| deadline(holding.since, &self.config, row));
+                if due && self.attempts.get(token).is_none() && until.is_none_or(|until| until <= self.now) {
+                    holding.cancelled = Some(self.now);
                     stop.push(held.lease.clone());
                 }
-                let holding = Holding { task: held.lease.task, state: held.state, cancelled };
                 board.held.insert(token, holding);
             }
             let free =
@@ -143,7 +152,7 @@ impl Scheduler {
     }
 }
 
-/// Whether a success under this token would still count.
-fn wanted(tasks: &BTreeMap<TaskId, crate::TaskRow>, task: TaskId, token: Token) -> bool {
-    tasks.get(&task).is_some_and(|row| !row.state().is_terminal() && row.ever_held(token))
+/// The task, if a success under this token would still count.
+fn wanted(tasks: &BTreeMap<TaskId, TaskRow>, task: TaskId, token: Token) -> Option<&TaskRow> {
+    tasks.get(&task).filter(|row| !row.state().is_terminal() && row.ever_held(token))
 }

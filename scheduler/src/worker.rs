@@ -123,6 +123,8 @@ pub(crate) struct Board {
 pub(crate) struct Holding {
     pub(crate) task: TaskId,
     pub(crate) state: HeldState,
+    /// When it was first seen.
+    pub(crate) since: Now,
     /// When it was last told to stop, though it is not ours any more.
     pub(crate) cancelled: Option<Now>,
 }

@@ -1,0 +1,3 @@
+//! The scheduler from outside: its transition table, its liveness rules, and a simulated cluster.
+
+mod sim;
