@@ -1,0 +1,333 @@
+//! Content-addressed cache of what the coordinator sends: firmware and board images.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use edgeprof_common::Digest;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+
+use crate::disk;
+
+/// Why a blob was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// Larger than allowed.
+    #[error("blob {digest} has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// The blob.
+        digest: Digest,
+        /// Its size, or what came so far.
+        size: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// The content is not what its name says.
+    #[error("blob {digest} is damaged: {size} bytes came, of digest {found}")]
+    Mismatch {
+        /// The name.
+        digest: Digest,
+        /// What came.
+        found: Digest,
+        /// How much.
+        size: u64,
+    },
+    /// The disk.
+    #[error("cannot keep blob {digest}: {source}")]
+    Io {
+        /// The blob.
+        digest: Digest,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The cache. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    /// Largest blob.
+    limit: u64,
+    /// What all together are kept below.
+    quota: u64,
+    index: Mutex<Index>,
+    /// Rises with every piece that arrives.
+    arrivals: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    blobs: HashMap<Digest, Known>,
+    clock: u64,
+    uploads: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    size: u64,
+    used: u64,
+    pins: u32,
+}
+
+/// A blob in use: it is not evicted while this lives.
+#[derive(Debug)]
+pub struct Pin {
+    shared: Arc<Shared>,
+    digest: Digest,
+    path: PathBuf,
+}
+
+impl Pin {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The blob.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if let Some(known) = self.shared.index().blobs.get_mut(&self.digest) {
+            known.pins -= 1;
+        }
+    }
+}
+
+impl Shared {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(digest.hex())
+    }
+}
+
+impl Blobs {
+    /// Opens the cache in `folder`. Uploads that were cut short are removed.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn open(folder: &Path, limit: u64, quota: u64) -> io::Result<Self> {
+        let mut index = Index::default();
+        for file in fs::read_dir(folder)? {
+            let file = file?;
+            let name = file.file_name();
+            match name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok()) {
+                Some(digest) => {
+                    index.blobs.insert(digest, Known { size: file.metadata()?.len(), used: 0, pins: 0 });
+                }
+                None => disk::remove(&file.path())?,
+            }
+        }
+        let shared = Shared {
+            folder: folder.to_owned(),
+            limit,
+            quota,
+            index: Mutex::new(index),
+            arrivals: watch::Sender::new(0),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether it is here.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.shared.index().blobs.contains_key(digest)
+    }
+
+    /// Keeps it from being evicted; `None` if it is not here.
+    pub fn pin(&self, digest: &Digest) -> Option<Pin> {
+        let mut index = self.shared.index();
+        index.clock += 1;
+        let clock = index.clock;
+        let known = index.blobs.get_mut(digest)?;
+        known.used = clock;
+        known.pins += 1;
+        let path = self.shared.path(digest);
+        Some(Pin { shared: Arc::clone(&self.shared), digest: *digest, path })
+    }
+
+    /// Changes with every piece of a blob that arrives, and with every blob that is whole.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.shared.arrivals.subscribe()
+    }
+
+    /// Begins to receive a blob of `size` bytes.
+    ///
+    /// # Errors
+    /// When it is too large or cannot be written.
+    pub fn receive(&self, digest: Digest, size: u64) -> Result<Upload, BlobError> {
+        if size > self.shared.limit {
+            return Err(BlobError::TooLarge { digest, size, limit: self.shared.limit });
+        }
+        let number = {
+            let mut index = self.shared.index();
+            index.uploads += 1;
+            index.uploads
+        };
+        let path = self.shared.folder.join(format!("upload-{number}.tmp"));
+        let file = File::create(&path).map_err(|source| BlobError::Io { digest, source })?;
+        Ok(Upload {
+            blobs: self.clone(),
+            digest,
+            expected: size,
+            size: 0,
+            hash: Sha256::new(),
+            file,
+            path: Some(path),
+        })
+    }
+
+    fn commit(&self, digest: Digest, size: u64) {
+        let mut index = self.shared.index();
+        index.clock += 1;
+        let used = index.clock;
+        let known = index.blobs.entry(digest).or_insert(Known { size, used, pins: 0 });
+        known.used = used;
+        // The least recently used go first; what is in use, or came just now, stays.
+        while index.blobs.values().map(|k| k.size).sum::<u64>() > self.shared.quota {
+            let oldest = index
+                .blobs
+                .iter()
+                .filter(|(other, known)| known.pins == 0 && **other != digest)
+                .min_by_key(|(_, known)| known.used)
+                .map(|(digest, _)| *digest);
+            let Some(oldest) = oldest else { break };
+            index.blobs.remove(&oldest);
+            if let Err(source) = disk::remove(&self.shared.path(&oldest)) {
+                tracing::warn!(%source, blob = %oldest, "an evicted blob cannot be removed");
+            }
+        }
+    }
+}
+
+/// A blob on its way in. Dropped unfinished, it leaves nothing. Its calls block on the disk.
+#[derive(Debug)]
+pub struct Upload {
+    blobs: Blobs,
+    digest: Digest,
+    expected: u64,
+    size: u64,
+    hash: Sha256,
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Upload {
+    /// Takes a piece.
+    ///
+    /// # Errors
+    /// When more comes than was announced, or the disk does not take it.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), BlobError> {
+        let digest = self.digest;
+        self.size += piece.len() as u64;
+        if self.size > self.expected {
+            return Err(BlobError::TooLarge { digest, size: self.size, limit: self.expected });
+        }
+        self.hash.update(piece);
+        self.file.write_all(piece).map_err(|source| BlobError::Io { digest, source })?;
+        self.blobs.shared.arrivals.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    /// Checks the content and keeps it durably.
+    ///
+    /// # Errors
+    /// When it is not what its name says, or the disk does not take it.
+    pub fn finish(mut self) -> Result<u64, BlobError> {
+        let digest = self.digest;
+        let found = Digest::from_bytes(self.hash.clone().finalize().into());
+        if found != digest || self.size != self.expected {
+            return Err(BlobError::Mismatch { digest, found, size: self.size });
+        }
+        let path = self.path.take().expect("an upload is finished once");
+        self.file
+            .sync_all()
+            .and_then(|()| disk::rename_durably(&path, &self.blobs.shared.path(&digest)))
+            .map_err(|source| BlobError::Io { digest, source })?;
+        self.blobs.commit(digest, self.size);
+        self.blobs.shared.arrivals.send_modify(|n| *n += 1);
+        Ok(self.size)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = disk::remove(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(blobs: &Blobs, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let mut upload = blobs.receive(digest, bytes.len() as u64).unwrap();
+        bytes.chunks(2).for_each(|piece| upload.push(piece).unwrap());
+        upload.finish().unwrap();
+        digest
+    }
+
+    fn files(folder: &Path) -> usize {
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn only_what_is_named_right_and_whole_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path(), 100, 1_000).unwrap();
+        let digest = Digest::of(b"abcd");
+        let mut upload = blobs.receive(digest, 4).unwrap();
+        upload.push(b"abcX").unwrap();
+        assert!(matches!(upload.finish(), Err(BlobError::Mismatch { .. })));
+        let mut upload = blobs.receive(digest, 4).unwrap();
+        upload.push(b"abc").unwrap();
+        assert!(matches!(upload.finish(), Err(BlobError::Mismatch { .. })));
+        let mut upload = blobs.receive(digest, 4).unwrap();
+        assert!(matches!(upload.push(b"abcde"), Err(BlobError::TooLarge { .. })));
+        drop(upload);
+        assert!(matches!(blobs.receive(digest, 101), Err(BlobError::TooLarge { .. })));
+        assert_eq!(files(folder.path()), 0);
+        put(&blobs, b"abcd");
+        let again = Blobs::open(folder.path(), 100, 1_000).unwrap();
+        assert_eq!(fs::read(again.pin(&digest).unwrap().path()).unwrap(), b"abcd");
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_a_pinned_one_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path(), 100, 10).unwrap();
+        let [a, b, c] = [b"aaaa", b"bbbb", b"cccc"].map(|bytes| {
+            let digest = put(&blobs, bytes);
+            if bytes == b"bbbb" {
+                drop(blobs.pin(&Digest::of(b"aaaa")));
+            }
+            digest
+        });
+        assert!(blobs.has(&a) && !blobs.has(&b) && blobs.has(&c));
+        let pin = blobs.pin(&a).unwrap();
+        put(&blobs, b"dddd");
+        put(&blobs, b"eeee");
+        assert!(blobs.has(&a) && pin.path().exists());
+        drop(pin);
+        put(&blobs, b"ffff");
+        assert!(!blobs.has(&a));
+    }
+}

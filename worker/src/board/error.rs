@@ -1,0 +1,173 @@
+//! Everything that can go wrong with a board, and what it is blamed on.
+
+use std::time::Duration;
+
+use edgeprof_common::{ErrorClass, TaskError};
+use edgeprof_link::FailCode;
+
+use crate::{firmware::FirmwareError, line::LineError};
+
+/// Why an attempt did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// The emulator is not installed.
+    #[error("{program} is not installed")]
+    EmulatorMissing {
+        /// The program.
+        program: String,
+        /// What to install.
+        package: String,
+    },
+    /// The emulator could not be started.
+    #[error("cannot start {program}: {source}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The emulator ended by itself.
+    #[error("the emulator died ({status}){}", if stderr.is_empty() { String::new() } else { format!(": {stderr}") })]
+    Died {
+        /// Exit code or signal.
+        status: String,
+        /// The end of what it said.
+        stderr: String,
+    },
+    /// Nothing came for too long.
+    #[error("the board sent nothing for {} s while it was to {doing}", after.as_secs())]
+    Hung {
+        /// What was awaited.
+        doing: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// The line is gone, the emulator is not.
+    #[error("the line to the board was lost: {0}")]
+    Line(#[from] LineError),
+    /// What arrives cannot be relied on.
+    #[error("the line is garbled: {0}")]
+    Garbled(String),
+    /// The board says something that makes no sense here.
+    #[error("the board broke the protocol: {0}")]
+    Protocol(String),
+    /// The firmware is another than is needed.
+    #[error("the firmware does not match: {0}")]
+    Firmware(String),
+    /// The firmware's file is no firmware.
+    #[error(transparent)]
+    NotFirmware(#[from] FirmwareError),
+    /// The firmware panicked.
+    #[error("the firmware panicked: {0}")]
+    Panic(String),
+    /// The processor took a fault.
+    #[error("the processor took a fault at {pc:#x} (lr {lr:#x}, status {status:#x})")]
+    Fault {
+        /// The faulting instruction.
+        pc: u64,
+        /// Return address there.
+        lr: u64,
+        /// Cause.
+        status: u64,
+    },
+    /// The board refused, or the run failed in the engine.
+    #[error("{}", refusal(code))]
+    Refused {
+        /// Its word.
+        code: FailCode,
+    },
+    /// A blob did not come.
+    #[error("blob {digest} did not come within {} s", after.as_secs())]
+    BlobMissing {
+        /// Its name.
+        digest: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A file of this worker cannot be read.
+    #[error("cannot read {what}: {source}")]
+    File {
+        /// Which.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+fn refusal(code: &FailCode) -> String {
+    match code {
+        FailCode::NoImage => "the board found no image in its model region".into(),
+        FailCode::BadImage => "the board refused the image: it is damaged or contradicts itself".into(),
+        FailCode::ImageVersion { found } => {
+            format!("the board refused the image: its format version is {found}")
+        }
+        FailCode::ArenaTooSmall { need, have } => {
+            format!("the run needs an arena of {need} bytes, the board has {have}")
+        }
+        FailCode::PromptTooLong { max } => format!("the prompt is longer than the board's {max} tokens"),
+        FailCode::BadRequest => "the board refused the request: it does not fit the model".into(),
+        FailCode::NonFinite => "a logit was not finite".into(),
+        FailCode::Busy => "the board is busy with another run".into(),
+        FailCode::UnknownRun => "the board does not know the run".into(),
+        FailCode::Engine { code } => format!("the engine gave up with code {code}"),
+    }
+}
+
+impl BoardError {
+    /// Whether the board can go on as it is: it answered, and properly.
+    pub fn board_is_well(&self) -> bool {
+        match self {
+            Self::Refused { code } => !matches!(code, FailCode::Busy | FailCode::UnknownRun),
+            Self::BlobMissing { .. } | Self::NotFirmware(_) | Self::File { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The same as the coordinator hears it.
+    pub fn task_error(&self) -> TaskError {
+        use ErrorClass::{Infrastructure, Model, Request};
+        let (class, code) = match self {
+            Self::EmulatorMissing { .. } => (Infrastructure, "qemu_missing"),
+            Self::Spawn { .. } | Self::Died { .. } => (Infrastructure, "board_died"),
+            Self::Hung { .. } => (Infrastructure, "board_hung"),
+            Self::Line(_) => (Infrastructure, "line_lost"),
+            Self::Garbled(_) => (Infrastructure, "line_garbled"),
+            Self::Protocol(_) => (Infrastructure, "board_protocol"),
+            Self::Firmware(_) => (Request, "firmware_mismatch"),
+            Self::NotFirmware(_) => (Request, "firmware_refused"),
+            Self::Panic(_) => (Infrastructure, "board_panic"),
+            Self::Fault { .. } => (Infrastructure, "board_fault"),
+            Self::BlobMissing { .. } => (Infrastructure, "blob_missing"),
+            Self::File { .. } => (Infrastructure, "worker_disk"),
+            Self::Refused { code } => match code {
+                FailCode::NoImage | FailCode::BadImage | FailCode::ImageVersion { .. } => {
+                    (Model, "image_refused")
+                }
+                FailCode::ArenaTooSmall { .. } => (Model, "arena_too_small"),
+                FailCode::NonFinite => (Model, "non_finite"),
+                FailCode::PromptTooLong { .. } => (Request, "prompt_too_long"),
+                FailCode::BadRequest => (Model, "run_refused"),
+                FailCode::Busy | FailCode::UnknownRun => (Infrastructure, "board_protocol"),
+                FailCode::Engine { .. } => (Model, "engine_failed"),
+            },
+        };
+        let error = TaskError::new(class, code, self.to_string());
+        match self.hint() {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::EmulatorMissing { package, .. } => format!("apt install {package}"),
+            Self::Refused { code: FailCode::ArenaTooSmall { .. } } => {
+                "a shorter --ctx or a smaller --kv type needs less".into()
+            }
+            Self::Refused { code: FailCode::ImageVersion { .. } } | Self::Firmware(_) => {
+                "build firmware and coordinator from the same source".into()
+            }
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! Emulator processes: started from one thread that lives as long as the worker, never left behind.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::{prctl, signal::Signal},
+    unistd::{Pid, getppid},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{emulator, error::BoardError};
+
+/// Bytes kept of what an emulator says.
+const TAIL: usize = 2_000;
+
+/// Starts processes that die with the worker.
+///
+/// The parent-death signal follows the thread that forked, not the process: a thread of a pool that is
+/// retired would take the emulators with it. So one thread forks them all.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    requests: mpsc::Sender<Request>,
+}
+
+type Request = (Command, oneshot::Sender<io::Result<Child>>);
+
+impl Spawner {
+    /// Starts the thread. It ends when the last clone of the spawner is gone.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start() -> io::Result<Self> {
+        let (requests, mut receiver) = mpsc::channel::<Request>(16);
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new().name("emulators".into()).spawn(move || {
+            let _entered = runtime.enter();
+            while let Some((mut command, reply)) = receiver.blocking_recv() {
+                // Nobody waits any more: the child is killed as it is dropped.
+                drop(reply.send(command.spawn()));
+            }
+        })?;
+        Ok(Self { requests })
+    }
+
+    /// Starts `program`. `inherited` stays open in it under the same number.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn spawn(
+        &self,
+        program: &str,
+        arguments: Vec<std::ffi::OsString>,
+        inherited: Option<OwnedFd>,
+    ) -> Result<Process, BoardError> {
+        let failed = |source| BoardError::Spawn { program: program.to_owned(), source };
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A terminal's interrupt is the worker's to handle.
+        command.process_group(0);
+        let parent = Pid::this();
+        let descriptor = inherited.as_ref().map(AsRawFd::as_raw_fd);
+        // SAFETY: between fork and exec only prctl, getppid and fcntl are called, which are safe after a
+        // fork; nothing allocates. The descriptor is open: `inherited` lives until the child is started.
+        unsafe {
+            command.pre_exec(move || {
+                prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // The worker may have died between the fork and the line above.
+                if getppid() != parent {
+                    return Err(io::Error::from(nix::errno::Errno::ESRCH));
+                }
+                if let Some(descriptor) = descriptor {
+                    fcntl(BorrowedFd::borrow_raw(descriptor), FcntlArg::F_SETFD(FdFlag::empty()))?;
+                }
+                Ok(())
+            });
+        }
+        let mut command = Command::from(command);
+        command.kill_on_drop(true);
+        let (reply, started) = oneshot::channel();
+        let gone = || failed(io::Error::other("the worker is stopping"));
+        self.requests.send((command, reply)).await.map_err(|_| gone())?;
+        let child = started.await.map_err(|_| gone())?;
+        drop(inherited);
+        match child {
+            Ok(child) => Ok(Process::watch(child)),
+            Err(source) => Err(failed(source)),
+        }
+    }
+}
+
+/// A running emulator. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    pty: mpsc::Receiver<PathBuf>,
+    readers: JoinSet<()>,
+}
+
+impl Process {
+    fn watch(mut child: Child) -> Self {
+        let said = Arc::new(Mutex::new(String::new()));
+        let (found, pty) = mpsc::channel(1);
+        let mut readers = JoinSet::new();
+        if let Some(stdout) = child.stdout.take() {
+            readers.spawn(read(stdout, Arc::clone(&said), found.clone()));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            readers.spawn(read(stderr, Arc::clone(&said), found));
+        }
+        Self { child, said, pty, readers }
+    }
+
+    /// Process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// The pseudo terminal that it says it has made; `None` if it ends before.
+    pub async fn pty(&mut self) -> Option<PathBuf> {
+        self.pty.recv().await
+    }
+
+    /// Waits for its end. Cancel safe.
+    pub async fn ended(&mut self) -> BoardError {
+        let status = self.child.wait().await;
+        // What it said last is still in the pipes.
+        let drained = async { while self.readers.join_next().await.is_some() {} };
+        let _ = timeout(Duration::from_secs(1), drained).await;
+        let stderr = self.said.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned();
+        BoardError::Died { status: status.map_or_else(|e| e.to_string(), words), stderr }
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn kill(mut self) {
+        if let Err(error) = self.child.kill().await {
+            tracing::warn!(%error, "an emulator could not be killed");
+        }
+        self.readers.shutdown().await;
+    }
+}
+
+fn words(status: ExitStatus) -> String {
+    match (status.code(), status.signal().and_then(|n| Signal::try_from(n).ok())) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => signal.to_string(),
+        (None, None) => status.to_string(),
+    }
+}
+
+async fn read(pipe: impl AsyncRead + Unpin, said: Arc<Mutex<String>>, pty: mpsc::Sender<PathBuf>) {
+    let mut lines = BufReader::new(pipe).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line);
+        if let Some(path) = emulator::pty_of(&line) {
+            let _ = pty.try_send(path);
+            continue;
+        }
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.push_str(&line);
+        said.push('\n');
+        let excess = said.len().saturating_sub(TAIL);
+        let cut = (excess..=said.len()).find(|&at| said.is_char_boundary(at)).unwrap_or(0);
+        said.drain(..cut);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn shell(script: &str) -> Process {
+        let arguments = ["-c", script].map(std::ffi::OsString::from).to_vec();
+        Spawner::start().unwrap().spawn("/bin/sh", arguments, None).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_end_tells_status_and_last_words() {
+        let mut process = shell("echo to out; echo no such machine >&2; exit 3").await;
+        let error = process.ended().await.to_string();
+        assert!(error.contains("exit code 3") && error.contains("no such machine"), "{error}");
+        let mut process = shell("kill -9 $$").await;
+        assert!(process.ended().await.to_string().contains("SIGKILL"));
+    }
+
+    #[tokio::test]
+    async fn the_announced_terminal_is_found() {
+        let mut process =
+            shell("echo 'char device redirected to /dev/pts/5 (label u)'; exec sleep 60").await;
+        assert_eq!(process.pty().await, Some(PathBuf::from("/dev/pts/5")));
+        process.kill().await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_started_is_an_error() {
+        let spawner = Spawner::start().unwrap();
+        let error = spawner.spawn("/nowhere/qemu", Vec::new(), None).await.unwrap_err();
+        assert!(error.to_string().contains("/nowhere/qemu"), "{error}");
+    }
+}

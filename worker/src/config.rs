@@ -1,0 +1,359 @@
+//! Configuration: flags over environment over TOML.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Parser;
+use edgeprof_boards::{Kind, catalogue};
+use edgeprof_common::{BoardId, WorkerId};
+use edgeprof_service::{
+    WORKER_PORT,
+    config::{self, ConfigError},
+    telemetry::LogFormat,
+};
+use serde::{Deserialize, Serialize};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "edgeprof-worker", version, about = "Owns the boards of one lab host and runs tasks on them")]
+pub struct Cli {
+    /// Configuration file; default /etc/edgeprof/worker.toml where that exists
+    #[arg(long, value_name = "FILE", env = "EDGEPROF_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address to serve on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = "EDGEPROF_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Folder for state and cache; one worker each
+    #[arg(long, value_name = "DIR", env = "EDGEPROF_DATA")]
+    pub data: Option<PathBuf>,
+    /// Lab that this worker belongs to
+    #[arg(long, value_name = "NAME", env = "EDGEPROF_SITE")]
+    pub site: Option<String>,
+    /// Emulated boards to offer instead of the configured ones, such as riscv32 or mps2-an386x2
+    #[arg(long = "board", value_name = "KIND[xN]", env = "EDGEPROF_BOARDS", value_delimiter = ',')]
+    pub boards: Vec<String>,
+    /// Name of this worker; default one made once and kept in the data folder
+    #[arg(long, value_name = "ID", env = "EDGEPROF_NAME")]
+    pub name: Option<WorkerId>,
+    /// Write the address here once serving
+    #[arg(long, value_name = "PATH", env = "EDGEPROF_READY_FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Shape of log lines
+    #[arg(long, value_name = "FORMAT", env = "EDGEPROF_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub check_config: bool,
+    /// Print the defaults as TOML and exit
+    #[arg(long)]
+    pub print_default_config: bool,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address to serve on.
+    pub listen: SocketAddr,
+    /// Folder for state and cache.
+    pub data: PathBuf,
+    /// Lab that this worker belongs to.
+    pub site: String,
+    /// Name of this worker; made once where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<WorkerId>,
+    /// Shape of log lines.
+    pub log_format: LogFormat,
+    /// Whether to announce the worker over mDNS.
+    pub announce: bool,
+    /// Bounds.
+    pub limits: Limits,
+    /// Boards. More may lie in `boards.d/*.toml` beside this file.
+    #[serde(rename = "board")]
+    pub boards: Vec<BoardConfig>,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Longest silence of a board in a run, beyond what the model's size explains.
+    #[serde(with = "humantime_serde")]
+    pub frame_timeout: Duration,
+    /// How long a board may take to answer after its start.
+    #[serde(with = "humantime_serde")]
+    pub boot_timeout: Duration,
+    /// How long an attempt waits for the next piece of a blob.
+    #[serde(with = "humantime_serde")]
+    pub blob_timeout: Duration,
+    /// How long a board may take to end a cancelled run before it is restarted.
+    #[serde(with = "humantime_serde")]
+    pub cancel_timeout: Duration,
+    /// Largest blob in bytes.
+    pub blob_bytes: u64,
+    /// Size that the blob cache is kept below.
+    pub cache_bytes: u64,
+    /// Results that may wait for a coordinator; beyond that boards take no work.
+    pub outbox: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_timeout: Duration::from_secs(60),
+            boot_timeout: Duration::from_secs(30),
+            blob_timeout: Duration::from_secs(120),
+            cancel_timeout: Duration::from_secs(10),
+            blob_bytes: 1 << 30,
+            cache_bytes: 4 << 30,
+            outbox: 1_000,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], WORKER_PORT)),
+            data: default_data(),
+            site: String::new(),
+            name: None,
+            log_format: LogFormat::default(),
+            announce: true,
+            limits: Limits::default(),
+            boards: Vec::new(),
+        }
+    }
+}
+
+fn default_data() -> PathBuf {
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")));
+    match state {
+        Some(state) if !nix::unistd::geteuid().is_root() => state.join("edgeprof/worker"),
+        _ => PathBuf::from("/var/lib/edgeprof/worker"),
+    }
+}
+
+/// One board, as configured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoardConfig {
+    /// Entry of the board catalogue.
+    pub kind: String,
+    /// Its name on this worker; default the kind and a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// For selecting it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How an emulated board is connected.
+    #[serde(default)]
+    pub transport: Transport,
+}
+
+/// How an emulated board is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// A unix socket: connects at once.
+    #[default]
+    Socket,
+    /// A pseudo terminal: looks like a serial device.
+    Pty,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct BoardFile {
+    board: Vec<BoardConfig>,
+}
+
+/// Why the worker cannot be set up as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    /// A folder.
+    #[error("cannot read {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A kind that is not in the catalogue.
+    #[error("unknown board kind {typed:?}{}; known kinds: {known}", suggestion.as_ref().map(|s| format!(", did you mean {s:?}?")).unwrap_or_default())]
+    UnknownKind {
+        /// As typed.
+        typed: String,
+        /// The closest.
+        suggestion: Option<String>,
+        /// All of them.
+        known: String,
+    },
+    /// A kind that only exists as hardware.
+    #[error("board kind {0:?} has no emulator")]
+    NoEmulator(String),
+    /// A number of boards that makes no sense.
+    #[error("in --board {0:?}: the number after x is 1 to 64")]
+    Count(String),
+    /// Two boards of one name.
+    #[error("two boards are named {0:?}")]
+    Twice(String),
+    /// A board name that cannot be an id.
+    #[error("board name {0:?}: letters, digits, '.', '_' and '-' only")]
+    Name(String),
+}
+
+/// The configuration, checked and complete.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file's content with flags and environment over it. `boards` is superseded.
+    pub config: Config,
+    /// All boards.
+    pub boards: Vec<Board>,
+    /// Where to write the address once serving.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// One board, checked.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// Name on this worker.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// For selecting it.
+    pub labels: BTreeMap<String, String>,
+    /// How it is connected.
+    pub transport: Transport,
+}
+
+impl Board {
+    /// Its id on `worker`.
+    ///
+    /// # Panics
+    /// Never: [`resolve`] has checked the name.
+    pub fn id(&self, worker: &WorkerId) -> BoardId {
+        BoardId::on(worker, &self.name).expect("the name was checked")
+    }
+}
+
+/// Brings flags, environment and files together.
+///
+/// # Errors
+/// The first thing that is wrong, in words for the person who wrote it.
+pub fn resolve(cli: &Cli) -> Result<Settings, SetupError> {
+    let mut config: Config = config::load(cli.config.as_deref(), "worker")?;
+    if let Some(listen) = cli.listen {
+        config.listen = listen;
+    }
+    if let Some(data) = &cli.data {
+        config.data.clone_from(data);
+    }
+    if let Some(site) = &cli.site {
+        config.site.clone_from(site);
+    }
+    if let Some(name) = &cli.name {
+        config.name = Some(name.clone());
+    }
+    if let Some(format) = cli.log_format {
+        config.log_format = format;
+    }
+    let asked = if cli.boards.is_empty() {
+        let mut all = config.boards.clone();
+        all.extend(beside(cli.config.as_deref().unwrap_or(Path::new("/etc/edgeprof/worker.toml")))?);
+        all
+    } else {
+        let mut all = Vec::new();
+        for typed in &cli.boards {
+            all.extend(typed_boards(typed)?);
+        }
+        all
+    };
+    let boards = check(asked)?;
+    Ok(Settings { config, boards, ready_file: cli.ready_file.clone() })
+}
+
+/// The boards of `boards.d/*.toml` beside the configuration file, in the order of file names.
+fn beside(config: &Path) -> Result<Vec<BoardConfig>, SetupError> {
+    let folder = config.parent().unwrap_or(Path::new(".")).join("boards.d");
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let wrong = |source| SetupError::Folder { path: folder.clone(), source };
+    let mut files = fs::read_dir(&folder)
+        .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>())
+        .map_err(wrong)?;
+    files.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    let mut boards = Vec::new();
+    for file in files {
+        boards.extend(config::read::<BoardFile>(&file)?.board);
+    }
+    Ok(boards)
+}
+
+/// `KIND` or `KINDxN`. A name of the catalogue that ends like a number of boards is a name.
+fn typed_boards(typed: &str) -> Result<Vec<BoardConfig>, SetupError> {
+    let (kind, count) = match typed.rsplit_once('x') {
+        Some((kind, digits))
+            if catalogue().get(typed).is_none()
+                && !digits.is_empty()
+                && digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            let count = digits.parse().ok().filter(|n| (1..=64).contains(n));
+            (kind, count.ok_or_else(|| SetupError::Count(typed.to_owned()))?)
+        }
+        _ => (typed, 1),
+    };
+    let board = BoardConfig {
+        kind: kind.to_owned(),
+        name: None,
+        labels: BTreeMap::new(),
+        transport: Transport::default(),
+    };
+    Ok(vec![board; count])
+}
+
+fn check(asked: Vec<BoardConfig>) -> Result<Vec<Board>, SetupError> {
+    let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
+    let mut boards: Vec<Board> = Vec::new();
+    for board in asked {
+        let kind = kind(&board.kind)?;
+        if kind.emulator.is_none() {
+            return Err(SetupError::NoEmulator(board.kind));
+        }
+        let number = numbers.entry(board.kind.clone()).or_default();
+        let name = board.name.unwrap_or_else(|| format!("{}.{number}", board.kind));
+        *number += 1;
+        if name.parse::<WorkerId>().is_err() || name.len() > 60 {
+            return Err(SetupError::Name(name));
+        }
+        if boards.iter().any(|other| other.name == name) {
+            return Err(SetupError::Twice(name));
+        }
+        boards.push(Board { name, kind, labels: board.labels, transport: board.transport });
+    }
+    Ok(boards)
+}
+
+fn kind(typed: &str) -> Result<&'static Kind, SetupError> {
+    let catalogue = catalogue();
+    catalogue.get(typed).ok_or_else(|| SetupError::UnknownKind {
+        typed: typed.to_owned(),
+        suggestion: catalogue.suggest(typed).map(str::to_owned),
+        known: catalogue.kinds().iter().map(|kind| kind.name.as_str()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+use super::*;
+
+fn resolved(toml: &str, flags: &[&str]) -> Result<Settings, String> {
+    let folder = tempfile::tempdir().unwrap();
+    resolved_in(folder.path(), toml, flags)
+}
+
+fn resolved_in(folder: &Path, toml: &str, flags: &[&str]) -> Result<Settings, String> {
+    let file = folder.join("worker.toml");
+    fs::write(&file, toml).unwrap();
+    let mut all = vec!["edgeprof-worker", "--config", file.to_str().unwrap()];
+    all.extend(flags);
+    resolve(&Cli::try_parse_from(all).unwrap()).map_err(|e| e.to_string())
+}
+
+fn names(settings: &Settings) -> Vec<&str> {
+    settings.boards.iter().map(|b| b.name.as_str()).collect()
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let settings = resolved(
+        "listen = \"127.0.0.1:9\"\nsite = \"attic\"\n[[board]]\nkind = \"riscv32\"\n",
+        &["--site", "cellar", "--board", "mps2-an386x2", "--board", "riscv32"],
+    )
+    .unwrap();
+    assert_eq!(settings.config.listen.port(), 9);
+    assert_eq!(settings.config.site, "cellar");
+    assert_eq!(names(&settings), ["mps2-an386.0", "mps2-an386.1", "riscv32.0"]);
+}
+
+#[test]
+fn boards_come_from_the_file_and_from_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("boards.d")).unwrap();
+    let more = "[[board]]\nkind = \"riscv32\"\nname = \"shelf\"\ntransport = \"pty\"\nlabels = { rack = \"2\" }\n";
+    fs::write(folder.path().join("boards.d/b.toml"), more).unwrap();
+    let settings = resolved_in(folder.path(), "[[board]]\nkind = \"riscv32\"\n", &[]).unwrap();
+    assert_eq!(names(&settings), ["riscv32.0", "shelf"]);
+    let shelf = &settings.boards[1];
+    assert_eq!((shelf.transport, shelf.labels["rack"].as_str()), (Transport::Pty, "2"));
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (toml, flags, words) in [
+        ("sight = \"x\"", &[][..], &["sight", "line 1"][..]),
+        ("[limits]\nframe = 1", &[], &["frame"]),
+        ("[[board]]\nkind = \"riscv32\"\nspeed = 9", &[], &["speed"]),
+        ("", &["--board", "riscv23"], &["\"riscv23\"", "did you mean \"riscv32\"", "mps2-an386"]),
+        ("", &["--board", "toaster"], &["\"toaster\"", "known kinds", "mps2-an386"]),
+        ("", &["--board", "riscv32x0"], &["riscv32x0", "1 to 64"]),
+        ("", &["--board", "riscv32x65"], &["riscv32x65"]),
+        ("[[board]]\nkind = \"riscv32\"\nname = \"a b\"", &[], &["\"a b\""]),
+        (
+            "[[board]]\nkind = \"riscv32\"\nname = \"a\"\n[[board]]\nkind = \"riscv32\"\nname = \"a\"",
+            &[],
+            &["two boards", "\"a\""],
+        ),
+    ] {
+        let error = resolved(toml, flags).unwrap_err();
+        for word in words {
+            assert!(error.contains(word), "{error:?} lacks {word:?}");
+        }
+    }
+}
+
+#[test]
+fn the_printed_defaults_are_the_defaults() {
+    let text = config::print_default::<Config>();
+    assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
+}

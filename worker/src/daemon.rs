@@ -1,0 +1,186 @@
+//! Wires the rooms together, and takes them down in order.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use edgeprof_common::WorkerId;
+use edgeprof_proto::v1::{DESCRIPTORS, worker_server::WorkerServer};
+use edgeprof_service::{
+    discovery::{Announcement, WORKER_SERVICE},
+    shutdown::Tasks,
+};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+use crate::{
+    blobs::Blobs,
+    board::{actor::Actor, device::Device, process::Spawner},
+    config::Settings,
+    disk,
+    fence::{Fence, FenceError},
+    home::{Home, HomeError},
+    hub::{self, Hub},
+    outbox::Outbox,
+    session::Face,
+};
+
+/// How long open calls may take to end when the worker stops.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Why the worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The fence.
+    #[error(transparent)]
+    Fence(#[from] FenceError),
+    /// A file of the data folder.
+    #[error("cannot read {}: {source}", path.display())]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The address.
+    #[error("cannot listen on {address}: {source}{}", if source.kind() == io::ErrorKind::AddrInUse { "; another worker may be running, choose another address with --listen" } else { "" })]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The ready file.
+    #[error("cannot write ready file {}: {source}", path.display())]
+    Ready {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No thread for the emulators.
+    #[error("cannot start the emulators' thread: {0}")]
+    Thread(io::Error),
+    /// Reflection's descriptors: an error of the program.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Where it serves.
+    pub address: SocketAddr,
+    /// Its name.
+    pub worker: WorkerId,
+    tasks: Tasks,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    announcement: Option<Announcement>,
+    ready_file: Option<PathBuf>,
+    _home: Home,
+}
+
+/// Starts a worker. It serves when this returns.
+///
+/// # Errors
+/// What keeps it from serving.
+pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
+    let Settings { config, boards, ready_file } = settings;
+    let home = Home::open(&config.data)?;
+    let worker = home.worker_id(config.name.as_ref())?;
+    let fence = Fence::open(home.path())?;
+    let (outbox, blobs) = (home.path().join("outbox"), home.path().join("blobs"));
+    let limits = &config.limits;
+    let blobs = Blobs::open(&blobs, limits.blob_bytes, limits.cache_bytes)
+        .map_err(|source| StartError::Data { path: blobs, source })?;
+    let outbox =
+        Outbox::open(&outbox, limits.outbox).map_err(|source| StartError::Data { path: outbox, source })?;
+    let listen = |source| StartError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+
+    let tasks = Tasks::new();
+    let spawner = Spawner::start().map_err(StartError::Thread)?;
+    let (events, board_events) = mpsc::channel(256);
+    let mut known = Vec::new();
+    for board in boards {
+        let id = board.id(&worker);
+        let device = Device::new(board.kind, board.transport, spawner.clone(), limits.boot_timeout);
+        let actor = Actor::new(id.clone(), device, blobs.clone(), limits.clone(), events.clone());
+        let (attempts, receiver) = mpsc::channel(1);
+        tasks.spawn(actor.run(receiver, tasks.stop_token()));
+        known.push(hub::Board { id, kind: board.kind, labels: board.labels, attempts });
+    }
+    drop(events);
+    let count = known.len();
+    let hub = Hub::new(hub::Parts {
+        worker: worker.clone(),
+        site: config.site.clone(),
+        fence,
+        outbox,
+        blobs: blobs.clone(),
+        boards: known,
+    });
+    let (inputs, hub_inputs) = mpsc::channel(256);
+    tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<WorkerServer<Face>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let stop = tasks.stop_token();
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(WorkerServer::new(Face::new(inputs, blobs, tasks.clone())));
+    let incoming = TcpListenerStream::new(listener);
+    let server =
+        tasks.spawn(async move {
+            router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
+        });
+
+    let announcement = if config.announce {
+        Announcement::start(WORKER_SERVICE, worker.as_str(), &config.site, address)
+            .inspect_err(|error| warn!(%error, "this worker is not announced; name its address to the coordinator"))
+            .ok()
+    } else {
+        None
+    };
+    if let Some(path) = &ready_file {
+        disk::write_durably(path, format!("http://{address}\n").as_bytes())
+            .map_err(|source| StartError::Ready { path: path.clone(), source })?;
+    }
+    info!(%worker, %address, site = config.site, boards = count, "worker is serving");
+    Ok(Daemon { address, worker, tasks, server, announcement, ready_file, _home: home })
+}
+
+impl Daemon {
+    /// Stops it: no emulator, no task and no ready file is left.
+    pub async fn stop(self) {
+        let Self { tasks, server, announcement, ready_file, .. } = self;
+        if let Some(path) = ready_file {
+            let _ = disk::remove(&path);
+        }
+        if let Some(announcement) = announcement {
+            let _ = timeout(GRACE, announcement.withdraw()).await;
+        }
+        tasks.stop_token().cancel();
+        let abort = server.abort_handle();
+        if timeout(GRACE, server).await.is_err() {
+            abort.abort();
+        }
+        tasks.stop().await;
+    }
+}

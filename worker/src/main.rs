@@ -1,0 +1,42 @@
+//! `edgeprof-worker`: the worker daemon.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use edgeprof_service::{config::print_default, shutdown::signalled, telemetry};
+use edgeprof_worker::{
+    config::{Cli, Config, resolve},
+    daemon,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edgeprof-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> Result<()> {
+    if cli.print_default_config {
+        print!("{}", print_default::<Config>());
+        return Ok(());
+    }
+    let settings = resolve(cli)?;
+    if cli.check_config {
+        println!("the configuration is good: {} boards", settings.boards.len());
+        return Ok(());
+    }
+    telemetry::init(settings.config.log_format);
+    // Before anything is served: a signal that comes early is not lost.
+    let signal = tokio::spawn(signalled());
+    let daemon = daemon::start(settings).await?;
+    let name = signal.await?.context("cannot wait for signals")?;
+    tracing::info!(signal = name, "stopping");
+    daemon.stop().await;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! The gRPC face: turns streams into the hub's inputs, and takes blobs.
+
+use std::{pin::Pin, time::Duration};
+
+use edgeprof_proto::v1::{
+    self, FromWorker, ToWorker, to_worker::Frame as To, worker_server::Worker as Service,
+};
+use edgeprof_service::shutdown::Tasks;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    blobs::{BlobError, Blobs},
+    hub::{Input, Opened},
+};
+
+/// How long a new session may take to say hello, and an upload to its next piece.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Face {
+    hub: mpsc::Sender<Input>,
+    blobs: Blobs,
+    tasks: Tasks,
+}
+
+impl Face {
+    /// A face before `hub`.
+    pub fn new(hub: mpsc::Sender<Input>, blobs: Blobs, tasks: Tasks) -> Self {
+        Self { hub, blobs, tasks }
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the worker is stopping")
+}
+
+#[tonic::async_trait]
+impl Service for Face {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<FromWorker, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<ToWorker>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut stream = request.into_inner();
+        let first = timeout(PATIENCE, stream.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let Some(ToWorker { command, frame: Some(To::Hello(hello)) }) = first else {
+            return Err(Status::invalid_argument("the first frame must be hello"));
+        };
+        let (reply, answer) = oneshot::channel();
+        self.hub.send(Input::Open(hello, command, reply)).await.map_err(|_| stopping())?;
+        let Opened { number, frames, stop } = answer.await.map_err(|_| stopping())??;
+        let hub = self.hub.clone();
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    message = stream.message() => match message {
+                        Ok(Some(frame)) => {
+                            if hub.send(Input::Frame(number, frame)).await.is_err() {
+                                return;
+                            }
+                        }
+                        Ok(None) | Err(_) => break,
+                    },
+                }
+            }
+            let _ = hub.send(Input::Closed(number)).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(frames))))
+    }
+
+    async fn put_blob(
+        &self,
+        request: Request<Streaming<v1::BlobChunk>>,
+    ) -> Result<Response<v1::PutBlobResponse>, Status> {
+        let mut stream = request.into_inner();
+        let late = |_| Status::deadline_exceeded("the next piece did not come");
+        let Some(first) = timeout(PATIENCE, stream.message()).await.map_err(late)?? else {
+            return Err(Status::invalid_argument("no chunk came"));
+        };
+        let digest = first.digest.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
+        if self.blobs.has(&digest) {
+            return Ok(Response::new(v1::PutBlobResponse { size: first.size }));
+        }
+        let mut upload = self.blobs.receive(digest, first.size).map_err(status)?;
+        let mut piece = Some(first.data);
+        while let Some(data) = piece {
+            // Into the page cache: what can take long is the sync at the end.
+            upload.push(&data).map_err(status)?;
+            piece = timeout(PATIENCE, stream.message()).await.map_err(late)??.map(|chunk| chunk.data);
+        }
+        let size = spawn_blocking(move || upload.finish()).await.map_err(|_| stopping())?.map_err(status)?;
+        Ok(Response::new(v1::PutBlobResponse { size }))
+    }
+}
+
+fn status(error: BlobError) -> Status {
+    match error {
+        BlobError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
+        BlobError::Mismatch { .. } => Status::invalid_argument(error.to_string()),
+        BlobError::Io { .. } => Status::internal(error.to_string()),
+    }
+}
