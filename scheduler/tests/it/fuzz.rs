@@ -1,0 +1,129 @@
+//! Events in any order, whether they make sense or not.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use edgeprof_common::{Epoch, ErrorClass, Incarnation, TaskError, TaskState, Token};
+use edgeprof_scheduler::{
+    Command, Config, Event, Frame, Held, HeldState, LeaseRef, NewTask, Now, Outcome, Peer, Recovered,
+    RejectReason, Scheduler, TaskView, Write,
+};
+use proptest::prelude::*;
+
+use super::rig::{JOB, board, image, new_task, peer, task, worker};
+
+const WORKERS: [&str; 4] = ["a", "b", "c", "d"];
+
+fn any_peer() -> impl Strategy<Value = Peer> {
+    (0..4_usize, 0..4_u64).prop_map(|(name, session)| peer(WORKERS[name], session))
+}
+
+fn any_lease() -> impl Strategy<Value = LeaseRef> {
+    (1..12_u64, 0..6_u128, 0..4_usize, 0..2).prop_map(|(counter, id, name, n)| LeaseRef {
+        token: Token { epoch: Epoch(1), counter },
+        task: task(id),
+        board: format!("{}/{n}", WORKERS[name]).parse().unwrap(),
+    })
+}
+
+fn any_held() -> impl Strategy<Value = Vec<Held>> {
+    let state = prop_oneof![Just(HeldState::Staged), Just(HeldState::Running), Just(HeldState::Outbox)];
+    proptest::collection::vec((any_lease(), state).prop_map(|(lease, state)| Held { lease, state }), 0..3)
+}
+
+fn any_frame() -> impl Strategy<Value = Frame> {
+    let outcome = prop_oneof![
+        Just(Outcome::Succeeded),
+        Just(Outcome::Cancelled),
+        Just(Outcome::Failed(TaskError::new(ErrorClass::Infrastructure, "x", "x"))),
+        Just(Outcome::Failed(TaskError::new(ErrorClass::Model, "x", "x"))),
+    ];
+    let reason = prop_oneof![
+        Just(RejectReason::Busy),
+        Just(RejectReason::UnknownBoard),
+        Just(RejectReason::BadRequest)
+    ];
+    prop_oneof![
+        Just(Frame::Heard),
+        (any_held(), 0..9_u64, 0..4_usize, any::<bool>()).prop_map(|(held, last, name, idle)| {
+            let boards = vec![board(&format!("{}/0", WORKERS[name]), idle)];
+            Frame::Heartbeat { boards, held, last_command: Command(last) }
+        }),
+        (0..4_usize, any::<bool>())
+            .prop_map(|(name, idle)| Frame::Board(board(&format!("{}/1", WORKERS[name]), idle))),
+        any_lease().prop_map(Frame::Accepted),
+        any_lease().prop_map(Frame::Started),
+        (any_lease(), reason).prop_map(|(lease, reason)| Frame::Rejected {
+            lease,
+            reason,
+            message: "no".into()
+        }),
+        (any_lease(), outcome).prop_map(|(lease, outcome)| Frame::Result { lease, outcome }),
+    ]
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => (0..6_u128, any::<bool>()).prop_map(|(n, ready)| {
+            let image = ready.then(image);
+            Event::Submitted { tasks: vec![NewTask { image, ..new_task(n) }] }
+        }),
+        1 => (0..6_u128).prop_map(|n| Event::Ready { task: task(n), image: image() }),
+        1 => (0..6_u128).prop_map(|n| Event::CancelTask { task: task(n) }),
+        1 => Just(Event::CancelJob { job: JOB }),
+        1 => Just(Event::Forget { job: JOB }),
+        6 => (any_peer(), 0..3_u64, any_held()).prop_map(|(peer, life, held)| {
+            let boards = (0..2).map(|n| board(&format!("{}/{n}", peer.worker), true)).collect();
+            Event::WorkerUp { peer, incarnation: Incarnation::from_raw(life), boards, held }
+        }),
+        12 => (any_peer(), any_frame()).prop_map(|(from, frame)| Event::Frame { from, frame }),
+        2 => any_peer().prop_map(|peer| Event::SessionLost { peer }),
+        2 => (0..4_usize).prop_map(|name| Event::DialRefused { worker: worker(WORKERS[name]) }),
+        1 => (0..4_usize).prop_map(|name| Event::DropWorker { worker: worker(WORKERS[name]) }),
+        1 => (0..5000_u64).prop_map(|by| Event::LoopStalled { by: Duration::from_millis(by) }),
+        2 => Just(Event::Tick),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_events_break_the_books(events in proptest::collection::vec((0..6000_u64, any_event()), 1..120)) {
+        let mut scheduler =
+            Scheduler::new(Now(0), Config::default(), Epoch(1), Recovered::default()).unwrap();
+        let (mut now, mut ended, mut tokens) = (0, BTreeMap::new(), BTreeMap::new());
+        for (wait, event) in events {
+            now += wait;
+            let forgets = matches!(event, Event::Forget { .. });
+            let fx = scheduler.step(Now(now), event);
+            if forgets && scheduler.job(JOB).is_none() {
+                ended.clear();
+            }
+            for write in fx.writes {
+                match write {
+                    Write::RecordRun { task, verdict, .. } => {
+                        prop_assert!(ended.insert(task, verdict).is_none(), "{task} recorded twice");
+                    }
+                    Write::PutLastToken { board, token } => {
+                        prop_assert!(tokens.insert(board, token) < Some(token));
+                    }
+                    Write::PutTask(row) => {
+                        prop_assert_eq!(row.state().is_terminal(), ended.contains_key(&row.id));
+                    }
+                    Write::SetAside { .. } => {}
+                }
+            }
+            let rows: Vec<_> = scheduler.tasks_of(JOB).collect();
+            let mut leased: Vec<_> = rows.iter().filter_map(|task| task.row.lease()).collect();
+            let open = |task: &TaskView<'_>| task.attempt.is_some() == task.row.lease().is_some();
+            prop_assert!(rows.iter().all(open));
+            leased.sort_by(|a, b| a.board.cmp(&b.board));
+            prop_assert!(leased.windows(2).all(|pair| pair[0].board != pair[1].board));
+            let waiting = rows.iter().filter(|task| {
+                matches!(task.row.state(), TaskState::Queued | TaskState::Backoff)
+            });
+            prop_assert_eq!(scheduler.waiting(), waiting.count());
+            prop_assert!(scheduler.next_wakeup().is_none_or(|at| at > Now(now)));
+        }
+    }
+}
