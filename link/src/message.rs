@@ -32,9 +32,10 @@ pub enum ToBoard {
         /// Comes back in the answer.
         nonce: u32,
     },
-    /// Who are you? Answered with `Hello`.
+    /// Who are you? Answered with `Hello`, but not while a run goes.
     Hello,
-    /// Which board image lies in your model region? Checks its checksum, so it takes a moment.
+    /// Which board image lies in your model region? Answered with `Image`, but not while a run goes. The
+    /// first time the checksum is computed, which takes a moment.
     Image,
     /// Announces a run. Answered with `Accepted` or `Failed`.
     Run(RunRequest),
@@ -53,8 +54,9 @@ pub enum ToBoard {
         /// The announced run.
         run: u32,
     },
-    /// Ends the run after the token in work, with `Done` and `Stop::Cancelled`. No answer if there is
-    /// no such run: its `Done` is on the way already.
+    /// Ends the run after the token in work, with `Done` and `Stop::Cancelled`; during the prompt, after
+    /// the first token. No answer if there is no such run: its `Done` is on the way already. A board
+    /// without a receive buffer may lose it while it computes: repeat it until `Done`.
     Cancel {
         /// The run to end.
         run: u32,
