@@ -1,6 +1,6 @@
 //! The bits themselves. If this fails, results of this engine no longer compare with those of the
-//! one before: only change the numbers when the arithmetic was meant to change. They were seen on
-//! x86-64, Cortex-M0 to M4F code, and 32- and 64-bit RISC-V, with and without an FPU.
+//! one before: only change the numbers when the arithmetic was meant to change, and then compare a
+//! run on every board with the host's again.
 
 mod support;
 
