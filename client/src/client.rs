@@ -1,0 +1,234 @@
+//! The calls.
+
+use std::time::Duration;
+
+use edgeprof_common::{Digest, JobId, Nonce, job::JobSpec, run::RunRecord};
+use edgeprof_proto::{CHUNK, bridge, v1};
+use edgeprof_service::channel::{self, ConnectError};
+use tokio::io::AsyncReadExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use v1::profiler_client::ProfilerClient;
+
+use crate::{ClientError, LocalFile, Watch, retry::calling};
+
+/// How long a first connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a call is tried again over a broken connection.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Largest message taken: a record has one entry for each token.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// A connection to a coordinator. Cheap to clone; clones share it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    profiler: ProfilerClient<Channel>,
+    address: String,
+    patience: Duration,
+}
+
+impl Client {
+    /// Connects to `http://HOST:PORT`, or `HOST:PORT`.
+    ///
+    /// # Errors
+    /// When that is no address, or nobody answers there.
+    pub async fn connect(address: &str) -> Result<Self, ClientError> {
+        let channel = channel::connect(address, CONNECT).await.map_err(|error| match error {
+            ConnectError::Address(address) => ClientError::Address { address },
+            ConnectError::Unreachable { address, reason, .. } => {
+                ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] }
+            }
+        })?;
+        let profiler = ProfilerClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        Ok(Self { profiler, address: address.to_owned(), patience: PATIENCE })
+    }
+
+    /// The same with another patience: how long a call is tried again over a broken connection.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Whom it speaks to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn profiler(&self) -> ProfilerClient<Channel> {
+        self.profiler.clone()
+    }
+
+    /// One call, tried again over a broken connection; all calls are safe to repeat.
+    async fn call<Q, T, F>(
+        &self,
+        request: Q,
+        send: impl Fn(ProfilerClient<Channel>, Q) -> F,
+    ) -> Result<T, ClientError>
+    where
+        Q: Clone,
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let call = || send(self.profiler(), request.clone());
+        Ok(calling(&self.address, self.patience, call).await?.into_inner())
+    }
+
+    /// The digests among these whose blobs the coordinator lacks.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or is lost.
+    pub async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, ClientError> {
+        let digests: Vec<_> = digests.iter().map(ToString::to_string).collect();
+        let request = v1::MissingArtifactsRequest { digests };
+        let answer = self.call(request, |mut p, q| async move { p.missing_artifacts(q).await }).await?;
+        Ok(answer.digests.iter().filter_map(|text| text.parse().ok()).collect())
+    }
+
+    /// Uploads what the coordinator lacks of these files. `sent` is told each file and its bytes so far.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the coordinator refuses it or is lost.
+    pub async fn upload_missing(
+        &self,
+        files: &[LocalFile],
+        sent: impl Fn(&LocalFile, u64) + Send + Sync,
+    ) -> Result<(), ClientError> {
+        let digests: Vec<_> = files.iter().map(LocalFile::digest).collect();
+        for digest in self.missing(&digests).await? {
+            let Some(file) = files.iter().find(|file| file.digest() == digest) else { continue };
+            calling(&self.address, self.patience, || self.put(file, &sent)).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        file: &LocalFile,
+        sent: &(impl Fn(&LocalFile, u64) + Sync),
+    ) -> Result<(), tonic::Status> {
+        let (chunks, stream) = tokio::sync::mpsc::channel(4);
+        let unreadable = |error: std::io::Error| {
+            tonic::Status::invalid_argument(format!("cannot read {}: {error}", file.path().display()))
+        };
+        let reading = async move {
+            let mut source = tokio::fs::File::open(file.path()).await.map_err(unreadable)?;
+            let (mut first, mut done) = (true, 0);
+            loop {
+                let mut data = Vec::with_capacity(CHUNK);
+                while data.len() < CHUNK && source.read_buf(&mut data).await.map_err(unreadable)? > 0 {}
+                if data.is_empty() && !first {
+                    return Ok(());
+                }
+                done += data.len() as u64;
+                let (digest, size) =
+                    if first { (file.digest().to_string(), file.size()) } else { (String::new(), 0) };
+                first = false;
+                // A receiver that is gone has an answer for us.
+                if chunks.send(v1::ArtifactChunk { digest, size, data: data.into() }).await.is_err() {
+                    return Ok(());
+                }
+                sent(file, done);
+            }
+        };
+        let mut profiler = self.profiler();
+        let sending = profiler.put_artifact(ReceiverStream::new(stream));
+        // The stream ends when `reading` has dropped its sender, on success and on error alike.
+        let (read, answer): (Result<(), tonic::Status>, _) = tokio::join!(reading, sending);
+        read?;
+        answer.map(drop)
+    }
+
+    /// Submits a job whose files the coordinator has. Submitting again over a broken connection makes no
+    /// second job.
+    ///
+    /// # Errors
+    /// When the job is refused, or the coordinator is lost.
+    pub async fn submit(&self, spec: &JobSpec) -> Result<v1::Job, ClientError> {
+        let spec: v1::JobSpec = bridge("job", spec)?;
+        let key = format!("{}{}", Nonce::random(), Nonce::random());
+        let request = v1::SubmitJobRequest { spec: Some(spec), idempotency_key: key };
+        let answer = self.call(request, |mut p, q| async move { p.submit_job(q).await }).await?;
+        answer.job.ok_or_else(|| ClientError::Failed {
+            message: "it accepted the job without naming it".into(),
+            hint: None,
+        })
+    }
+
+    /// A job with its tasks.
+    ///
+    /// # Errors
+    /// When there is no such job, or the coordinator is lost.
+    pub async fn job(&self, job_id: &str) -> Result<v1::Job, ClientError> {
+        let request = v1::GetJobRequest { job_id: job_id.to_owned() };
+        self.call(request, |mut p, q| async move { p.get_job(q).await }).await
+    }
+
+    /// Jobs, newest first, without their tasks; 0 means as many as the coordinator likes to give.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or is lost.
+    pub async fn jobs(&self, limit: u32) -> Result<Vec<v1::Job>, ClientError> {
+        let request = v1::ListJobsRequest { limit };
+        let answer = self.call(request, |mut p, q| async move { p.list_jobs(q).await }).await?;
+        Ok(answer.jobs)
+    }
+
+    /// The job as it is, then every change until it ends, over restarts of the coordinator.
+    pub fn watch(&self, job_id: &str) -> Watch {
+        Watch::new(self.clone(), job_id)
+    }
+
+    /// Asks for a job's end and gives it as it is then.
+    ///
+    /// # Errors
+    /// When there is no such job, or the coordinator is lost.
+    pub async fn cancel(&self, job_id: &str) -> Result<v1::Job, ClientError> {
+        let request = v1::CancelJobRequest { job_id: job_id.to_owned() };
+        self.call(request, |mut p, q| async move { p.cancel_job(q).await }).await
+    }
+
+    /// Boards that carry all of these `KEY=VALUE` labels.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or is lost.
+    pub async fn boards(&self, labels: &[String]) -> Result<Vec<v1::BoardStatus>, ClientError> {
+        let request = v1::ListBoardsRequest { labels: labels.to_vec() };
+        let answer = self.call(request, |mut p, q| async move { p.list_boards(q).await }).await?;
+        Ok(answer.boards)
+    }
+
+    /// Workers that the coordinator knows.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or is lost.
+    pub async fn workers(&self) -> Result<Vec<v1::WorkerStatus>, ClientError> {
+        let request = v1::ListWorkersRequest {};
+        let answer = self.call(request, |mut p, q| async move { p.list_workers(q).await }).await?;
+        Ok(answer.workers)
+    }
+
+    /// The recorded runs of a job in the order of its cells, or one run by its own id.
+    ///
+    /// # Errors
+    /// When there is no such job or run, or the coordinator is lost.
+    pub async fn results(&self, id: &str) -> Result<Vec<RunRecord>, ClientError> {
+        let collect = || async {
+            let request = v1::GetResultsRequest { id: id.to_owned() };
+            let mut stream = self.profiler().get_results(request).await?.into_inner();
+            let mut runs = Vec::new();
+            while let Some(run) = stream.message().await? {
+                runs.push(run);
+            }
+            Ok(runs)
+        };
+        let runs = calling(&self.address, self.patience, collect).await?;
+        Ok(runs.iter().map(|run| bridge("run", run)).collect::<Result<_, _>>()?)
+    }
+
+    /// Whether the text is a job's id; else it may be a run's.
+    pub fn is_job_id(text: &str) -> bool {
+        text.parse::<JobId>().is_ok()
+    }
+}

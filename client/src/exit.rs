@@ -1,0 +1,90 @@
+//! How the command ends: exit codes, and errors with their way out.
+
+use std::process::ExitCode;
+
+use edgeprof_client::ClientError;
+use edgeprof_report::printable;
+
+/// An end that is no error of the command itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything asked for was done.
+    Ok,
+    /// A cell failed.
+    CellFailed,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Ok => Self::SUCCESS,
+            Exit::CellFailed => Self::from(1),
+        }
+    }
+}
+
+/// Why the command could not do what it was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    message: String,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    /// The request is wrong: exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, message: message.into(), hints: Vec::new() }
+    }
+
+    /// With one more way out.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The lines for standard error.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("error: {}\n", printable(&self.message));
+        for hint in &self.hints {
+            text += &format!("hint: {}\n", printable(hint));
+        }
+        text
+    }
+
+    /// Says it on standard error.
+    pub(crate) fn report(&self) -> ExitCode {
+        eprint!("{}", self.text());
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = if error.unreachable() { 3 } else { 2 };
+        Self { code, message: error.to_string(), hints: error.hint().into_iter().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_out_of_reach_is_3_and_a_wrong_request_2() {
+        let code = |error: ClientError| Failure::from(error).code;
+        assert_eq!(code(ClientError::Unreachable { tried: vec![] }), 3);
+        assert_eq!(code(ClientError::Lost { address: "a".into(), reason: "r".into() }), 3);
+        assert_eq!(code(ClientError::Failed { message: "disk".into(), hint: None }), 3);
+        assert_eq!(code(ClientError::Ambiguous { found: vec![] }), 2);
+        assert_eq!(code(ClientError::Address { address: "a".into() }), 2);
+        let refused = ClientError::Refused {
+            code: tonic::Code::NotFound,
+            message: "no job".into(),
+            hint: Some("h".into()),
+        };
+        let failure = Failure::from(refused);
+        assert_eq!((failure.code, failure.text().as_str()), (2, "error: no job\nhint: h\n"));
+    }
+}

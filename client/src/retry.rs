@@ -1,0 +1,119 @@
+//! Trying again: a coordinator that restarts is back in a moment.
+
+use std::time::Duration;
+
+use edgeprof_service::status;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::error::{ClientError, transport};
+
+/// Waits between attempts, growing, until patience ends.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    patience: Duration,
+    since: Option<Instant>,
+    next: Duration,
+}
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(3);
+
+impl Backoff {
+    pub(crate) const fn new(patience: Duration) -> Self {
+        Self { patience, since: None, next: FIRST }
+    }
+
+    /// It works again.
+    pub(crate) fn reset(&mut self) {
+        (self.since, self.next) = (None, FIRST);
+    }
+
+    /// Whether nothing has failed since the last success.
+    pub(crate) const fn is_fresh(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// How long to wait now, or `None` when patience has ended.
+    pub(crate) fn wait(&mut self) -> Option<Duration> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.patience {
+            return None;
+        }
+        let wait = self.next;
+        self.next = (wait * 2).min(LONGEST);
+        Some(wait)
+    }
+}
+
+/// Calls until there is an answer that no retry can better. The call must be safe to repeat.
+pub(crate) async fn calling<T, F>(
+    address: &str,
+    patience: Duration,
+    mut call: impl FnMut() -> F,
+) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let mut backoff = Backoff::new(patience);
+    loop {
+        let status = match call().await {
+            Ok(answer) => return Ok(answer),
+            Err(status) => status,
+        };
+        let broken = transport(&status);
+        let told = status::retry_after(&status);
+        if broken.is_none() && told.is_none() {
+            return Err(ClientError::from_status(&status));
+        }
+        let Some(wait) = backoff.wait() else {
+            return Err(match broken {
+                Some(reason) => ClientError::Lost { address: address.to_owned(), reason },
+                None => ClientError::from_status(&status),
+            });
+        };
+        tokio::time::sleep(told.unwrap_or(wait).min(patience)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_connection_is_tried_again_until_patience_ends() {
+        let mut calls = 0;
+        let answer = calling("a", PATIENCE, || {
+            calls += 1;
+            ready(if calls < 4 { Err(Status::unavailable("going away")) } else { Ok(calls) })
+        });
+        assert_eq!(answer.await.unwrap(), 4);
+        let start = Instant::now();
+        let error = calling::<(), _>("http://x", PATIENCE, || ready(Err(Status::unavailable("gone"))));
+        assert_eq!(error.await.unwrap_err().to_string(), "lost the coordinator at http://x: gone");
+        assert!((30..=34).contains(&start.elapsed().as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_final_and_a_full_queue_is_not() {
+        let mut calls = 0;
+        let refused = calling::<(), _>("a", PATIENCE, || {
+            calls += 1;
+            ready(Err(Status::invalid_argument("no such board")))
+        });
+        assert_eq!(refused.await.unwrap_err().to_string(), "no such board");
+        assert_eq!(calls, 1);
+        let mut calls = 0;
+        let full = calling("a", PATIENCE, || {
+            calls += 1;
+            ready(if calls == 1 { Err(status::exhausted("full", Duration::from_secs(5))) } else { Ok(()) })
+        });
+        let start = Instant::now();
+        full.await.unwrap();
+        assert!((5000..5100).contains(&start.elapsed().as_millis()));
+    }
+}
