@@ -1,1 +1,4 @@
 //! Pure functions over samples and histories.
+
+pub mod record;
+pub mod summary;

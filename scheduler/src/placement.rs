@@ -81,7 +81,7 @@ mod tests {
         let any = shape(Requirement::default(), 1, 1);
         let mut boards = [board("w/3", "m4"), board("w/1", "m4"), board("w/2", "m4")];
         assert_eq!(pick(&any, &[], &boards).as_deref(), Some("w/1"));
-        boards[0].image = Some(any.image.digest.clone());
+        boards[0].image = Some(any.image.digest);
         assert_eq!(pick(&any, &[], &boards).as_deref(), Some("w/3"));
         assert_eq!(pick(&any, &["w/3"], &boards).as_deref(), Some("w/1"));
         assert_eq!(pick(&any, &["w/1", "w/2", "w/3"], &boards).as_deref(), Some("w/3"));

@@ -230,6 +230,8 @@ impl Scheduler {
             Phase::Queued => {
                 self.waiting -= 1;
                 self.queue.remove(row);
+                // It may have kept a worker from others.
+                self.dirty |= row.deaths > 0;
             }
             Phase::Backoff { .. } => {
                 self.waiting -= 1;

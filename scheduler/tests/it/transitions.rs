@@ -357,6 +357,23 @@ fn a_task_that_must_be_alone_gets_a_worker_emptied_for_it() {
 }
 
 #[test]
+fn a_cancel_of_the_task_that_kept_a_worker_from_others_gives_it_back() {
+    let mut rig = running();
+    rig.up("b", 9, &["b/0", "b/1"]);
+    rig.submit([2]);
+    assert_eq!(rig.lease(2).board.as_str(), "b/0");
+    rig.event(Event::SessionLost { peer: peer("a", 1) });
+    for now in [100, 1100] {
+        rig.now = now;
+        rig.event(Event::DialRefused { worker: super::rig::worker("a") });
+    }
+    rig.submit([3]);
+    assert_eq!((rig.row(1).deaths, rig.state(1), rig.state(3)), (1, Queued, Queued));
+    rig.event(Event::CancelTask { task: task(1) });
+    assert_eq!(rig.state(3), Leased);
+}
+
+#[test]
 fn eight_lost_attempts_are_the_last() {
     let mut rig = Rig::new();
     rig.submit([1]);

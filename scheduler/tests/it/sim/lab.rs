@@ -20,9 +20,9 @@ use super::{
 pub(crate) struct Plan {
     seed: u64,
     /// Frames of a session arrive in order and once, as TCP gives them.
-    ordered: bool,
+    pub(super) ordered: bool,
     /// Until when things go wrong, in ms.
-    faults_until: u64,
+    pub(super) faults_until: u64,
     only_good: bool,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct End {
 }
 
 #[derive(Clone, Debug)]
-enum Ev {
+pub(super) enum Ev {
     Submit(Vec<TaskId>),
     Ready(TaskId),
     Cancel(TaskId),
@@ -92,29 +92,29 @@ impl Ev {
 
 /// A stream, and when its last frame each way arrives.
 #[derive(Clone, Copy, Debug, Default)]
-struct Stream {
-    worker: usize,
-    out: u64,
-    back: u64,
+pub(super) struct Stream {
+    pub(super) worker: usize,
+    pub(super) out: u64,
+    pub(super) back: u64,
 }
 
 pub(crate) struct Lab {
-    plan: Plan,
+    pub(super) plan: Plan,
     verbose: bool,
-    rng: Rng,
-    now: u64,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
     events: BTreeMap<(u64, u64), Ev>,
     count: u64,
     pub(crate) store: Store,
     pub(crate) coordinator: Option<Coordinator>,
     pub(crate) workers: Vec<SimWorker>,
-    streams: BTreeMap<SessionId, Stream>,
-    linked: BTreeMap<usize, SessionId>,
-    sessions: u64,
+    pub(super) streams: BTreeMap<SessionId, Stream>,
+    pub(super) linked: BTreeMap<usize, SessionId>,
+    pub(super) sessions: u64,
     pub(crate) natures: BTreeMap<TaskId, Nature>,
     tasks: BTreeMap<TaskId, NewTask>,
-    checks: Checks,
-    end: End,
+    pub(super) checks: Checks,
+    pub(super) end: End,
 }
 
 impl Lab {
@@ -191,7 +191,7 @@ impl Lab {
         NewTask { id, job, priority, requirement, image: prepared.then(image), predicted: None }
     }
 
-    fn at(&mut self, wait: u64, event: Ev) {
+    pub(super) fn at(&mut self, wait: u64, event: Ev) {
         self.count += 1;
         self.events.insert((self.now + wait, self.count), event);
     }
@@ -259,8 +259,10 @@ impl Lab {
                     self.step(Event::WorkerUp { peer, incarnation, boards, held });
                 }
             }
-            Ev::ToWorker(worker, session, command, order) => self.to_worker(worker, session, command, order),
-            Ev::ToCoordinator(worker, session, frame) => self.to_coordinator(worker, session, frame),
+            Ev::ToWorker(worker, session, command, order) => {
+                self.reach_worker(worker, session, command, order)
+            }
+            Ev::ToCoordinator(worker, session, frame) => self.reach_coordinator(worker, session, frame),
             Ev::Broken(worker, session, epoch) => {
                 if self.coordinator.as_ref().is_some_and(|c| c.epoch == epoch) {
                     if self.linked.get(&worker) == Some(&session) {
@@ -305,7 +307,7 @@ impl Lab {
         }
     }
 
-    fn peer(&self, worker: usize, session: SessionId) -> Peer {
+    pub(super) fn peer(&self, worker: usize, session: SessionId) -> Peer {
         Peer { worker: self.workers[worker].id.clone(), session }
     }
 
@@ -328,11 +330,11 @@ impl Lab {
         self.at(2000, Ev::Submit(ids));
     }
 
-    fn stalled(&self) -> Option<u64> {
+    pub(super) fn stalled(&self) -> Option<u64> {
         self.coordinator.as_ref().map(|c| c.stalled_until).filter(|until| *until > self.now)
     }
 
-    fn step(&mut self, event: Event) {
+    pub(super) fn step(&mut self, event: Event) {
         match (&mut self.coordinator, event) {
             (Some(coordinator), event) => coordinator.step(self.now, event),
             (None, Event::Ready { task, .. }) => return self.at(1000, Ev::Ready(task)),
@@ -345,7 +347,8 @@ impl Lab {
     fn after_step(&mut self) {
         let Some(coordinator) = &mut self.coordinator else { return };
         self.checks.step(&coordinator.scheduler);
-        if !coordinator.commit_due && !(coordinator.pending.is_empty() && coordinator.unanswered.is_empty()) {
+        let idle = coordinator.pending.is_empty() && coordinator.unanswered.is_empty();
+        if !coordinator.commit_due && !idle {
             coordinator.commit_due = true;
             let epoch = coordinator.epoch;
             let wait = self.rng.between(1, 20);
@@ -381,213 +384,6 @@ impl Lab {
                     }
                 }
                 Send::Close { peer, .. } => self.break_stream(peer.session),
-            }
-        }
-    }
-
-    /// Puts a frame on a stream.
-    fn carry(&mut self, session: SessionId, out: bool, event: Ev) {
-        let faulty = !self.plan.ordered && self.now < self.plan.faults_until;
-        let latency = self.rng.between(1, 40);
-        let Some(stream) = self.streams.get_mut(&session) else { return };
-        let last = if out { &mut stream.out } else { &mut stream.back };
-        if self.workers[stream.worker].cut_until > self.now || (faulty && self.rng.chance(20)) {
-            return;
-        }
-        let mut arrives = self.now + latency;
-        if !faulty {
-            arrives = arrives.max(*last);
-            *last = arrives;
-        }
-        if faulty && self.rng.chance(20) {
-            let again = self.rng.between(1, 3000);
-            self.at(again, event.clone());
-        }
-        self.at(arrives - self.now, event);
-    }
-
-    fn break_stream(&mut self, session: SessionId) {
-        let Some(stream) = self.streams.remove(&session) else { return };
-        let worker = &mut self.workers[stream.worker];
-        if worker.session == Some(session) {
-            worker.session = None;
-        }
-        if let Some(epoch) = self.coordinator.as_ref().map(|c| c.epoch) {
-            let wait = self.rng.between(1, 50);
-            self.at(wait, Ev::Broken(stream.worker, session, epoch));
-        }
-    }
-
-    fn dial(&mut self, index: usize) {
-        let wait = self.rng.between(200, 1500);
-        self.at(wait, Ev::Dial(index));
-        let worker = &self.workers[index];
-        let reachable = worker.cut_until <= self.now && worker.frozen_until <= self.now;
-        if self.linked.contains_key(&index) || !reachable || self.stalled().is_some() {
-            return;
-        }
-        let Some(coordinator) = &self.coordinator else { return };
-        let epoch = coordinator.epoch;
-        if !worker.up {
-            return self.at(2, Ev::Refused(index, epoch));
-        }
-        let issued = coordinator.scheduler.issued(&worker.id);
-        self.sessions += 1;
-        let session = SessionId(self.sessions);
-        self.streams.insert(session, Stream { worker: index, ..Stream::default() });
-        let wait = self.rng.between(1, 60);
-        self.at(wait, Ev::Hello(index, session, epoch, issued));
-    }
-
-    fn hello(&mut self, index: usize, session: SessionId, epoch: Epoch, issued: &BTreeMap<BoardId, Token>) {
-        if !self.streams.contains_key(&session) || !self.workers[index].up {
-            return;
-        }
-        let old = self.workers[index].session;
-        let Some((boards, held)) = self.workers[index].hello(session, epoch, issued) else {
-            return self.break_stream(session);
-        };
-        if let Some(old) = old {
-            self.break_stream(old);
-        }
-        let incarnation = self.workers[index].incarnation;
-        let wait = self.rng.between(1, 60);
-        // The handshake is the first thing on its stream, whatever happens to later frames.
-        if let Some(stream) = self.streams.get_mut(&session) {
-            stream.back = self.now + wait;
-        }
-        self.at(wait, Ev::HelloBack(index, session, epoch, incarnation, boards, held));
-        for frame in self.workers[index].outbox() {
-            self.at(wait + 1, Ev::ToCoordinator(index, session, frame));
-        }
-    }
-
-    fn to_worker(&mut self, index: usize, session: SessionId, command: Command, order: Order) {
-        let worker = &mut self.workers[index];
-        if worker.frozen_until > self.now {
-            let wait = worker.frozen_until - self.now;
-            return self.at(wait, Ev::ToWorker(index, session, command, order));
-        }
-        if !worker.up || worker.session != Some(session) {
-            return;
-        }
-        if let Order::Ack { lease, .. } = &order {
-            self.checks.acknowledged(&self.store, lease, worker.has_outcome(lease.token));
-        }
-        let (frames, laters) = worker.command(command, &order, &self.natures, &mut self.rng);
-        self.follow(index, frames, laters);
-    }
-
-    fn follow(&mut self, index: usize, frames: Vec<Frame>, laters: Vec<(u64, Later)>) {
-        let incarnation = self.workers[index].incarnation;
-        for frame in frames {
-            self.end.rejected += u64::from(matches!(frame, Frame::Rejected { .. }));
-            if let Some(session) = self.workers[index].session {
-                self.carry(session, false, Ev::ToCoordinator(index, session, frame));
-            }
-        }
-        for (wait, later) in laters {
-            self.at(wait, Ev::Later(index, incarnation, later));
-        }
-    }
-
-    fn to_coordinator(&mut self, index: usize, session: SessionId, frame: Frame) {
-        if !self.streams.contains_key(&session) || self.coordinator.is_none() {
-            return;
-        }
-        let from = self.peer(index, session);
-        self.step(Event::Frame { from, frame });
-    }
-
-    fn beat(&mut self, index: usize, incarnation: Incarnation) {
-        if !self.workers[index].up || self.workers[index].incarnation != incarnation {
-            return;
-        }
-        self.at(1000, Ev::Beat(index, incarnation));
-        let worker = &self.workers[index];
-        if worker.frozen_until <= self.now {
-            let mut frames = vec![worker.heartbeat()];
-            if self.rng.chance(250) {
-                frames.extend(self.workers[index].outbox());
-            }
-            self.follow(index, frames, vec![]);
-        }
-    }
-
-    fn later(&mut self, index: usize, incarnation: Incarnation, later: Later) {
-        let worker = &mut self.workers[index];
-        if !worker.up || worker.incarnation != incarnation {
-            return;
-        }
-        if worker.frozen_until > self.now {
-            let wait = worker.frozen_until - self.now;
-            return self.at(wait, Ev::Later(index, incarnation, later));
-        }
-        if let Later::Die(token) = later {
-            if worker.runs(token) {
-                self.crash_worker(index);
-            }
-            return;
-        }
-        let (frames, laters) = worker.later(&later, &mut self.rng);
-        self.follow(index, frames, laters);
-    }
-
-    fn crash_worker(&mut self, index: usize) {
-        let session = self.workers[index].session;
-        self.workers[index].crash();
-        if let Some(session) = session {
-            self.break_stream(session);
-        }
-        let wait = self.rng.between(100, 12_000);
-        self.at(wait, Ev::WorkerStarts(index));
-    }
-
-    fn fault(&mut self) {
-        if self.now >= self.plan.faults_until {
-            return;
-        }
-        let wait = self.rng.between(200, 6000);
-        self.at(wait, Ev::Fault);
-        let index = self.rng.between(0, self.workers.len() as u64 - 1) as usize;
-        match self.rng.between(0, 9) {
-            0..=2 => {
-                if self.coordinator.take().is_some() {
-                    self.streams.clear();
-                    self.linked.clear();
-                    self.workers.iter_mut().for_each(|worker| worker.session = None);
-                    let wait = self.rng.between(10, 5000);
-                    self.at(wait, Ev::CoordinatorStarts);
-                }
-            }
-            3 if self.workers[index].up => self.crash_worker(index),
-            4..=5 => {
-                if let Some(session) = self.workers[index].session {
-                    self.break_stream(session);
-                }
-            }
-            6 => {
-                let cut = self.rng.between(500, 20_000);
-                self.workers[index].cut_until = self.now + cut;
-                self.at(cut, Ev::CutOver(index));
-            }
-            7 => {
-                let cut = self.rng.between(500, 20_000);
-                for index in 0..self.workers.len() {
-                    self.workers[index].cut_until = self.now + cut;
-                    self.at(cut, Ev::CutOver(index));
-                }
-            }
-            8 => self.workers[index].frozen_until = self.now + self.rng.between(500, 15_000),
-            _ => {
-                let by = self.rng.between(500, 20_000);
-                if let Some(coordinator) = self.coordinator.as_mut() {
-                    if coordinator.stalled_until <= self.now {
-                        coordinator.stalled_until = self.now + by;
-                        let epoch = coordinator.epoch;
-                        self.at(by, Ev::StallOver(epoch, by));
-                    }
-                }
             }
         }
     }

@@ -6,7 +6,9 @@
 
 mod checks;
 mod coordinator;
+mod faults;
 mod lab;
+mod net;
 mod rng;
 mod worker;
 
