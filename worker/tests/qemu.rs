@@ -1,0 +1,292 @@
+//! Real emulators, real firmware, the whole worker but its process.
+
+mod support;
+
+use std::{fs, time::Duration};
+
+use edgeprof_model::{KvType, reference};
+use edgeprof_proto::v1::{
+    self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To,
+};
+use edgeprof_worker::config::{Limits, Transport};
+use support::{LIFE, Lab, Session, firmware, lease, model};
+
+fn spec(session: &mut Session, kind: &str, n_gen: u32) -> v1::AttemptSpec {
+    let (firmware, image) = (firmware(kind), model());
+    v1::AttemptSpec {
+        firmware_size: firmware.len() as u64,
+        image_size: image.len() as u64,
+        firmware_digest: session.keep(firmware),
+        image_digest: session.keep(image),
+        tokens: vec![1, 7, 3, 9],
+        n_depth: 1,
+        n_gen,
+        ctx: 4 + n_gen,
+        kv: "f16".into(),
+        repetitions: 1,
+        ..v1::AttemptSpec::default()
+    }
+}
+
+fn measured(outcome: Outcome) -> v1::Measurement {
+    match outcome {
+        Outcome::Measurement(measurement) => measurement,
+        other => panic!("{other:?} is no measurement"),
+    }
+}
+
+fn error(outcome: Outcome) -> v1::Error {
+    match outcome {
+        Outcome::Error(error) => error,
+        other => panic!("{other:?} is no error"),
+    }
+}
+
+/// The emulators that are children of this process, by board kind's machine.
+fn emulators(parent: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some((name, rest)) = stat.rsplit_once(") ") else { continue };
+        let fields: Vec<_> = rest.split(' ').collect();
+        if name.contains("qemu-system") && fields[0] != "Z" && fields[1] == parent.to_string() {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Twice the same counts and hash, and the host's hash and tokens.
+async fn two_runs_agree_with_each_other_and_the_host(kind: &'static str, transport: Transport) {
+    let lab = Lab::start(&[(kind, transport)]).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let board = format!("w/{kind}.0");
+    let mut spec = spec(&mut session, kind, 6);
+    let first = measured(session.run(1, &board, &spec).await);
+    (spec.repetitions, spec.warmup) = (2, 1);
+    let second = measured(session.run(2, &board, &spec).await);
+
+    assert_eq!((&first.reasons, &second.reasons), (&vec![], &vec![]));
+    assert_eq!((first.samples.len(), second.samples.len(), second.discarded_warmups), (1, 2, 1));
+    assert!(second.samples.iter().all(|sample| *sample == first.samples[0]), "{first:?} {second:?}");
+    let sample = &first.samples[0];
+    assert_eq!((sample.counter.as_str(), sample.prefill.len(), sample.decode.len()), ("instructions", 3, 5));
+    assert!(sample.decode.iter().all(|n| *n > 10_000), "{sample:?}");
+
+    let host = reference::run(
+        &model(),
+        &reference::Request {
+            prompt: &spec.tokens,
+            n_gen: spec.n_gen,
+            temperature: 0.0,
+            seed: 0,
+            stop_tokens: &[],
+            ctx: spec.ctx,
+            kv: KvType::F16,
+        },
+    )
+    .unwrap();
+    assert_eq!(first.output_tokens, host.tokens);
+    assert_eq!(first.logits_hash, format!("{:016x}", host.logits_hash));
+    assert_eq!(second.logits_hash, first.logits_hash);
+
+    let environment = first.environment.unwrap();
+    assert!(environment.version.unwrap().starts_with(|c: char| c.is_ascii_digit()));
+    let memory = first.memory.unwrap();
+    assert_eq!((memory.arena, memory.flash_weights), (host.arena_bytes, spec.image_size));
+    assert!(memory.kv_cache > 0 && memory.stack_high_water > Some(0));
+    let firmware = first.firmware.unwrap();
+    let parsed = edgeprof_worker::firmware::Firmware::parse(&session.blobs[&spec.firmware_digest]).unwrap();
+    assert_eq!(firmware.digest, parsed.loaded.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mps2_an386_over_a_socket() {
+    two_runs_agree_with_each_other_and_the_host("mps2-an386", Transport::Socket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn riscv32_over_a_socket() {
+    two_runs_agree_with_each_other_and_the_host("riscv32", Transport::Socket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn riscv32_over_a_pseudo_terminal() {
+    two_runs_agree_with_each_other_and_the_host("riscv32", Transport::Pty).await;
+}
+
+/// The victim's attempt fails as infrastructure, its board comes back, and its neighbour notices nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_emulator_costs_its_own_attempt_and_nothing_else() {
+    let lab = Lab::start(&[("riscv32", Transport::Socket), ("riscv32", Transport::Socket)]).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let long = spec(&mut session, "riscv32", 3_000);
+    session.good("w/riscv32.0").await;
+    session.start(1, 1, "w/riscv32.0", &long).await;
+    let running = |frame| matches!(frame, From::Progress(v1::AttemptProgress { done: 20.., .. })).then_some(());
+    session.until(running).await;
+    let victim = emulators(std::process::id());
+    session.start(2, 2, "w/riscv32.1", &long).await;
+    session
+        .until(|frame| matches!(frame, From::Progress(p) if p.board == "w/riscv32.1" && p.done > 20).then_some(()))
+        .await;
+    assert_eq!(victim.len(), 1);
+    let victim = nix::unistd::Pid::from_raw(i32::try_from(victim[0]).unwrap());
+    nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL).unwrap();
+
+    let failed = session.result().await;
+    session.ack(&failed).await;
+    assert_eq!(failed.board, "w/riscv32.0");
+    let error = error(failed.outcome.unwrap());
+    assert_eq!((error.class.as_str(), error.code.as_str()), ("infrastructure", "board_died"), "{error:?}");
+    assert!(error.message.contains("SIGKILL"), "{error:?}");
+
+    let short = spec(&mut session, "riscv32", 4);
+    measured(session.run(3, "w/riscv32.0", &short).await);
+    let cancel = v1::CancelAttempt {
+        lease: Some(lease(1, 2)),
+        task_id: edgeprof_common::TaskId::from_raw(2).to_string(),
+        board: "w/riscv32.1".into(),
+    };
+    session.send(To::Cancel(cancel)).await;
+    let neighbour = session.result().await;
+    session.ack(&neighbour).await;
+    assert_eq!(neighbour.outcome, Some(Outcome::Cancelled(v1::Cancelled {})));
+    measured(session.run(4, "w/riscv32.1", &short).await);
+}
+
+/// An idle board that dies is noticed without work, and restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_board_that_dies_comes_back() {
+    let lab = Lab::start(&[("riscv32", Transport::Socket)]).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let spec = spec(&mut session, "riscv32", 2);
+    measured(session.run(1, "w/riscv32.0", &spec).await);
+    let victim = emulators(std::process::id());
+    assert_eq!(victim.len(), 1);
+    let victim = nix::unistd::Pid::from_raw(i32::try_from(victim[0]).unwrap());
+    nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL).unwrap();
+    session
+        .until(|frame| match frame {
+            From::Board(report) => (report.health == "unknown").then_some(()),
+            _ => None,
+        })
+        .await;
+    session.good("w/riscv32.0").await;
+    measured(session.run(2, "w/riscv32.0", &spec).await);
+}
+
+/// A session that breaks does not stop what runs, and the result waits for the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_outlives_session_and_worker() {
+    let mut lab = Lab::start(&[("riscv32", Transport::Socket)]).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let spec = spec(&mut session, "riscv32", 4);
+    session.good("w/riscv32.0").await;
+    session.start(1, 1, "w/riscv32.0", &spec).await;
+    session.until(|frame| matches!(frame, From::Started(_)).then_some(())).await;
+    drop(session);
+
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let result = session.result().await;
+    assert!(matches!(result.outcome, Some(Outcome::Measurement(_))));
+    assert_eq!(session.held().await[0].state, "outbox");
+    drop(session);
+
+    lab.down().await;
+    lab.up().await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    assert_eq!(session.hello.held[0].state, "outbox");
+    assert_eq!(session.result().await, result);
+    session.ack(&result).await;
+    while !session.held().await.is_empty() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_model_is_to_blame_for_is_told_so_and_the_board_goes_on() {
+    let lab = Lab::start(&[("mps2-an386", Transport::Socket)]).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let good = spec(&mut session, "mps2-an386", 2);
+    let board = "w/mps2-an386.0";
+
+    let mut damaged = model();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let damaged = v1::AttemptSpec { image_digest: session.keep(damaged), ..good.clone() };
+    let refused = error(session.run(1, board, &damaged).await);
+    assert_eq!((refused.class.as_str(), refused.code.as_str()), ("model", "image_refused"), "{refused:?}");
+
+    let large = v1::AttemptSpec { ctx: 1_000_000, ..good.clone() };
+    let refused = error(session.run(2, board, &large).await);
+    assert_eq!((refused.class.as_str(), refused.code.as_str()), ("model", "arena_too_small"), "{refused:?}");
+
+    let other = v1::AttemptSpec { firmware_digest: session.keep(firmware("riscv32")), ..good.clone() };
+    let refused = error(session.run(3, board, &other).await);
+    assert_ne!(refused.class, "model", "{refused:?}");
+
+    let none = v1::AttemptSpec { firmware_digest: session.keep(b"#!/bin/sh".to_vec()), ..good.clone() };
+    let refused = error(session.run(4, board, &none).await);
+    assert_eq!((refused.class.as_str(), refused.code.as_str()), ("request", "firmware_refused"), "{refused:?}");
+
+    measured(session.run(5, board, &good).await);
+}
+
+/// SIGKILL to the worker's process: nothing of it is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_emulator_outlives_its_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    let ready = folder.path().join("ready");
+    let mut worker = tokio::process::Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"))
+        .args(["--listen", "127.0.0.1:0", "--site", "lab", "--board", "riscv32x2", "--name", "w"])
+        .arg("--data")
+        .arg(folder.path().join("data"))
+        .arg("--ready-file")
+        .arg(&ready)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let address = loop {
+        if let Ok(address) = fs::read_to_string(&ready) {
+            break address.trim().to_owned();
+        }
+        assert_eq!(worker.try_wait().unwrap(), None);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut session = Session::open(&address, &LIFE).await.unwrap();
+    let long = spec(&mut session, "riscv32", 3_000);
+    for (counter, board) in [(1, "w/riscv32.0"), (2, "w/riscv32.1")] {
+        session.good(board).await;
+        session.start(counter, u128::from(counter), board, &long).await;
+        session
+            .until(|frame| matches!(frame, From::Progress(p) if p.board == board && p.done > 20).then_some(()))
+            .await;
+    }
+    let pids = emulators(worker.id().unwrap());
+    assert_eq!(pids.len(), 2);
+    worker.kill().await.unwrap();
+    let alive = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| stat.contains("qemu") && !stat.contains(") Z"))
+    };
+    let gone = async {
+        while pids.iter().any(alive) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), gone).await.expect("no emulator is left");
+}
+
+/// A board that never answers is given up in time, and hurts nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_firmware_that_does_not_answer_is_given_up() {
+    let limits = Limits { boot_timeout: Duration::from_secs(3), ..Limits::default() };
+    let lab = Lab::with(&[("riscv32", Transport::Socket)], limits).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let good = spec(&mut session, "riscv32", 2);
+    // An image of another machine: it loads, and does nothing good.
+    let mute = v1::AttemptSpec { firmware_digest: session.keep(firmware("mps2-an386")), ..good.clone() };
+    let failed = error(session.run(1, "w/riscv32.0", &mute).await);
+    assert!(["board_hung", "board_died"].contains(&failed.code.as_str()), "{failed:?}");
+    measured(session.run(2, "w/riscv32.0", &good).await);
+}

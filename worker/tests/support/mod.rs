@@ -1,0 +1,291 @@
+//! A coordinator of few words, a worker in this process, and a model of random weights.
+#![allow(dead_code, unreachable_pub)]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use edgeprof_common::{ClusterId, Digest, Nonce, TaskId};
+use edgeprof_engine::{Config as Shape, DType, image};
+use edgeprof_proto::{
+    SESSION_PROTOCOL,
+    v1::{
+        self, BlobChunk, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To,
+        worker_client::WorkerClient,
+    },
+};
+use edgeprof_service::channel;
+use edgeprof_worker::{
+    config::{Config, Limits, Settings, Transport},
+    daemon::{self, Daemon},
+};
+use tempfile::TempDir;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+
+/// Longest wait for one frame.
+pub const SOON: Duration = Duration::from_secs(120);
+
+/// A worker in this process.
+#[derive(Debug)]
+pub struct Lab {
+    pub folder: TempDir,
+    pub daemon: Option<Daemon>,
+    boards: Vec<(&'static str, Transport)>,
+    limits: Limits,
+}
+
+impl Lab {
+    pub async fn start(boards: &[(&'static str, Transport)]) -> Self {
+        Self::with(boards, Limits::default()).await
+    }
+
+    pub async fn with(boards: &[(&'static str, Transport)], limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut lab = Self { folder, daemon: None, boards: boards.to_vec(), limits };
+        lab.up().await;
+        lab
+    }
+
+    pub async fn up(&mut self) {
+        let mut numbers = BTreeMap::new();
+        let boards = self.boards.iter().map(|(kind, transport)| {
+            let number: &mut u32 = numbers.entry(*kind).or_default();
+            let name = format!("{kind}.{number}");
+            *number += 1;
+            edgeprof_worker::config::Board {
+                name,
+                kind: edgeprof_boards::catalogue().get(kind).unwrap(),
+                labels: BTreeMap::new(),
+                transport: *transport,
+            }
+        });
+        let settings = Settings {
+            config: Config {
+                listen: ([127, 0, 0, 1], 0).into(),
+                data: self.folder.path().to_owned(),
+                site: "lab".into(),
+                name: Some("w".parse().unwrap()),
+                announce: false,
+                limits: self.limits.clone(),
+                ..Config::default()
+            },
+            boards: boards.collect(),
+            ready_file: None,
+        };
+        self.daemon = Some(daemon::start(settings).await.unwrap());
+    }
+
+    pub fn address(&self) -> String {
+        format!("http://{}", self.daemon.as_ref().unwrap().address)
+    }
+
+    pub async fn down(&mut self) {
+        self.daemon.take().unwrap().stop().await;
+    }
+}
+
+/// Who a coordinator says it is.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub cluster: u64,
+    pub epoch: u64,
+    pub nonce: u64,
+    pub site: &'static str,
+    pub issued: Vec<(&'static str, u64, u64)>,
+}
+
+pub const LIFE: Life = Life { cluster: 1, epoch: 1, nonce: 1, site: "lab", issued: Vec::new() };
+
+impl Life {
+    fn hello(&self) -> v1::CoordinatorHello {
+        let issued = self.issued.iter();
+        v1::CoordinatorHello {
+            protocol: SESSION_PROTOCOL,
+            site: self.site.into(),
+            cluster_id: ClusterId::from_raw(self.cluster).to_string(),
+            epoch: self.epoch,
+            nonce: Nonce::from_raw(self.nonce).to_string(),
+            version: "test".into(),
+            issued: issued.map(|(b, epoch, counter)| ((*b).into(), lease(*epoch, *counter))).collect(),
+        }
+    }
+}
+
+pub fn lease(epoch: u64, counter: u64) -> v1::Lease {
+    v1::Lease { epoch, counter }
+}
+
+/// A session with a worker.
+#[derive(Debug)]
+pub struct Session {
+    client: WorkerClient<Channel>,
+    out: mpsc::Sender<ToWorker>,
+    frames: Streaming<FromWorker>,
+    command: u64,
+    epoch: u64,
+    pub hello: v1::WorkerHello,
+    pub blobs: BTreeMap<String, Vec<u8>>,
+    pub last_command: u64,
+}
+
+impl Session {
+    pub async fn open(address: &str, life: &Life) -> Result<Self, Status> {
+        let mut client = WorkerClient::new(channel::connect(address, SOON).await.unwrap());
+        let (out, receiver) = mpsc::channel(64);
+        out.send(ToWorker { command: 1, frame: Some(To::Hello(life.hello())) }).await.unwrap();
+        let mut frames = client.session(ReceiverStream::new(receiver)).await?.into_inner();
+        let first = timeout(SOON, frames.message()).await.unwrap()?.unwrap();
+        let Some(From::Hello(hello)) = first.frame else { panic!("{first:?} is no hello") };
+        assert_eq!(first.last_command, 1);
+        let epoch = life.epoch;
+        Ok(Self { client, out, frames, command: 1, epoch, hello, blobs: BTreeMap::new(), last_command: 1 })
+    }
+
+    pub fn keep(&mut self, bytes: Vec<u8>) -> String {
+        let digest = Digest::of(&bytes).to_string();
+        self.blobs.insert(digest.clone(), bytes);
+        digest
+    }
+
+    pub async fn send(&mut self, frame: To) {
+        self.command += 1;
+        self.out.send(ToWorker { command: self.command, frame: Some(frame) }).await.unwrap();
+    }
+
+    /// The next frame, heartbeats included; blobs that are asked for are brought.
+    pub async fn next(&mut self) -> Result<From, Status> {
+        let frame = timeout(SOON, self.frames.message()).await.expect("a frame in time")?;
+        let frame = frame.ok_or_else(|| Status::cancelled("the stream ended"))?;
+        self.last_command = frame.last_command;
+        let frame = frame.frame.unwrap();
+        if let From::NeedBlob(need) = &frame {
+            for digest in need.digests.clone() {
+                if let Some(bytes) = self.blobs.get(&digest).cloned() {
+                    self.put(&digest, &bytes).await.unwrap();
+                }
+            }
+        }
+        Ok(frame)
+    }
+
+    pub async fn put(&mut self, digest: &str, bytes: &[u8]) -> Result<u64, Status> {
+        let size = bytes.len() as u64;
+        let chunks: Vec<_> = bytes
+            .chunks(edgeprof_proto::CHUNK)
+            .map(|data| BlobChunk { digest: digest.into(), size, data: data.to_vec().into() })
+            .collect();
+        let put = self.client.put_blob(tokio_stream::iter(chunks)).await?;
+        Ok(put.into_inner().size)
+    }
+
+    /// Frames until `wanted` gives something.
+    pub async fn until<T>(&mut self, mut wanted: impl FnMut(From) -> Option<T>) -> T {
+        loop {
+            let frame = self.next().await.unwrap();
+            if let Some(found) = wanted(frame) {
+                return found;
+            }
+        }
+    }
+
+    pub async fn start(&mut self, counter: u64, task: u128, board: &str, spec: &v1::AttemptSpec) {
+        let start = v1::Start {
+            lease: Some(lease(self.epoch, counter)),
+            task_id: TaskId::from_raw(task).to_string(),
+            board: board.into(),
+            spec: Some(spec.clone()),
+        };
+        self.send(To::Start(start)).await;
+    }
+
+    pub async fn ack(&mut self, result: &v1::Result) {
+        let ack = v1::Ack { task_id: result.task_id.clone(), lease: result.lease, duplicate: false };
+        self.send(To::Ack(ack)).await;
+    }
+
+    pub async fn result(&mut self) -> v1::Result {
+        self.until(|frame| match frame {
+            From::Result(result) => Some(result),
+            From::Rejected(rejected) => panic!("{rejected:?}"),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Runs a task to its result and acknowledges that.
+    pub async fn run(&mut self, counter: u64, board: &str, spec: &v1::AttemptSpec) -> v1::result::Outcome {
+        self.good(board).await;
+        self.start(counter, u128::from(counter), board, spec).await;
+        let result = self.result().await;
+        self.ack(&result).await;
+        result.outcome.unwrap()
+    }
+
+    /// Waits until a board takes work.
+    pub async fn good(&mut self, board: &str) {
+        self.until(|frame| match frame {
+            From::Board(report) => (report.id == board && report.idle).then_some(()),
+            From::Heartbeat(beat) => beat.boards.iter().any(|b| b.id == board && b.idle).then_some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// What the worker holds, by its next heartbeat.
+    pub async fn held(&mut self) -> Vec<v1::Held> {
+        self.until(|frame| match frame {
+            From::Heartbeat(beat) => Some(beat.held),
+            _ => None,
+        })
+        .await
+    }
+}
+
+/// A board image of random f32 weights.
+pub fn model() -> Vec<u8> {
+    let shape = Shape {
+        dim: 32,
+        hidden: 44,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        vocab: 50,
+        train_ctx: 64,
+        rope_theta: 10_000.0,
+        norm_eps: 1e-5,
+        tied: true,
+    };
+    let f32s = |_, _| DType::F32;
+    let mut bytes = vec![0; usize::try_from(image::total_len(&shape, f32s)).unwrap()];
+    image::write_header(&mut bytes, &shape, f32s).unwrap();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for tensor in image::layout(&shape, f32s) {
+        for row in 0..tensor.rows {
+            let at = usize::try_from(tensor.offset + u64::from(row) * u64::from(tensor.row_stride())).unwrap();
+            for col in 0..tensor.cols as usize {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let value = (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
+                bytes[at + 4 * col..][..4].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+    }
+    image::seal(&mut bytes).unwrap();
+    bytes
+}
+
+/// The firmware of `kind`.
+pub fn firmware(kind: &str) -> Vec<u8> {
+    let folder = std::env::var_os("EDGEPROF_FIRMWARE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/firmware"),
+        PathBuf::from,
+    );
+    let file = folder.join(format!("{kind}.elf"));
+    std::fs::read(&file).unwrap_or_else(|error| {
+        panic!("{}: {error}; build it with: cargo xtask firmware {kind}", file.display())
+    })
+}
