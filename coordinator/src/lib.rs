@@ -1,6 +1,13 @@
-//! The coordinator daemon.
+//! The coordinator daemon: finds workers, spreads profiling tasks over their boards, keeps the results.
+#![forbid(unsafe_code)]
+
 pub mod artifacts;
+mod clock;
+pub mod config;
+pub mod core;
+pub mod ingest;
 pub mod preparing;
+pub mod session;
 pub mod store;
 pub mod submit;
 #[cfg(test)]

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::store::rows::Reference;
 
+/// Most stop tokens that a board takes.
+const STOP_TOKENS: usize = 4;
+
 /// Reads an order from standard input, writes answers to standard output, and ends when it is done or
 /// when standard input ends: then the coordinator is gone.
 ///
@@ -139,7 +142,7 @@ fn tokens(model: &Model, workload: &Workload) -> (Vec<u32>, Vec<u32>) {
             }
             let mut tokens = tokenizer.synthetic(workload.n_depth as usize);
             tokens.append(&mut prompt);
-            (tokens, tokenizer.stop_tokens().to_vec())
+            (tokens, tokenizer.stop_tokens().iter().copied().take(STOP_TOKENS).collect())
         }
     }
 }

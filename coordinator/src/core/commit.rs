@@ -1,0 +1,104 @@
+//! What leaves the process, held until the commit before it is durable.
+
+use std::{collections::VecDeque, fmt};
+
+use edgeprof_proto::v1;
+use edgeprof_scheduler::SessionId;
+use tokio::sync::oneshot;
+
+use super::{Core, Failed};
+use crate::store::Committed;
+
+/// Something that leaves.
+pub(super) enum Out {
+    /// A frame to a worker.
+    Frame(SessionId, Box<v1::ToWorker>),
+    /// The end of a session.
+    Close(SessionId),
+    /// An answer, or news for watchers.
+    Tell(Box<dyn FnOnce() + Send + Sync>),
+}
+
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(session, frame) => f.debug_tuple("Frame").field(session).field(frame).finish(),
+            Self::Close(session) => f.debug_tuple("Close").field(session).finish(),
+            Self::Tell(_) => f.write_str("Tell"),
+        }
+    }
+}
+
+/// In the order of the commits.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Number of the last transaction handed in.
+    handed: u64,
+    done: u64,
+    waiting: VecDeque<(u64, Vec<Out>)>,
+}
+
+impl Core {
+    /// Answers a client once everything that the answer shows is durable.
+    pub(super) fn reply<T: Send + Sync + 'static>(&mut self, reply: oneshot::Sender<T>, answer: T) {
+        self.outs.push(Out::Tell(Box::new(move || drop(reply.send(answer)))));
+    }
+
+    /// Ends the handling of one command: hands its changes in, and queues what waits for them.
+    pub(super) async fn finish_step(&mut self) {
+        self.tell_watchers();
+        let transaction = std::mem::take(&mut self.transaction);
+        let outs = std::mem::take(&mut self.outs);
+        if !transaction.changes.is_empty() {
+            match self.parts.writer.hand_in(transaction).await {
+                Some(number) => self.outbox.handed = number,
+                // The writer says why through the other channel.
+                None => return,
+            }
+        }
+        if outs.is_empty() {
+            return;
+        }
+        if self.outbox.done == self.outbox.handed {
+            self.let_out(outs);
+        } else {
+            self.outbox.waiting.push_back((self.outbox.handed, outs));
+        }
+    }
+
+    /// Lets out what a commit justifies.
+    pub(super) fn release(&mut self, state: &Committed) {
+        match state {
+            Committed::Nothing => {}
+            Committed::Failed(error) => self.failed = Some(Failed::Store(error.clone())),
+            Committed::UpTo(number) => {
+                self.outbox.done = *number;
+                while self.outbox.waiting.front().is_some_and(|(at, _)| at <= number) {
+                    if let Some((_, outs)) = self.outbox.waiting.pop_front() {
+                        self.let_out(outs);
+                    }
+                }
+            }
+        }
+    }
+
+    fn let_out(&mut self, outs: Vec<Out>) {
+        for out in outs {
+            match out {
+                Out::Tell(tell) => tell(),
+                Out::Close(id) => {
+                    if let Some(session) = self.sessions.get(&id) {
+                        session.stop.cancel();
+                    }
+                }
+                Out::Frame(id, frame) => {
+                    let Some(session) = self.sessions.get(&id) else { continue };
+                    if session.outgoing.try_send(*frame).is_err() && !session.stop.is_cancelled() {
+                        tracing::warn!(worker = %session.worker, "too slow for its commands; the session is dropped");
+                        session.stop.cancel();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What the scheduler wants, as rows, frames and news.
+
+use edgeprof_common::{AttemptNo, JobId, TaskId, TaskState, WorkerId};
+use edgeprof_proto::v1::{self, to_worker::Frame as To};
+use edgeprof_scheduler::{Effects, Event, LeaseRef, Notice, Order, Send, Verdict, Write};
+use prost::Message;
+
+use super::{Core, Dirty, commit::Out};
+use crate::{
+    ingest::{Ended, Subject, assemble},
+    session::frames,
+    store::rows::{self, EventRow, key},
+};
+
+/// Results of unknown tasks that are kept.
+const KEEP_ASIDE: u64 = 1000;
+
+impl Core {
+    /// Hands an event to the scheduler and takes its effects into the command at hand.
+    pub(super) fn step(&mut self, event: Event) {
+        let now = self.now();
+        let effects = self.scheduler.step(now, event);
+        self.absorb(effects);
+    }
+
+    fn absorb(&mut self, effects: Effects) {
+        // The record shows what is known before the task is cleared away.
+        for write in effects.writes {
+            self.write(write);
+        }
+        for send in effects.sends {
+            self.send(send);
+        }
+        for notice in effects.notices {
+            self.notice(notice);
+        }
+    }
+
+    fn write(&mut self, write: Write) {
+        match write {
+            Write::PutTask(row) => self.transaction.put(key::task(row.id), rows::encode(&row)),
+            Write::PutLastToken { board, token } => {
+                self.transaction.put(key::token(&board), rows::encode(&token));
+            }
+            Write::RecordRun { task, job, attempt, lease, verdict } => {
+                self.record(task, job, attempt, lease.as_ref(), &verdict);
+            }
+            Write::SetAside { worker, lease } => self.set_aside(&worker, &lease),
+        }
+    }
+
+    fn record(
+        &mut self,
+        task: TaskId,
+        job: JobId,
+        attempt: AttemptNo,
+        lease: Option<&LeaseRef>,
+        verdict: &Verdict,
+    ) {
+        let (Some(def), Some(job)) = (self.defs.get(&task).cloned(), self.jobs.get(&job)) else {
+            tracing::error!(%task, "a task without a definition ended");
+            return;
+        };
+        let prepared = self.prepared.get(&task).cloned();
+        let vocabulary =
+            prepared.as_ref().and_then(|prepared| self.vocabularies.get(&prepared.image.vocabulary));
+        let board = lease.and_then(|lease| self.boards.get(&lease.board)).map(|board| &board.seen);
+        let subject = Subject {
+            job: &job.row,
+            task: &def,
+            prepared: prepared.as_deref(),
+            vocabulary: vocabulary.map(AsRef::as_ref),
+            attempt,
+            started_at: self.started.get(&task).map(String::as_str),
+            board,
+        };
+        let measured = self
+            .payload
+            .as_ref()
+            .filter(|payload| lease == Some(&payload.lease))
+            .and_then(|payload| payload.measured.as_ref());
+        let lost = || {
+            edgeprof_common::TaskError::new(
+                edgeprof_common::ErrorClass::Infrastructure,
+                "no_measurement",
+                "the result came without a measurement",
+            )
+        };
+        let record = match verdict {
+            Verdict::Succeeded => match measured {
+                Some(measured) => assemble(&subject, Ended::Measured(measured)),
+                None => assemble(&subject, Ended::Failed(&lost())),
+            },
+            Verdict::Failed(error) | Verdict::Exhausted(error) => assemble(&subject, Ended::Failed(error)),
+            Verdict::Cancelled => assemble(&subject, Ended::Cancelled),
+        };
+        self.transaction.put(key::run(record.run_id), rows::encode_run(&record));
+    }
+
+    /// Keeps a result of a task that is not known here, the newest thousand.
+    fn set_aside(&mut self, worker: &WorkerId, lease: &LeaseRef) {
+        tracing::warn!(%worker, task = %lease.task, "a result of an unknown task is kept aside");
+        let result = self.payload.as_ref().map(|payload| payload.message.encode_to_vec()).unwrap_or_default();
+        self.next_aside += 1;
+        let number = self.next_aside;
+        self.transaction.put(key::aside(number), lz4_flex::compress_prepend_size(&result));
+        if number > KEEP_ASIDE {
+            self.transaction.delete(key::aside(number - KEEP_ASIDE));
+        }
+    }
+
+    fn send(&mut self, send: Send) {
+        match send {
+            Send::Close { peer, reason } => {
+                tracing::info!(worker = %peer.worker, ?reason, "closing the session");
+                self.outs.push(Out::Close(peer.session));
+            }
+            Send::Command { to, command, order } => {
+                self.commands.insert(to.worker.clone(), command.0);
+                let Some(frame) = self.frame(order) else { return };
+                let frame = v1::ToWorker { command: command.0, frame: Some(frame) };
+                self.outs.push(Out::Frame(to.session, Box::new(frame)));
+            }
+        }
+    }
+
+    fn frame(&self, order: Order) -> Option<To> {
+        Some(match order {
+            Order::Start { lease, .. } => {
+                let spec = self.spec(&lease);
+                if spec.is_none() {
+                    tracing::error!(task = %lease.task, board = %lease.board, "a lease without a specification");
+                }
+                To::Start(v1::Start {
+                    lease: Some(frames::lease(lease.token)),
+                    task_id: lease.task.to_string(),
+                    board: lease.board.to_string(),
+                    spec: Some(spec?),
+                })
+            }
+            Order::Cancel { lease } => To::Cancel(v1::CancelAttempt {
+                lease: Some(frames::lease(lease.token)),
+                task_id: lease.task.to_string(),
+                board: lease.board.to_string(),
+            }),
+            Order::Ack { lease, duplicate } => {
+                let refused = self.payload.as_ref().filter(|payload| payload.lease == lease);
+                match refused.and_then(|payload| payload.undecodable.clone()) {
+                    Some(reason) => To::Nack(v1::Nack {
+                        task_id: lease.task.to_string(),
+                        lease: Some(frames::lease(lease.token)),
+                        permanent: true,
+                        reason,
+                    }),
+                    None => To::Ack(v1::Ack {
+                        task_id: lease.task.to_string(),
+                        lease: Some(frames::lease(lease.token)),
+                        duplicate,
+                    }),
+                }
+            }
+        })
+    }
+
+    /// Everything that a worker needs for an attempt.
+    fn spec(&self, lease: &LeaseRef) -> Option<v1::AttemptSpec> {
+        let (def, prepared) = (self.defs.get(&lease.task)?, self.prepared.get(&lease.task)?);
+        let kind = &self.boards.get(&lease.board)?.seen.kind;
+        let firmware = def.firmware.get(kind)?;
+        Some(v1::AttemptSpec {
+            firmware_digest: firmware.file.to_string(),
+            firmware_size: firmware.size,
+            firmware_loaded_digest: firmware.loaded.to_string(),
+            image_digest: prepared.image.image.to_string(),
+            image_size: prepared.image.size,
+            tokens: prepared.tokens.clone(),
+            n_depth: def.cell.n_depth,
+            n_gen: def.cell.n_gen,
+            stop_tokens: prepared.stop_tokens.clone(),
+            ctx: prepared.ctx,
+            kv: def.cell.kv.as_str().into(),
+            temperature: def.cell.temperature,
+            seed: def.cell.seed,
+            repetitions: def.repetitions,
+            warmup: def.warmup,
+        })
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Task { task, job, state, attempt, board, error } => {
+                tracing::info!(%task, %job, %state, attempt = attempt.0, board = board.map(tracing::field::display),
+                    error = error.as_ref().map(tracing::field::display), "task");
+                self.changed(job, Some(task), Some(state));
+                if state != TaskState::Leased && self.scheduler.task(task).is_none_or(|t| t.row.image.is_some()) {
+                    self.progress.remove(&task);
+                }
+                if state.is_terminal() {
+                    self.prepared.remove(&task);
+                    self.started.remove(&task);
+                    self.progress.remove(&task);
+                }
+            }
+            Notice::Job { job, state } => {
+                tracing::info!(%job, %state, "job ended");
+                self.changed(job, None, None);
+            }
+            Notice::Attempt { task, job, phase, done, total, .. } => {
+                if phase == "started" {
+                    self.started.entry(task).or_insert_with(crate::clock::now);
+                }
+                let phase = match phase.as_str() {
+                    "accepted" => "stage".to_owned(),
+                    "started" => "start".to_owned(),
+                    _ => phase,
+                };
+                self.progress.insert(task, v1::Progress { phase, done, total });
+                self.mark(job, Dirty::Ephemeral);
+            }
+            Notice::Worker { worker, health, reason } => {
+                tracing::info!(%worker, %health, %reason, "worker");
+            }
+            Notice::Board { board, health } => {
+                tracing::info!(%board, health = health.map(tracing::field::display), "board");
+            }
+            Notice::Contested { worker } => {
+                tracing::error!(%worker, "two machines claim this worker id; neither gets work");
+            }
+        }
+    }
+
+    /// Numbers a change of a job.
+    pub(super) fn changed(&mut self, job: JobId, task: Option<TaskId>, state: Option<TaskState>) {
+        let number = self.events.1;
+        self.events.1 += 1;
+        self.transaction.put(key::event(number), rows::encode(&EventRow { job, task, state }));
+        while self.events.1 - self.events.0 > self.parts.keep_events.max(1) {
+            self.transaction.delete(key::event(self.events.0));
+            self.events.0 += 1;
+        }
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.last_event = number;
+        }
+        self.mark(job, Dirty::Change);
+    }
+}

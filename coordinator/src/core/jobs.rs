@@ -1,0 +1,203 @@
+//! Jobs: submitted, shown, watched.
+
+use std::sync::Arc;
+
+use edgeprof_common::{JobId, TaskId, TaskState};
+use edgeprof_proto::v1;
+use edgeprof_scheduler::{Event, NewTask};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+use super::{Busy, COALESCE, Core, Dirty, Job, commit::Out};
+use crate::store::rows::{self, JobRow, TaskDef, key};
+
+/// A job with more tasks than this is shown to watchers now and then, not at every change.
+const SMALL: usize = 64;
+
+/// Places in the queue that are counted for one job.
+const POSITIONS: usize = 16;
+
+impl Core {
+    pub(super) fn submit(
+        &mut self,
+        row: JobRow,
+        tasks: Vec<TaskDef>,
+        reply: oneshot::Sender<Result<v1::Job, Busy>>,
+    ) {
+        // The same key may have come twice at once.
+        if let Some(id) = row.idempotency_key.as_ref().and_then(|key| self.keys.get(key)).copied() {
+            if let Some(job) = self.view(id, true) {
+                return self.reply(reply, Ok(job));
+            }
+        }
+        if let Err(full) = self.scheduler.admits(tasks.len()) {
+            return self.reply(reply, Err(full.into()));
+        }
+        let id = row.id;
+        self.transaction.put(key::job(id), rows::encode(&row));
+        for def in &tasks {
+            self.transaction.put(key::def(def.id), rows::encode(def));
+        }
+        if let Some(key) = &row.idempotency_key {
+            self.keys.insert(key.clone(), id);
+        }
+        let priority = row.spec.priority;
+        self.order.push(id);
+        self.jobs.insert(id, Job { row, last_event: 0, watchers: None, dirty: Dirty::No });
+        self.changed(id, None, None);
+        let new = tasks
+            .iter()
+            .map(|def| NewTask {
+                id: def.id,
+                job: id,
+                priority,
+                requirement: def.requirement.clone(),
+                image: None,
+                predicted: None,
+            })
+            .collect();
+        let tasks: Vec<_> = tasks.into_iter().map(Arc::new).collect();
+        for def in &tasks {
+            self.defs.insert(def.id, def.clone());
+        }
+        self.step(Event::Submitted { tasks: new });
+        for def in &tasks {
+            if let Some(error) = &def.refusal {
+                self.step(Event::PrepareFailed { task: def.id, error: error.clone() });
+            }
+        }
+        self.prepare(tasks.into_iter().filter(|def| def.refusal.is_none()));
+        tracing::info!(job = %id, "submitted");
+        if let Some(job) = self.view(id, true) {
+            self.reply(reply, Ok(job));
+        }
+    }
+
+    /// A job as clients see it.
+    pub(super) fn view(&self, id: JobId, with_tasks: bool) -> Option<v1::Job> {
+        let job = self.jobs.get(&id)?;
+        let state = self.scheduler.job(id)?;
+        let rows = || job.row.tasks.iter().filter_map(|task| self.scheduler.task(*task));
+        let failed = |state| matches!(state, TaskState::Failed | TaskState::Exhausted);
+        let tasks_failed = rows().filter(|task| failed(task.row.state())).count();
+        let tasks = if with_tasks {
+            let mut counted = 0;
+            job.row.tasks.iter().filter_map(|task| self.task_view(*task, &mut counted)).collect()
+        } else {
+            Vec::new()
+        };
+        Some(v1::Job {
+            job_id: id.to_string(),
+            state: state.state.to_string(),
+            submitted_at: job.row.submitted_at.clone(),
+            priority: job.row.spec.priority.to_string(),
+            labels: job.row.spec.labels.clone().into_iter().collect(),
+            tasks,
+            tasks_total: clip(state.tasks),
+            tasks_done: clip(state.ended),
+            tasks_failed: clip(tasks_failed),
+        })
+    }
+
+    fn task_view(&self, id: TaskId, counted: &mut usize) -> Option<v1::Task> {
+        let (def, row) = (self.defs.get(&id)?, self.scheduler.task(id)?.row);
+        let state = row.state();
+        let board = row.lease().map(|lease| &lease.board).or(row.past.last().map(|past| &past.board));
+        let mut queue_position = None;
+        if state == TaskState::Queued && *counted < POSITIONS {
+            *counted += 1;
+            queue_position = self.scheduler.position(id).map(|place| clip(place.saturating_sub(1)));
+        }
+        let unprepared = state == TaskState::Queued && row.image.is_none();
+        let preparing = unprepared.then(|| v1::Progress { phase: "prepare".into(), done: 0, total: 0 });
+        Some(v1::Task {
+            task_id: id.to_string(),
+            state: state.to_string(),
+            scenario: def.scenario.clone(),
+            board_selector: def.selector.clone(),
+            board: board.map(ToString::to_string),
+            attempts: row.attempt.0,
+            queue_position,
+            progress: self.progress.get(&id).cloned().or(preparing),
+            error: row.error.as_ref().map(error),
+        })
+    }
+
+    pub(super) fn watch(&mut self, id: JobId) -> Option<watch::Receiver<Arc<v1::JobUpdate>>> {
+        let known = self.jobs.get(&id)?.watchers.as_ref().map(watch::Sender::subscribe);
+        if known.is_some() {
+            return known;
+        }
+        let update = self.update(id)?;
+        let (sender, receiver) = watch::channel(Arc::new(update));
+        self.jobs.get_mut(&id)?.watchers = Some(sender);
+        Some(receiver)
+    }
+
+    fn update(&self, id: JobId) -> Option<v1::JobUpdate> {
+        let sequence = self.jobs.get(&id)?.last_event;
+        Some(v1::JobUpdate { sequence, job: self.view(id, true) })
+    }
+
+    /// Remembers that watchers have something to learn.
+    pub(super) fn mark(&mut self, id: JobId, how: Dirty) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            if job.watchers.is_some() {
+                job.dirty = job.dirty.max(how);
+                self.dirty.insert(id);
+            }
+        }
+    }
+
+    /// Tells watchers what changed: at once where that is cheap, else now and then.
+    pub(super) fn tell_watchers(&mut self) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        let due = self.told.elapsed() >= COALESCE;
+        let ready: Vec<_> = self
+            .dirty
+            .iter()
+            .filter_map(|id| Some((*id, self.jobs.get(id)?)))
+            .filter(|(_, job)| due || (job.dirty == Dirty::Change && job.row.tasks.len() <= SMALL))
+            .map(|(id, _)| id)
+            .collect();
+        if due {
+            self.told = Instant::now();
+        }
+        for id in ready {
+            self.dirty.remove(&id);
+            let update = self.update(id);
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            job.dirty = Dirty::No;
+            if job.watchers.as_ref().is_some_and(|watchers| watchers.receiver_count() == 0) {
+                job.watchers = None;
+            }
+            if let (Some(watchers), Some(update)) = (job.watchers.clone(), update) {
+                self.outs.push(Out::Tell(Box::new(move || drop(watchers.send_replace(Arc::new(update))))));
+            }
+        }
+    }
+}
+
+/// A task's error as a message.
+pub(super) fn error(error: &edgeprof_common::TaskError) -> v1::Error {
+    use edgeprof_common::ErrorClass;
+    let class = match error.class {
+        ErrorClass::Infrastructure => "infrastructure",
+        ErrorClass::Model => "model",
+        ErrorClass::Request => "request",
+    };
+    v1::Error {
+        class: class.into(),
+        code: error.code.clone(),
+        message: error.message.clone(),
+        hint: error.hint.clone(),
+    }
+}
+
+fn clip(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,323 @@
+//! The one loop that owns the scheduler and everything that the coordinator knows. What happens comes
+//! in as a [`Command`]; what leaves waits in [`commit::Outbox`] for the commit that justifies it.
+
+mod commit;
+mod effects;
+mod jobs;
+mod prepare;
+mod recover;
+mod workers;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use edgeprof_common::{BoardId, Digest, JobId, Quant, TaskId, WorkerId};
+use edgeprof_proto::v1;
+use edgeprof_scheduler::{Event, LeaseRef, Now, QueueFull, Scheduler, SessionId};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ingest::Measured,
+    preparing::{Outcome, Preparer, Vocabulary},
+    session::SessionEvent,
+    store::{
+        StoreError, Transaction, Writer,
+        rows::{Identity, ImageRow, JobRow, Prepared, TaskDef},
+    },
+    submit::Present,
+};
+
+/// Commands that may wait for the loop.
+pub const QUEUE: usize = 1024;
+
+/// The loop wakes at least this often, to notice that it stood still.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// Watchers of ephemeral changes are told at most this often.
+const COALESCE: Duration = Duration::from_millis(50);
+
+/// What happens to the coordinator.
+#[derive(Debug)]
+pub enum Command {
+    /// A client submitted a job that was planned.
+    Submit {
+        /// The job.
+        job: Box<JobRow>,
+        /// Its tasks, in order.
+        tasks: Vec<TaskDef>,
+        /// The durable job.
+        reply: oneshot::Sender<Result<v1::Job, Busy>>,
+    },
+    /// The job that a client's key made before.
+    Known {
+        /// The key.
+        key: String,
+        /// The job and what was asked for it.
+        reply: oneshot::Sender<Option<(v1::Job, Box<JobRow>)>>,
+    },
+    /// A job with its tasks.
+    Job(JobId, oneshot::Sender<Option<v1::Job>>),
+    /// The newest jobs, without tasks.
+    Jobs(usize, oneshot::Sender<Vec<v1::Job>>),
+    /// The tasks of a job, in order.
+    Tasks(JobId, oneshot::Sender<Option<Vec<TaskId>>>),
+    /// Cancel a job.
+    Cancel(JobId, oneshot::Sender<Option<v1::Job>>),
+    /// A job and all that becomes of it.
+    Watch(JobId, oneshot::Sender<Option<watch::Receiver<Arc<v1::JobUpdate>>>>),
+    /// Boards, for clients.
+    Boards(oneshot::Sender<Vec<v1::BoardStatus>>),
+    /// Boards, for planning.
+    Present(oneshot::Sender<Vec<Present>>),
+    /// Workers, for clients.
+    Workers(oneshot::Sender<Vec<v1::WorkerStatus>>),
+    /// From a session.
+    Session(SessionEvent),
+    /// From a preparing child.
+    Prepared(u64, Outcome),
+    /// A preparing child ended.
+    PrepareEnded(u64),
+}
+
+/// Why a planned job is not taken.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum Busy {
+    /// Too many tasks wait.
+    #[error(transparent)]
+    Full(#[from] QueueFull),
+}
+
+/// Why the loop ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The store cannot be used any more.
+    #[error(transparent)]
+    Store(#[from] Arc<StoreError>),
+    /// A newer life of this coordinator commands the workers.
+    #[error("a newer life of this coordinator commands the workers: {0}")]
+    Superseded(String),
+}
+
+/// What the loop needs from outside.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who this is.
+    pub identity: Identity,
+    /// The way to the disk.
+    pub writer: Writer,
+    /// Starts children.
+    pub preparer: Preparer,
+    /// The loop's own address, for the children's answers.
+    pub commands: mpsc::Sender<Command>,
+    /// Events kept.
+    pub keep_events: u64,
+    /// Tasks that may wait.
+    pub max_queued_tasks: usize,
+}
+
+/// A job as it is shown.
+#[derive(Debug)]
+struct Job {
+    row: JobRow,
+    /// Number of its last committed or committing change.
+    last_event: u64,
+    watchers: Option<watch::Sender<Arc<v1::JobUpdate>>>,
+    /// What its watchers have not been told.
+    dirty: Dirty,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Dirty {
+    No,
+    /// Progress, which may be skipped.
+    Ephemeral,
+    /// A numbered change.
+    Change,
+}
+
+/// A session that is up.
+#[derive(Debug)]
+struct Session {
+    worker: WorkerId,
+    key: String,
+    outgoing: mpsc::Sender<v1::ToWorker>,
+    stop: CancellationToken,
+}
+
+/// The result that the event at hand brought.
+#[derive(Debug)]
+struct Payload {
+    lease: LeaseRef,
+    message: v1::Result,
+    measured: Option<Measured>,
+    /// Why it can never be taken.
+    undecodable: Option<String>,
+}
+
+/// The loop's state.
+#[derive(Debug)]
+pub struct Core {
+    parts: Parts,
+    scheduler: Scheduler,
+    origin: Instant,
+    outbox: commit::Outbox,
+    /// What the command at hand changes.
+    transaction: Transaction,
+    outs: Vec<commit::Out>,
+    payload: Option<Payload>,
+    failed: Option<Failed>,
+
+    jobs: BTreeMap<JobId, Job>,
+    /// In order of submission.
+    order: Vec<JobId>,
+    keys: HashMap<String, JobId>,
+    defs: HashMap<TaskId, Arc<TaskDef>>,
+    prepared: HashMap<TaskId, Arc<Prepared>>,
+    progress: HashMap<TaskId, v1::Progress>,
+    started: HashMap<TaskId, String>,
+    dirty: HashSet<JobId>,
+    told: Instant,
+    /// Numbers of the oldest event kept and of the next.
+    events: (u64, u64),
+    next_aside: u64,
+
+    images: HashMap<(Digest, Quant), ImageRow>,
+    vocabularies: HashMap<Digest, Arc<Vocabulary>>,
+    preparing: prepare::Queue,
+    /// Prepared tasks whose boards may yet come, and when waiting ends.
+    awaiting: VecDeque<prepare::Awaiting>,
+
+    sessions: HashMap<SessionId, Session>,
+    commands: HashMap<WorkerId, u64>,
+    targets: BTreeMap<String, workers::Target>,
+    workers: BTreeMap<WorkerId, workers::Worker>,
+    boards: BTreeMap<BoardId, workers::Board>,
+}
+
+impl Core {
+    /// Runs until told to stop, or until it cannot go on.
+    ///
+    /// # Errors
+    /// When the store fails, or a newer life took over.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) -> Result<(), Failed> {
+        let mut committed = self.parts.writer.committed();
+        self.start_preparing();
+        self.finish_step().await;
+        let outcome = loop {
+            if let Some(failed) = self.failed.take() {
+                break Err(failed);
+            }
+            let began = Instant::now();
+            let wake = self.wake(began);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ok(()),
+                changed = committed.changed() => {
+                    let state = committed.borrow_and_update().clone();
+                    if changed.is_err() && matches!(state, crate::store::Committed::Nothing) {
+                        break Ok(());
+                    }
+                    self.release(&state);
+                }
+                command = commands.recv() => match command {
+                    Some(command) => {
+                        self.notice_stall(began, wake);
+                        self.handle(command);
+                        self.finish_step().await;
+                    }
+                    None => break Ok(()),
+                },
+                () = tokio::time::sleep_until(wake) => {
+                    self.notice_stall(began, wake);
+                    self.step(Event::Tick);
+                    self.end_waiting();
+                    self.finish_step().await;
+                }
+            }
+        };
+        for session in self.sessions.values() {
+            session.stop.cancel();
+        }
+        self.parts.writer.close().await;
+        outcome
+    }
+
+    fn now(&self) -> Now {
+        Now(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn wake(&self, began: Instant) -> Instant {
+        let mut wake = began + PULSE;
+        if let Some(at) = self.scheduler.next_wakeup() {
+            wake = wake.min(self.origin + Duration::from_millis(at.0));
+        }
+        if !self.dirty.is_empty() {
+            wake = wake.min(self.told + COALESCE);
+        }
+        wake.max(began)
+    }
+
+    /// If the loop woke long after it wanted to, every worker looks silent and none is.
+    fn notice_stall(&mut self, began: Instant, wake: Instant) {
+        let late = Instant::now().saturating_duration_since(wake.max(began));
+        if late > PULSE {
+            tracing::warn!(seconds = late.as_secs_f64(), "the coordinator stood still");
+            self.step(Event::LoopStalled { by: late });
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Submit { job, tasks, reply } => self.submit(*job, tasks, reply),
+            Command::Known { key, reply } => {
+                let known = self.keys.get(&key).copied().and_then(|id| {
+                    Some((self.view(id, true)?, Box::new(self.jobs.get(&id)?.row.clone())))
+                });
+                self.reply(reply, known);
+            }
+            Command::Job(id, reply) => {
+                let job = self.view(id, true);
+                self.reply(reply, job);
+            }
+            Command::Jobs(limit, reply) => {
+                let jobs = self.order.iter().rev().take(limit).filter_map(|id| self.view(*id, false)).collect();
+                self.reply(reply, jobs);
+            }
+            Command::Tasks(id, reply) => {
+                let tasks = self.jobs.get(&id).map(|job| job.row.tasks.clone());
+                self.reply(reply, tasks);
+            }
+            Command::Cancel(id, reply) => {
+                self.step(Event::CancelJob { job: id });
+                let job = self.view(id, true);
+                self.reply(reply, job);
+            }
+            Command::Watch(id, reply) => {
+                let watcher = self.watch(id);
+                self.reply(reply, watcher);
+            }
+            Command::Boards(reply) => {
+                let boards = self.board_list();
+                self.reply(reply, boards);
+            }
+            Command::Present(reply) => {
+                let boards = self.present();
+                self.reply(reply, boards);
+            }
+            Command::Workers(reply) => {
+                let workers = self.worker_list();
+                self.reply(reply, workers);
+            }
+            Command::Session(event) => self.session(event),
+            Command::Prepared(id, outcome) => self.prepared(id, outcome),
+            Command::PrepareEnded(id) => self.prepare_ended(id),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Which tasks are being made ready, by which child.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use edgeprof_boards::catalogue;
+use edgeprof_common::{Digest, ErrorClass, Quant, TaskError, TaskId};
+use edgeprof_scheduler::{Event, Image};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{Command, Core};
+use crate::{
+    preparing::{Outcome, Ready, Request, Workload},
+    store::rows::{self, ImageRow, Prepared, TaskDef, key},
+    submit,
+};
+
+/// Children at once.
+const CHILDREN: usize = 2;
+
+/// Workloads of one child, so that the first tasks of a large job do not wait for its last.
+const WORKLOADS: usize = 32;
+
+/// Workloads of one model in one quantization.
+#[derive(Debug)]
+struct Group {
+    model: Digest,
+    tokenizer: Option<Digest>,
+    quant: Quant,
+    /// Each with the tasks that want it.
+    workloads: Vec<(Workload, Vec<TaskId>)>,
+}
+
+/// What waits and what is under way.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Group>,
+    running: HashMap<u64, Group>,
+    next: u64,
+}
+
+/// A prepared task that has no board yet.
+#[derive(Debug)]
+pub(super) struct Awaiting {
+    task: TaskId,
+    image: Image,
+    until: Instant,
+}
+
+impl Core {
+    /// Queues tasks to be made ready, and starts as far as there is room.
+    pub(super) fn prepare(&mut self, tasks: impl Iterator<Item = Arc<TaskDef>>) {
+        self.queue_preparing(tasks);
+        self.start_preparing();
+    }
+
+    pub(super) fn queue_preparing(&mut self, tasks: impl IntoIterator<Item = Arc<TaskDef>>) {
+        let mut groups: Vec<Group> = Vec::new();
+        for def in tasks {
+            let (model, workload) = (&def.cell.model, Workload::of(&def.cell));
+            let same = groups.iter_mut().filter(|group| {
+                (group.model, group.tokenizer, group.quant) == (model.digest, model.tokenizer, def.cell.quant)
+            });
+            let mut same: Vec<_> = same.collect();
+            let known = same.iter_mut().flat_map(|group| &mut group.workloads).find(|(w, _)| *w == workload);
+            if let Some((_, tasks)) = known {
+                tasks.push(def.id);
+                continue;
+            }
+            match same.last_mut().filter(|group| group.workloads.len() < WORKLOADS) {
+                Some(group) => group.workloads.push((workload, vec![def.id])),
+                None => groups.push(Group {
+                    model: model.digest,
+                    tokenizer: model.tokenizer,
+                    quant: def.cell.quant,
+                    workloads: vec![(workload, vec![def.id])],
+                }),
+            }
+        }
+        self.preparing.waiting.extend(groups);
+    }
+
+    /// Starts children as far as there is room.
+    pub(super) fn start_preparing(&mut self) {
+        while self.preparing.running.len() < CHILDREN {
+            // An image is built once: whoever needs one that is being built waits for it.
+            let free = self.preparing.waiting.iter().position(|group| {
+                let built = self.images.contains_key(&(group.model, group.quant));
+                let same = |other: &Group| (other.model, other.quant) == (group.model, group.quant);
+                built || !self.preparing.running.values().any(same)
+            });
+            let Some(mut group) = free.and_then(|at| self.preparing.waiting.remove(at)) else { return };
+            for (_, tasks) in &mut group.workloads {
+                tasks.retain(|task| self.scheduler.task(*task).is_some_and(|task| !task.row.state().is_terminal()));
+            }
+            group.workloads.retain(|(_, tasks)| !tasks.is_empty());
+            if group.workloads.is_empty() {
+                continue;
+            }
+            let id = self.preparing.next;
+            self.preparing.next += 1;
+            let request = Request {
+                model: group.model,
+                tokenizer: group.tokenizer,
+                quant: group.quant,
+                image: self.images.get(&(group.model, group.quant)).copied(),
+                workloads: group.workloads.iter().map(|(workload, _)| workload.clone()).collect(),
+            };
+            self.preparing.running.insert(id, group);
+            let (preparer, commands) = (self.parts.preparer.clone(), self.parts.commands.clone());
+            // Ends when the loop does: then nobody takes its answers.
+            tokio::spawn(async move {
+                let (answers, mut outcomes) = mpsc::channel(4);
+                let forward = async {
+                    while let Some(outcome) = outcomes.recv().await {
+                        if commands.send(Command::Prepared(id, outcome)).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                let run = preparer.run(request, answers);
+                tokio::select! {
+                    () = async { tokio::join!(run, forward); } => {}
+                    () = commands.closed() => {}
+                }
+                let _ = commands.send(Command::PrepareEnded(id)).await;
+            });
+        }
+    }
+
+    pub(super) fn prepared(&mut self, id: u64, outcome: Outcome) {
+        let Some(group) = self.preparing.running.get_mut(&id) else { return };
+        match outcome {
+            Outcome::Image(row, vocabulary) => {
+                let at = (group.model, group.quant);
+                if self.images.insert(at, row) != Some(row) {
+                    tracing::info!(model = %at.0, quant = %at.1, image = %row.image, bytes = row.size, "board image");
+                    self.transaction.put(key::image(at.0, at.1), rows::encode(&row));
+                }
+                self.vocabularies.insert(row.vocabulary, vocabulary);
+                self.start_preparing();
+            }
+            Outcome::Workload(index, outcome) => {
+                let tasks = group.workloads.get_mut(index).map(|(_, tasks)| std::mem::take(tasks));
+                let image = self.images.get(&(group.model, group.quant)).copied();
+                for task in tasks.unwrap_or_default() {
+                    match (&outcome, image) {
+                        (Ok(ready), Some(image)) => self.ready(task, ready, image),
+                        (Err(error), _) => self.step(Event::PrepareFailed { task, error: error.clone() }),
+                        (Ok(_), None) => {}
+                    }
+                }
+            }
+            Outcome::Broken(error) => self.fail_rest(id, &error),
+        }
+    }
+
+    pub(super) fn prepare_ended(&mut self, id: u64) {
+        let what = "preparing ended without an answer";
+        self.fail_rest(id, &TaskError::new(ErrorClass::Infrastructure, "prepare_failed", what));
+        self.preparing.running.remove(&id);
+        self.start_preparing();
+    }
+
+    fn fail_rest(&mut self, id: u64, error: &TaskError) {
+        let Some(group) = self.preparing.running.get_mut(&id) else { return };
+        let tasks: Vec<_> =
+            group.workloads.iter_mut().flat_map(|(_, tasks)| std::mem::take(tasks)).collect();
+        for task in tasks {
+            self.step(Event::PrepareFailed { task, error: error.clone() });
+        }
+    }
+
+    fn ready(&mut self, task: TaskId, ready: &Ready, image: ImageRow) {
+        let Some(def) = self.defs.get(&task).cloned() else { return };
+        let fits = |kind: &String| {
+            let kind = catalogue().get(kind)?;
+            Some(submit::check_prepared(&def.cell.model.name, ready.tokens.len(), ready.arena_bytes, kind))
+        };
+        let verdicts: Vec<_> = def.firmware.keys().filter_map(fits).collect();
+        if !verdicts.iter().any(Result::is_ok) {
+            if let Some(Err(error)) = verdicts.into_iter().next() {
+                return self.step(Event::PrepareFailed { task, error });
+            }
+        }
+        let prepared = Prepared {
+            image,
+            tokens: ready.tokens.clone(),
+            stop_tokens: ready.stop_tokens.clone(),
+            ctx: ready.ctx,
+            arena_bytes: ready.arena_bytes,
+            reference: ready.reference.clone(),
+        };
+        self.transaction.put(key::prep(task), rows::encode(&prepared));
+        self.place(task, Arc::new(prepared));
+    }
+
+    /// Hands a prepared task to the scheduler, or keeps it while its board may yet come.
+    pub(super) fn place(&mut self, task: TaskId, prepared: Arc<Prepared>) {
+        let image = Image {
+            digest: prepared.image.image,
+            model_bytes: prepared.image.size,
+            arena_bytes: prepared.arena_bytes,
+        };
+        self.prepared.insert(task, prepared);
+        let wait = self.defs.get(&task).and_then(|def| self.jobs.get(&def.job)?.row.spec.wait_for_board_ms);
+        match wait {
+            Some(millis) if !self.has_board(task) => {
+                let until = Instant::now() + Duration::from_millis(millis.min(1 << 40));
+                self.awaiting.push_back(Awaiting { task, image, until });
+            }
+            _ => self.step(Event::Ready { task, image }),
+        }
+    }
+
+    fn has_board(&self, task: TaskId) -> bool {
+        let Some(def) = self.defs.get(&task) else { return false };
+        self.present().iter().any(|board| def.requirement.meets(&board.id, &board.kind, &board.labels))
+    }
+
+    /// Looks again at tasks whose boards were not there.
+    pub(super) fn end_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.awaiting) {
+            if self.has_board(waiting.task) {
+                self.step(Event::Ready { task: waiting.task, image: waiting.image });
+            } else if waiting.until <= Instant::now() {
+                let error = TaskError::new(ErrorClass::Request, "no_board", "no such board came in time")
+                    .with_hint("start a worker with such a board, or wait longer");
+                self.step(Event::PrepareFailed { task: waiting.task, error });
+            } else if self.scheduler.task(waiting.task).is_some_and(|task| !task.row.state().is_terminal()) {
+                self.awaiting.push_back(waiting);
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Workers and boards: what sessions say of them.
+
+use edgeprof_common::{BoardHealth, BoardId, WorkerId, run::Board as Seen};
+use edgeprof_proto::v1::{self, from_worker::Frame as From};
+use edgeprof_scheduler::{Event, Frame, Outcome, Peer, SessionId};
+
+use super::{Core, Failed, Payload, Session};
+use crate::{
+    ingest::{Measured, seen},
+    session::{Greeting, SessionEvent, Up, frames},
+    submit::Present,
+};
+
+/// Somebody to dial.
+#[derive(Debug)]
+pub(super) struct Target {
+    address: String,
+    found_by: &'static str,
+    worker: Option<WorkerId>,
+    reason: Option<String>,
+}
+
+/// What a worker said of itself.
+#[derive(Debug)]
+pub(super) struct Worker {
+    address: String,
+    found_by: &'static str,
+    version: String,
+}
+
+/// What is known of a board beyond what the scheduler needs.
+#[derive(Debug)]
+pub(super) struct Board {
+    /// As records name it.
+    pub(super) seen: Seen,
+    firmware_version: Option<String>,
+}
+
+impl Core {
+    pub(super) fn session(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Greet { key, worker, reply } => {
+                let greeting = self.greeting(&key, worker.as_ref());
+                self.reply(reply, greeting);
+            }
+            SessionEvent::Dialled { key, found_by, address, worker, reason, refused } => {
+                if let (Some(worker), true) = (&worker, refused) {
+                    self.step(Event::DialRefused { worker: worker.clone() });
+                }
+                let found_by = found_by.as_str();
+                self.targets.insert(key, Target { address, found_by, worker, reason });
+            }
+            SessionEvent::Gone { key } => {
+                self.targets.remove(&key);
+                let lost: Vec<_> =
+                    self.sessions.iter().filter(|(_, s)| s.key == key).map(|(id, _)| *id).collect();
+                for id in lost {
+                    self.lost(id);
+                }
+            }
+            SessionEvent::Up(up) => self.up(*up),
+            SessionEvent::Frame(id, frame) => self.frame_from(id, *frame),
+            SessionEvent::Lost(id) => self.lost(id),
+            SessionEvent::Superseded(reason) => self.failed = Some(Failed::Superseded(reason)),
+        }
+    }
+
+    /// What to greet a worker with; nothing if another target's session serves it.
+    fn greeting(&self, key: &str, worker: Option<&WorkerId>) -> Option<Greeting> {
+        let Some(worker) = worker else {
+            // Its name is not known yet: it takes what is for its own boards.
+            let issued = self.scheduler.workers().flat_map(|worker| self.scheduler.issued(worker.id)).collect();
+            let last_command = self.commands.values().copied().max().unwrap_or_default();
+            return Some(Greeting { issued, last_command });
+        };
+        if self.sessions.values().any(|session| session.worker == *worker && session.key != key) {
+            return None;
+        }
+        let last_command = self.commands.get(worker).copied().unwrap_or_default();
+        Some(Greeting { issued: self.scheduler.issued(worker), last_command })
+    }
+
+    fn up(&mut self, up: Up) {
+        let Up { session, key, found_by, address, hello, outgoing, stop } = up;
+        let parsed = (|| {
+            let worker: WorkerId = hello.worker_id.parse().map_err(|e| format!("{e}"))?;
+            let incarnation = hello.incarnation.parse().map_err(|e| format!("{e}"))?;
+            let boards = frames::reports(&hello.boards)?;
+            Ok::<_, String>((worker, incarnation, boards, frames::held(&hello.held)?))
+        })();
+        let (worker, incarnation, boards, held) = match parsed {
+            Ok(parsed) => parsed,
+            Err(reason) => {
+                tracing::error!(%address, %reason, "a worker's greeting cannot be read");
+                let found_by = found_by.as_str();
+                self.targets.insert(key, Target { address, found_by, worker: None, reason: Some(reason) });
+                return stop.cancel();
+            }
+        };
+        tracing::info!(%worker, %address, boards = boards.len(), version = %hello.version, "session");
+        self.see(&worker, &hello.boards);
+        let found_by = found_by.as_str();
+        let target = Target { address: address.clone(), found_by, worker: Some(worker.clone()), reason: None };
+        self.targets.insert(key.clone(), target);
+        self.workers.insert(worker.clone(), Worker { address, found_by, version: hello.version });
+        self.sessions.insert(session, Session { worker: worker.clone(), key, outgoing, stop });
+        self.step(Event::WorkerUp { peer: Peer { worker, session }, incarnation, boards, held });
+        self.end_waiting();
+    }
+
+    fn lost(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            session.stop.cancel();
+            self.step(Event::SessionLost { peer: Peer { worker: session.worker, session: id } });
+        }
+    }
+
+    fn frame_from(&mut self, id: SessionId, message: v1::FromWorker) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let from = Peer { worker: session.worker.clone(), session: id };
+        let last_command = message.last_command;
+        let frame = match message.frame {
+            Some(From::Result(result)) => return self.result(from, result),
+            Some(From::Heartbeat(beat)) => {
+                let worker = from.worker.clone();
+                self.see(&worker, &beat.boards);
+                frames::heartbeat(&beat, last_command)
+            }
+            Some(From::Board(report)) => {
+                let worker = from.worker.clone();
+                self.see(&worker, std::slice::from_ref(&report));
+                frames::report(&report).map(Frame::Board)
+            }
+            Some(other) => frames::frame(&other),
+            None => Ok(Frame::Heard),
+        };
+        match frame {
+            Ok(frame) => {
+                let boards = matches!(frame, Frame::Board(_) | Frame::Heartbeat { .. });
+                self.step(Event::Frame { from, frame });
+                if boards && !self.awaiting.is_empty() {
+                    self.end_waiting();
+                }
+            }
+            Err(reason) => {
+                tracing::warn!(worker = %from.worker, %reason, "a frame cannot be read");
+                self.step(Event::Frame { from, frame: Frame::Heard });
+            }
+        }
+    }
+
+    fn result(&mut self, from: Peer, result: v1::Result) {
+        let Some(lease) = frames::lease_ref(result.lease.as_ref(), &result.task_id, &result.board) else {
+            tracing::error!(worker = %from.worker, task = %result.task_id, "a result without a readable lease");
+            return self.nack(&from, &result);
+        };
+        let (outcome, measured, undecodable) = read_result(&result);
+        self.payload = Some(Payload { lease: lease.clone(), message: result, measured, undecodable });
+        self.step(Event::Frame { from, frame: Frame::Result { lease, outcome } });
+        self.payload = None;
+    }
+
+    /// A result that names nothing can never be taken.
+    fn nack(&mut self, from: &Peer, result: &v1::Result) {
+        let nack = v1::Nack {
+            task_id: result.task_id.clone(),
+            lease: result.lease,
+            permanent: true,
+            reason: "its lease cannot be read".into(),
+        };
+        let command = self.commands.get(&from.worker).copied().unwrap_or_default();
+        let frame = v1::ToWorker { command, frame: Some(v1::to_worker::Frame::Nack(nack)) };
+        self.outs.push(super::commit::Out::Frame(from.session, Box::new(frame)));
+        self.step(Event::Frame { from: from.clone(), frame: Frame::Heard });
+    }
+
+    /// Remembers what records and lists say of boards.
+    fn see(&mut self, worker: &WorkerId, boards: &[v1::BoardReport]) {
+        for message in boards {
+            if let Ok(report) = frames::report(message) {
+                let board =
+                    Board { seen: seen(&report, worker), firmware_version: message.firmware_version.clone() };
+                self.boards.insert(report.id, board);
+            }
+        }
+    }
+
+    pub(super) fn present(&self) -> Vec<Present> {
+        self.scheduler
+            .boards()
+            .filter(|board| board.health != BoardHealth::Unknown)
+            .map(|board| Present {
+                id: board.report.id.clone(),
+                kind: board.report.kind.clone(),
+                labels: board.report.labels.clone(),
+            })
+            .collect()
+    }
+
+    pub(super) fn board_list(&self) -> Vec<v1::BoardStatus> {
+        let known = |id: &BoardId| self.boards.get(id).and_then(|board| board.firmware_version.clone());
+        self.scheduler
+            .boards()
+            .map(|board| {
+                let task = board.occupant.map(|occupant| occupant.task);
+                let job = task.and_then(|task| self.defs.get(&task)).map(|def| def.job.to_string());
+                v1::BoardStatus {
+                    id: board.report.id.to_string(),
+                    kind: board.report.kind.clone(),
+                    worker: board.worker.to_string(),
+                    health: board.health.to_string(),
+                    labels: board.report.labels.clone().into_iter().collect(),
+                    job_id: job,
+                    task_id: task.map(|task| task.to_string()),
+                    firmware_version: known(&board.report.id),
+                    reason: board.report.reason.clone(),
+                }
+            })
+            .collect()
+    }
+
+    pub(super) fn worker_list(&self) -> Vec<v1::WorkerStatus> {
+        let epoch = self.parts.identity.life.epoch.0;
+        let reason_of = |id: &WorkerId, up: bool| {
+            let target = self.targets.values().find(|target| target.worker.as_ref() == Some(id));
+            target.and_then(|target| target.reason.clone()).filter(|_| !up)
+        };
+        let mut list: Vec<_> = self
+            .scheduler
+            .workers()
+            .map(|view| {
+                let known = self.workers.get(view.id);
+                let contested = view.contested.then(|| "two machines claim this worker id".to_owned());
+                v1::WorkerStatus {
+                    id: view.id.to_string(),
+                    address: known.map(|worker| worker.address.clone()).unwrap_or_default(),
+                    health: view.health.to_string(),
+                    boards: u32::try_from(view.boards).unwrap_or(u32::MAX),
+                    epoch,
+                    last_heard_ms: view.silent_for.and_then(|span| u64::try_from(span.as_millis()).ok()),
+                    version: known.map(|worker| worker.version.clone()).unwrap_or_default(),
+                    found_by: known.map(|worker| worker.found_by.to_owned()).unwrap_or_default(),
+                    reason: contested.or_else(|| reason_of(view.id, view.session.is_some())),
+                }
+            })
+            .collect();
+        let unknown = |target: &&Target| {
+            target.worker.as_ref().is_none_or(|id| !list.iter().any(|known| known.id == id.as_str()))
+        };
+        let more: Vec<_> = self
+            .targets
+            .values()
+            .filter(unknown)
+            .map(|target| v1::WorkerStatus {
+                id: target.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
+                address: target.address.clone(),
+                health: "dead".into(),
+                epoch,
+                found_by: target.found_by.into(),
+                reason: target.reason.clone(),
+                ..v1::WorkerStatus::default()
+            })
+            .collect();
+        list.extend(more);
+        list
+    }
+}
+
+/// What a result says, and the measurement that it brings.
+fn read_result(result: &v1::Result) -> (Outcome, Option<Measured>, Option<String>) {
+    use edgeprof_common::{ErrorClass, TaskError};
+    let undecodable = |reason: String| {
+        let error = TaskError::new(ErrorClass::Model, "undecodable_result", reason.clone())
+            .with_hint("worker and coordinator may be of different versions");
+        (Outcome::Failed(error), None, Some(reason))
+    };
+    match &result.outcome {
+        Some(v1::result::Outcome::Measurement(message)) => match Measured::parse(message) {
+            Ok(measured) => (Outcome::Succeeded, Some(measured), None),
+            Err(error) => undecodable(error.to_string()),
+        },
+        Some(v1::result::Outcome::Error(error)) => match edgeprof_proto::bridge("error", error) {
+            Ok(error) => (Outcome::Failed(error), None, None),
+            Err(error) => undecodable(error.to_string()),
+        },
+        Some(v1::result::Outcome::Cancelled(_)) => (Outcome::Cancelled, None, None),
+        None => undecodable("the result has no outcome".into()),
+    }
+}

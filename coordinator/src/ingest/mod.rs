@@ -1,0 +1,11 @@
+//! Records from results: what a worker measured, what was asked for, and what is known of the board, put
+//! together. Pure.
+
+mod assemble;
+mod measured;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+pub use assemble::{Ended, Subject, assemble, seen};
+pub use measured::{Measured, Undecodable};

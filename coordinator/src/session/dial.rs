@@ -1,0 +1,132 @@
+//! Keeps one worker served for as long as it is wanted: dial, serve, wait, again.
+
+use std::time::Duration;
+
+use edgeprof_common::WorkerId;
+use edgeprof_service::channel::{ConnectError, connect};
+use rand::RngExt;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, FoundBy, SessionEvent, serve::{End, serve}};
+use crate::core::Command;
+
+const CONNECT: Duration = Duration::from_secs(3);
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(5);
+/// A refusal rarely changes by itself.
+const REFUSED: Duration = Duration::from_secs(20);
+/// While another session serves the worker.
+const PARKED: Duration = Duration::from_secs(5);
+/// A session that lasted this long was a good one.
+const GOOD: Duration = Duration::from_secs(5);
+
+/// A worker to be served.
+#[derive(Debug)]
+pub struct Target {
+    /// Names the target.
+    pub key: String,
+    /// How it was found.
+    pub found_by: FoundBy,
+    /// Its id, where that is known before it says so.
+    pub worker: Option<WorkerId>,
+    /// Where to dial, best first; may change.
+    pub addresses: watch::Receiver<Vec<String>>,
+    /// The target is not wanted any more.
+    pub stop: CancellationToken,
+}
+
+/// Serves a target until it is stopped.
+pub async fn keep(mut target: Target, context: Context) {
+    let stop = target.stop.clone();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = context.stop.clone().cancelled_owned() => {}
+        () = forever(&mut target, &context) => {}
+    }
+    let _ = context.commands.send(Command::Session(SessionEvent::Gone { key: target.key })).await;
+}
+
+async fn forever(target: &mut Target, context: &Context) {
+    let mut wait = FIRST;
+    let mut told = None;
+    loop {
+        let addresses = target.addresses.borrow_and_update().clone();
+        let mut pause = None;
+        for address in addresses {
+            let since = Instant::now();
+            let (reason, refused, next) = match attempt(target, context, &address).await {
+                Attempt::Parked => {
+                    pause = Some(PARKED);
+                    break;
+                }
+                Attempt::Ended(End::Lost(reason)) => {
+                    if since.elapsed() > GOOD {
+                        wait = FIRST;
+                    }
+                    (reason, false, None)
+                }
+                Attempt::Ended(End::Refused(reason)) => (reason, false, Some(REFUSED)),
+                Attempt::Ended(End::Superseded(reason)) => {
+                    let superseded = SessionEvent::Superseded(reason.clone());
+                    let _ = context.commands.send(Command::Session(superseded)).await;
+                    (reason, false, Some(REFUSED))
+                }
+                Attempt::Unreachable(error) => {
+                    let refused = matches!(error, ConnectError::Unreachable { refused: true, .. });
+                    (error.to_string(), refused, None)
+                }
+            };
+            if told.as_ref() != Some(&reason) {
+                tracing::warn!(worker = %target.key, %address, %reason, "no session with the worker");
+                told = Some(reason.clone());
+            }
+            pause = pause.or(next);
+            report(target, context, &address, Some(reason), refused).await;
+        }
+        // Full jitter, so that many coordinators' dials do not fall together.
+        let jittered = wait.mul_f64(rand::rng().random_range(0.0..1.0)).max(Duration::from_millis(50));
+        let pause = pause.unwrap_or_else(|| {
+            wait = (wait * 2).min(LONGEST);
+            jittered
+        });
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = target.addresses.changed() => if changed.is_ok() { wait = FIRST } else {
+                // Nobody will name another address: the ones known stay.
+                tokio::time::sleep(pause).await;
+            },
+        }
+    }
+}
+
+enum Attempt {
+    Parked,
+    Unreachable(ConnectError),
+    Ended(End),
+}
+
+async fn attempt(target: &mut Target, context: &Context, address: &str) -> Attempt {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let greet = SessionEvent::Greet { key: target.key.clone(), worker: target.worker.clone(), reply };
+    if context.commands.send(Command::Session(greet)).await.is_err() {
+        return Attempt::Parked;
+    }
+    let Ok(Some(greeting)) = answer.await else { return Attempt::Parked };
+    match connect(address, CONNECT).await {
+        Ok(channel) => Attempt::Ended(serve(target, context, address, channel, greeting).await),
+        Err(error) => Attempt::Unreachable(error),
+    }
+}
+
+async fn report(target: &Target, context: &Context, address: &str, reason: Option<String>, refused: bool) {
+    let dialled = SessionEvent::Dialled {
+        key: target.key.clone(),
+        found_by: target.found_by,
+        address: address.to_owned(),
+        worker: target.worker.clone(),
+        reason,
+        refused,
+    };
+    let _ = context.commands.send(Command::Session(dialled)).await;
+}

@@ -1,0 +1,189 @@
+//! One session, from the greeting to its end.
+
+use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
+
+use edgeprof_common::Digest;
+use edgeprof_proto::{
+    SESSION_PROTOCOL,
+    v1::{self, from_worker::Frame as From, to_worker::Frame as To},
+};
+use edgeprof_scheduler::SessionId;
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Streaming, transport::Channel};
+
+use super::{Context, Greeting, SessionEvent, Target, Up, blobs};
+use crate::core::Command;
+
+/// How long a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A silent line is used at least this often.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Commands that may wait for a slow worker.
+const OUTGOING: usize = 256;
+
+/// Blobs pushed to one worker at a time.
+const PUSHES: usize = 2;
+
+/// How a session ended.
+pub(super) enum End {
+    /// The stream broke or was closed.
+    Lost(String),
+    /// The worker does not want this coordinator.
+    Refused(String),
+    /// The worker has seen a newer life of this coordinator.
+    Superseded(String),
+}
+
+pub(super) async fn serve(
+    target: &mut Target,
+    context: &Context,
+    address: &str,
+    channel: Channel,
+    greeting: Greeting,
+) -> End {
+    let (to_wire, wire) = mpsc::channel(16);
+    let mut last = greeting.last_command;
+    let hello = hello(context, greeting);
+    let first = v1::ToWorker { command: last, frame: Some(To::Hello(hello)) };
+    if to_wire.send(first).await.is_err() {
+        return End::Lost("the stream did not open".into());
+    }
+    let mut client = v1::worker_client::WorkerClient::new(channel)
+        .max_decoding_message_size(16 << 20)
+        .max_encoding_message_size(16 << 20);
+    let opened = timeout(PATIENCE, client.session(ReceiverStream::new(wire))).await;
+    let mut incoming = match opened {
+        Err(_) => return End::Lost("the worker does not answer the greeting".into()),
+        Ok(Err(status)) => return refusal(&status),
+        Ok(Ok(response)) => response.into_inner(),
+    };
+    let hello = match timeout(PATIENCE, incoming.message()).await {
+        Err(_) => return End::Lost("the worker does not answer the greeting".into()),
+        Ok(Err(status)) => return refusal(&status),
+        Ok(Ok(Some(v1::FromWorker { frame: Some(From::Hello(hello)), .. }))) => hello,
+        Ok(Ok(_)) => return End::Refused("the worker's first frame is not a greeting".into()),
+    };
+    if hello.protocol != SESSION_PROTOCOL {
+        let spoken = hello.protocol;
+        return End::Refused(format!("it speaks session protocol {spoken}, this is {SESSION_PROTOCOL}"));
+    }
+    if *hello.site != *context.site {
+        return End::Refused(format!("it belongs to site {:?}, this is {:?}", hello.site, context.site));
+    }
+    target.worker = match hello.worker_id.parse() {
+        Ok(worker) => Some(worker),
+        Err(error) => return End::Refused(format!("it has no name: {error}")),
+    };
+
+    let session = SessionId(context.sessions.fetch_add(1, Ordering::Relaxed));
+    let (outgoing, mut commands) = mpsc::channel(OUTGOING);
+    let stop = CancellationToken::new();
+    let up = Up {
+        session,
+        key: target.key.clone(),
+        found_by: target.found_by,
+        address: address.to_owned(),
+        hello,
+        outgoing,
+        stop: stop.clone(),
+    };
+    if context.commands.send(Command::Session(SessionEvent::Up(Box::new(up)))).await.is_err() {
+        return End::Lost("the coordinator stops".into());
+    }
+    let write = async {
+        loop {
+            let frame = match timeout(BEAT, commands.recv()).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return "the session was closed".to_owned(),
+                Err(_) => v1::ToWorker { command: last, frame: Some(To::Beat(v1::Beat {})) },
+            };
+            last = frame.command;
+            if to_wire.send(frame).await.is_err() {
+                return "the stream broke".to_owned();
+            }
+        }
+    };
+    let reason = tokio::select! {
+        reason = write => reason,
+        reason = read(session, &mut incoming, context, address) => reason,
+        () = stop.cancelled() => "the session was closed".to_owned(),
+    };
+    let _ = context.commands.send(Command::Session(SessionEvent::Lost(session))).await;
+    End::Lost(reason)
+}
+
+fn hello(context: &Context, greeting: Greeting) -> v1::CoordinatorHello {
+    let identity = context.identity;
+    v1::CoordinatorHello {
+        protocol: SESSION_PROTOCOL,
+        site: context.site.to_string(),
+        cluster_id: identity.cluster.to_string(),
+        epoch: identity.life.epoch.0,
+        nonce: identity.life.nonce.to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        issued: greeting
+            .issued
+            .into_iter()
+            .map(|(board, token)| (board.to_string(), super::frames::lease(token)))
+            .collect(),
+    }
+}
+
+/// Reads frames until the stream ends. Blobs that the worker asks for are pushed meanwhile.
+async fn read(
+    session: SessionId,
+    incoming: &mut Streaming<v1::FromWorker>,
+    context: &Context,
+    address: &str,
+) -> String {
+    let mut pushes: JoinSet<(Digest, Result<u64, String>)> = JoinSet::new();
+    let mut under_way = HashSet::new();
+    let mut wanted = Vec::new();
+    loop {
+        while pushes.len() < PUSHES {
+            let Some(digest) = wanted.pop() else { break };
+            let (address, artifacts) = (address.to_owned(), context.artifacts.clone());
+            pushes.spawn(async move { (digest, blobs::push(&address, &artifacts, digest).await) });
+        }
+        let message = tokio::select! {
+            message = incoming.message() => message,
+            Some(Ok((digest, outcome))) = pushes.join_next() => {
+                under_way.remove(&digest);
+                match outcome {
+                    Ok(size) => tracing::debug!(%digest, size, %address, "blob pushed"),
+                    Err(reason) => tracing::warn!(%digest, %address, %reason, "a blob did not reach the worker"),
+                }
+                continue;
+            }
+        };
+        let frame = match message {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return "the worker ended the session".to_owned(),
+            Err(status) => return format!("the stream broke: {}", status.message()),
+        };
+        if let Some(From::NeedBlob(need)) = &frame.frame {
+            for digest in need.digests.iter().filter_map(|digest| digest.parse().ok()) {
+                if under_way.insert(digest) {
+                    wanted.insert(0, digest);
+                }
+            }
+        }
+        let event = SessionEvent::Frame(session, Box::new(frame));
+        if context.commands.send(Command::Session(event)).await.is_err() {
+            return "the coordinator stops".to_owned();
+        }
+    }
+}
+
+fn refusal(status: &tonic::Status) -> End {
+    let reason = status.message().to_owned();
+    match status.code() {
+        Code::FailedPrecondition if reason.contains("is fenced") => End::Superseded(reason),
+        Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented => End::Refused(reason),
+        code => End::Lost(format!("{code}: {reason}")),
+    }
+}
