@@ -75,7 +75,9 @@ impl Daemon {
     /// When it does not end.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
-        eventually("the daemon ends after SIGTERM", || self.child.try_wait().expect("a child can be waited for"))
+        eventually("the daemon ends after SIGTERM", || {
+            self.child.try_wait().expect("a child can be waited for")
+        })
     }
 
     /// Sends a signal.

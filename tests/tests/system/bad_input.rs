@@ -20,7 +20,9 @@ fn five_wrong_requests_get_five_clear_errors() {
     let lab = Lab::with_addresses(&[&["mps2-an386", "netduinoplus2"]]);
     let model = model();
     let bytes = fs::read(&model).unwrap();
-    let run = |file: &str, more: &[&str]| lab.client(&[&["run", "-m", file, "--prompt", "x", "-n", "4"], more].concat());
+    let run = |file: &str, more: &[&str]| {
+        lab.client(&[&["run", "-m", file, "--prompt", "x", "-n", "4"], more].concat())
+    };
 
     let cut = lab.file("cut.gguf", &bytes[..bytes.len() / 2]);
     refused(&run(cut.to_str().unwrap(), &["-b", "mps2-an386"]), 2, &["cut.gguf", "truncated"]);
@@ -36,7 +38,8 @@ fn five_wrong_requests_get_five_clear_errors() {
 
     let mut alone = lab.client_command();
     alone.env("EDGEPROF_COORDINATOR", "http://127.0.0.1:1");
-    let out = alone.args(["run", "-m", &model, "-b", "mps2-an386", "--prompt", "x", "-n", "4"]).output().unwrap();
+    let out =
+        alone.args(["run", "-m", &model, "-b", "mps2-an386", "--prompt", "x", "-n", "4"]).output().unwrap();
     let finished = Finished {
         code: out.status.code().unwrap(),
         stdout: String::from_utf8(out.stdout).unwrap(),

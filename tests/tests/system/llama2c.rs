@@ -16,8 +16,15 @@ fn export() -> (Vec<u8>, Vec<u8>) {
     let bytes = build_image(&model, Quant::Native).unwrap();
     let image = Image::parse(&bytes).unwrap();
     let config = model.config();
-    let header =
-        [config.dim, config.hidden, config.layers, config.heads, config.kv_heads, config.vocab, config.train_ctx];
+    let header = [
+        config.dim,
+        config.hidden,
+        config.layers,
+        config.heads,
+        config.kv_heads,
+        config.vocab,
+        config.train_ctx,
+    ];
     let mut bin: Vec<u8> = header.iter().flat_map(|n| n.to_le_bytes()).collect();
     let mut add = |role, layers: u32| {
         for layer in 0..layers {
@@ -25,9 +32,11 @@ fn export() -> (Vec<u8>, Vec<u8>) {
             for row in 0..tensor.rows {
                 match tensor.dtype {
                     DType::F32 => bin.extend_from_slice(&tensor.row(row)[..4 * tensor.cols]),
-                    DType::F16 => bin.extend(tensor.row(row).chunks_exact(2).take(tensor.cols).flat_map(|half| {
-                        f16::to_f32(u16::from_le_bytes([half[0], half[1]])).to_le_bytes()
-                    })),
+                    DType::F16 => {
+                        bin.extend(tensor.row(row).chunks_exact(2).take(tensor.cols).flat_map(|half| {
+                            f16::to_f32(u16::from_le_bytes([half[0], half[1]])).to_le_bytes()
+                        }))
+                    }
                     other => panic!("the shipped model has no {other:?}"),
                 }
             }
@@ -72,8 +81,23 @@ fn an_f32_model_from_bos_alone_gives_the_text_that_the_host_gives() {
     let (bin, tokenizer) = export();
     let (file, vocabulary) = (lab.file("model.bin", &bin), lab.file("tok.bin", &tokenizer));
     let runs = lab.json(&[
-        "run", "-m", file.to_str().unwrap(), "--tokenizer", vocabulary.to_str().unwrap(), "-b", "mps2-an386",
-        "--prompt", "", "-n", "255", "--ctx", "256", "--quant", "native", "--kv", "f32",
+        "run",
+        "-m",
+        file.to_str().unwrap(),
+        "--tokenizer",
+        vocabulary.to_str().unwrap(),
+        "-b",
+        "mps2-an386",
+        "--prompt",
+        "",
+        "-n",
+        "255",
+        "--ctx",
+        "256",
+        "--quant",
+        "native",
+        "--kv",
+        "f32",
     ]);
     let run = &runs[0];
     assert_eq!((&run["state"], &run["model"]["format"]), (&"ok".into(), &"llama2c".into()), "{run}");

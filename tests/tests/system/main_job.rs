@@ -20,7 +20,8 @@ fn four_boards_agree_with_each_other_with_the_host_and_with_themselves() {
     let (first, second) = (lab.json(&arguments), lab.json(&arguments));
     let (first, second) = (first.as_array().unwrap(), second.as_array().unwrap());
     let schema: Value =
-        serde_json::from_slice(&std::fs::read(root().join("common/schema/edgeprof.run.v1.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(root().join("common/schema/edgeprof.run.v1.json")).unwrap())
+            .unwrap();
     let schema = jsonschema::validator_for(&schema).unwrap();
 
     let kinds: Vec<_> = first.iter().map(|run| run["board"]["kind"].as_str().unwrap()).collect();
