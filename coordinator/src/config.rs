@@ -62,7 +62,11 @@ impl Default for Config {
 
 /// Flags; each wins over its environment variable, and that over the file.
 #[derive(Debug, Parser)]
-#[command(name = "edgeprof-coordinator", version, about = "Finds workers, spreads profiling tasks over their boards, keeps the results.")]
+#[command(
+    name = "edgeprof-coordinator",
+    version,
+    about = "Finds workers, spreads profiling tasks over their boards, keeps the results."
+)]
 pub struct Flags {
     /// TOML file; else /etc/edgeprof/coordinator.toml where it exists
     #[arg(long, env = "EDGEPROF_CONFIG", value_name = "FILE")]
@@ -144,7 +148,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let config = resolve("site = \"attic\"\nlisten = \"0.0.0.0:1\"\n", &["--listen", "127.0.0.1:0"]).unwrap();
+        let config =
+            resolve("site = \"attic\"\nlisten = \"0.0.0.0:1\"\n", &["--listen", "127.0.0.1:0"]).unwrap();
         assert_eq!(config.site, "attic");
         assert_eq!(config.listen.to_string(), "127.0.0.1:0");
         assert_eq!(config.keep_events, Config::default().keep_events);

@@ -1,10 +1,13 @@
 //! The coordinator daemon: finds workers, spreads profiling tasks over their boards, keeps the results.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod artifacts;
 mod clock;
 pub mod config;
 pub mod core;
+pub mod daemon;
+pub mod discovery;
 pub mod ingest;
 pub mod preparing;
 pub mod session;

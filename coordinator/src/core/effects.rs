@@ -192,7 +192,9 @@ impl Core {
                 tracing::info!(%task, %job, %state, attempt = attempt.0, board = board.map(tracing::field::display),
                     error = error.as_ref().map(tracing::field::display), "task");
                 self.changed(job, Some(task), Some(state));
-                if state != TaskState::Leased && self.scheduler.task(task).is_none_or(|t| t.row.image.is_some()) {
+                if state != TaskState::Leased
+                    && self.scheduler.task(task).is_none_or(|t| t.row.image.is_some())
+                {
                     self.progress.remove(&task);
                 }
                 if state.is_terminal() {

@@ -8,6 +8,8 @@ mod prepare;
 mod recover;
 mod workers;
 
+pub use recover::RecoverError;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -17,6 +19,7 @@ use std::{
 use edgeprof_common::{BoardId, Digest, JobId, Quant, TaskId, WorkerId};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::{Event, LeaseRef, Now, QueueFull, Scheduler, SessionId};
+use edgeprof_service::shutdown::Tasks;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -114,6 +117,8 @@ pub struct Parts {
     pub writer: Writer,
     /// Starts children.
     pub preparer: Preparer,
+    /// Owns the tasks that watch children.
+    pub tasks: Tasks,
     /// The loop's own address, for the children's answers.
     pub commands: mpsc::Sender<Command>,
     /// Events kept.
@@ -206,7 +211,11 @@ impl Core {
     ///
     /// # Errors
     /// When the store fails, or a newer life took over.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) -> Result<(), Failed> {
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) -> Result<(), Failed> {
         let mut committed = self.parts.writer.committed();
         self.start_preparing();
         self.finish_step().await;
@@ -277,9 +286,10 @@ impl Core {
         match command {
             Command::Submit { job, tasks, reply } => self.submit(*job, tasks, reply),
             Command::Known { key, reply } => {
-                let known = self.keys.get(&key).copied().and_then(|id| {
-                    Some((self.view(id, true)?, Box::new(self.jobs.get(&id)?.row.clone())))
-                });
+                let known =
+                    self.keys.get(&key).copied().and_then(|id| {
+                        Some((self.view(id, true)?, Box::new(self.jobs.get(&id)?.row.clone())))
+                    });
                 self.reply(reply, known);
             }
             Command::Job(id, reply) => {
@@ -287,7 +297,8 @@ impl Core {
                 self.reply(reply, job);
             }
             Command::Jobs(limit, reply) => {
-                let jobs = self.order.iter().rev().take(limit).filter_map(|id| self.view(*id, false)).collect();
+                let jobs =
+                    self.order.iter().rev().take(limit).filter_map(|id| self.view(*id, false)).collect();
                 self.reply(reply, jobs);
             }
             Command::Tasks(id, reply) => {

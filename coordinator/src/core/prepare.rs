@@ -94,7 +94,9 @@ impl Core {
             });
             let Some(mut group) = free.and_then(|at| self.preparing.waiting.remove(at)) else { return };
             for (_, tasks) in &mut group.workloads {
-                tasks.retain(|task| self.scheduler.task(*task).is_some_and(|task| !task.row.state().is_terminal()));
+                tasks.retain(|task| {
+                    self.scheduler.task(*task).is_some_and(|task| !task.row.state().is_terminal())
+                });
             }
             group.workloads.retain(|(_, tasks)| !tasks.is_empty());
             if group.workloads.is_empty() {
@@ -111,8 +113,8 @@ impl Core {
             };
             self.preparing.running.insert(id, group);
             let (preparer, commands) = (self.parts.preparer.clone(), self.parts.commands.clone());
-            // Ends when the loop does: then nobody takes its answers.
-            tokio::spawn(async move {
+            let stop = self.parts.tasks.stop_token();
+            self.parts.tasks.spawn(async move {
                 let (answers, mut outcomes) = mpsc::channel(4);
                 let forward = async {
                     while let Some(outcome) = outcomes.recv().await {
@@ -124,7 +126,7 @@ impl Core {
                 let run = preparer.run(request, answers);
                 tokio::select! {
                     () = async { tokio::join!(run, forward); } => {}
-                    () = commands.closed() => {}
+                    () = stop.cancelled() => return,
                 }
                 let _ = commands.send(Command::PrepareEnded(id)).await;
             });
@@ -167,8 +169,7 @@ impl Core {
 
     fn fail_rest(&mut self, id: u64, error: &TaskError) {
         let Some(group) = self.preparing.running.get_mut(&id) else { return };
-        let tasks: Vec<_> =
-            group.workloads.iter_mut().flat_map(|(_, tasks)| std::mem::take(tasks)).collect();
+        let tasks: Vec<_> = group.workloads.iter_mut().flat_map(|(_, tasks)| std::mem::take(tasks)).collect();
         for task in tasks {
             self.step(Event::PrepareFailed { task, error: error.clone() });
         }

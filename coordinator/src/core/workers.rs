@@ -69,7 +69,8 @@ impl Core {
     fn greeting(&self, key: &str, worker: Option<&WorkerId>) -> Option<Greeting> {
         let Some(worker) = worker else {
             // Its name is not known yet: it takes what is for its own boards.
-            let issued = self.scheduler.workers().flat_map(|worker| self.scheduler.issued(worker.id)).collect();
+            let issued =
+                self.scheduler.workers().flat_map(|worker| self.scheduler.issued(worker.id)).collect();
             let last_command = self.commands.values().copied().max().unwrap_or_default();
             return Some(Greeting { issued, last_command });
         };
@@ -100,7 +101,8 @@ impl Core {
         tracing::info!(%worker, %address, boards = boards.len(), version = %hello.version, "session");
         self.see(&worker, &hello.boards);
         let found_by = found_by.as_str();
-        let target = Target { address: address.clone(), found_by, worker: Some(worker.clone()), reason: None };
+        let target =
+            Target { address: address.clone(), found_by, worker: Some(worker.clone()), reason: None };
         self.targets.insert(key.clone(), target);
         self.workers.insert(worker.clone(), Worker { address, found_by, version: hello.version });
         self.sessions.insert(session, Session { worker: worker.clone(), key, outgoing, stop });

@@ -7,8 +7,8 @@ use edgeprof_common::{
     AttemptNo, ErrorClass, RunId, TaskError,
     job::Prompt,
     run::{
-        Board, Counter, Estimate, Model, Provenance, Range, RunRecord, RunState, Runtime, SCHEMA, Sample, Timing,
-        Verification, Workload,
+        Board, Counter, Estimate, Model, Provenance, Range, RunRecord, RunState, Runtime, SCHEMA, Sample,
+        Timing, Verification, Workload,
     },
 };
 use edgeprof_scheduler::BoardReport;
@@ -181,9 +181,7 @@ fn fill(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
     let kind = record.board.as_ref().and_then(|board| catalogue().get(&board.kind));
     let clock = record.board.as_ref().and_then(|board| board.clock_hz);
     let timings: Vec<Timing> = match measured.provenance {
-        Provenance::Measured => {
-            measured.samples.iter().filter_map(|sample| timing(sample, clock)).collect()
-        }
+        Provenance::Measured => measured.samples.iter().filter_map(|sample| timing(sample, clock)).collect(),
         // Host time and derived time are not the device's own.
         Provenance::Emulated | Provenance::Estimated => Vec::new(),
     };

@@ -56,7 +56,9 @@ impl Measured {
         for (number, sample) in (1..).zip(&samples) {
             if sample.prefill.len() != sample.prefill_tokens.len() || sample.prefill.is_empty() {
                 let (a, b) = (sample.prefill.len(), sample.prefill_tokens.len());
-                return Err(Undecodable(format!("repetition {number} has {a} prefill passes with {b} lengths")));
+                return Err(Undecodable(format!(
+                    "repetition {number} has {a} prefill passes with {b} lengths"
+                )));
             }
             if sample.decode.len() != decoded && message.reasons.is_empty() {
                 let n = sample.decode.len();

@@ -56,11 +56,7 @@ pub(super) fn scatter(samples: &[Sample]) -> Option<f64> {
 }
 
 /// Every metric that the samples give.
-pub(super) fn all(
-    samples: &[Sample],
-    timings: &[Timing],
-    discarded: u32,
-) -> BTreeMap<String, Summary> {
+pub(super) fn all(samples: &[Sample], timings: &[Timing], discarded: u32) -> BTreeMap<String, Summary> {
     let Some(first) = samples.first() else { return BTreeMap::new() };
     let unit = match first.counter {
         Counter::Instructions => "instructions",

@@ -36,7 +36,12 @@ fn world() -> World {
             repetitions: 1,
             warmup: 0,
             firmware: BTreeMap::from([("riscv32".to_owned(), pin)]),
-            model: Some(ModelFacts { format: "llama2c".into(), arch: "llama".into(), params: 9, weight_bytes: 36 }),
+            model: Some(ModelFacts {
+                format: "llama2c".into(),
+                arch: "llama".into(),
+                params: 9,
+                weight_bytes: 36,
+            }),
             refusal: None,
         },
         job: JobRow {

@@ -8,7 +8,10 @@ use rand::RngExt;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, FoundBy, SessionEvent, serve::{End, serve}};
+use super::{
+    Context, FoundBy, SessionEvent,
+    serve::{End, serve},
+};
 use crate::core::Command;
 
 const CONNECT: Duration = Duration::from_secs(3);

@@ -113,6 +113,8 @@ pub fn frame(frame: &From) -> Result<Frame, String> {
             done: m.done,
             total: m.total,
         },
-        From::Hello(_) | From::NeedBlob(_) | From::Heartbeat(_) | From::Board(_) | From::Result(_) => Frame::Heard,
+        From::Hello(_) | From::NeedBlob(_) | From::Heartbeat(_) | From::Board(_) | From::Result(_) => {
+            Frame::Heard
+        }
     })
 }

@@ -324,7 +324,7 @@ pub fn claim(store: &dyn Store) -> Result<Identity, StoreError> {
     let epoch = Epoch(before.map_or(0, |life| life.epoch.0) + 1);
     let life = Life { epoch, nonce: Nonce::random() };
     transaction.put(EPOCH_KEY.into(), encode(&life));
-    let transaction = transaction.when(EPOCH_KEY.into(), before.as_ref().map(|life| encode(life)));
+    let transaction = transaction.when(EPOCH_KEY.into(), before.as_ref().map(encode));
     match store.commit(&[transaction])?.first() {
         Some(super::Applied::Yes) => Ok(Identity { cluster, life }),
         _ => Err(StoreError::Row {

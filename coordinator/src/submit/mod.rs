@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use edgeprof_common::{BoardId, ErrorClass, TaskError};
 
 pub use fit::{check as check_fit, check_prepared};
-pub use plan::{Facts, plan};
+pub use plan::{Facts, kinds, plan};
 pub use selector::{Target, resolve};
 
 /// A board that is there.
@@ -36,6 +36,12 @@ pub enum Refusal {
         message: String,
         /// The way out.
         hint: Option<String>,
+    },
+    /// There is no room for it now.
+    #[error("{message}")]
+    Busy {
+        /// What is full.
+        message: String,
     },
     /// It can be done once something is there.
     #[error("{message}")]

@@ -1,6 +1,6 @@
 //! Cells times boards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgeprof_boards::catalogue;
 use edgeprof_common::{
@@ -29,6 +29,21 @@ pub struct Facts<'a> {
     pub headers: BTreeMap<Digest, Result<Header, TaskError>>,
     /// The firmware of every kind that was asked for, or why it has none.
     pub firmware: BTreeMap<String, Result<FirmwarePin, TaskError>>,
+}
+
+/// The kinds of all boards that a job names.
+///
+/// # Errors
+/// When a selector names nothing.
+pub fn kinds(spec: &JobSpec, boards: &[Present]) -> Result<BTreeSet<String>, Refusal> {
+    let wait = spec.wait_for_board_ms.is_some();
+    let mut kinds = BTreeSet::new();
+    for selector in &spec.boards {
+        for target in resolve(selector, spec.each, wait, boards)? {
+            kinds.extend(target.kinds);
+        }
+    }
+    Ok(kinds)
 }
 
 /// The tasks of a job, in the order of its cells. A cell that cannot run carries its refusal.

@@ -80,6 +80,7 @@ fn refused(change: impl FnOnce(&mut JobSpec), boards: &[Present]) -> (String, St
         Refusal::Precondition { message, hint } => {
             (format!("precondition: {message}"), hint.unwrap_or_default())
         }
+        Refusal::Busy { message } => (format!("busy: {message}"), String::new()),
     }
 }
 

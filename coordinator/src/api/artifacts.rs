@@ -1,0 +1,66 @@
+//! Artifacts in.
+
+use edgeprof_common::Digest;
+use edgeprof_proto::v1;
+use tonic::{Code, Status, Streaming};
+
+use super::Api;
+use crate::artifacts::{Artifacts, UploadError};
+
+/// Digests in one question.
+const QUESTION: usize = 10_000;
+
+fn digest(text: &str) -> Result<Digest, Status> {
+    text.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+}
+
+/// Those that are not here.
+pub(super) fn missing(artifacts: &Artifacts, digests: &[String]) -> Result<Vec<String>, Status> {
+    if digests.len() > QUESTION {
+        return Err(Status::invalid_argument(format!("more than {QUESTION} digests in one question")));
+    }
+    let mut missing = Vec::new();
+    for text in digests {
+        if artifacts.size(&digest(text)?).is_none() {
+            missing.push(text.clone());
+        }
+    }
+    Ok(missing)
+}
+
+/// Takes one artifact; durable on return.
+pub(super) async fn put(api: &Api, mut chunks: Streaming<v1::ArtifactChunk>) -> Result<u64, Status> {
+    let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("no chunk came"))?;
+    let (digest, size) = (digest(&first.digest)?, first.size);
+    if size > api.max_artifact_bytes {
+        let limit = api.max_artifact_bytes;
+        return Err(edgeprof_service::status::with_hint(
+            Code::InvalidArgument,
+            format!("the artifact has {size} bytes, at most {limit} are taken"),
+            Some("raise max_artifact_bytes in the coordinator's configuration"),
+        ));
+    }
+    if let Some(size) = api.artifacts.size(&digest) {
+        return Ok(size);
+    }
+    let mut upload = api.artifacts.upload(digest, size).map_err(status)?;
+    upload.write(&first.data).map_err(status)?;
+    while let Some(chunk) = chunks.message().await? {
+        // Into the page cache; what takes long is the sync at the end.
+        upload.write(&chunk.data).map_err(status)?;
+    }
+    let finished = tokio::task::spawn_blocking(move || upload.finish()).await;
+    let size = finished.map_err(|error| Status::internal(error.to_string()))?.map_err(status)?;
+    tracing::info!(%digest, size, "artifact");
+    Ok(size)
+}
+
+fn status(error: UploadError) -> Status {
+    match error {
+        UploadError::Io(ref source) if source.kind() == std::io::ErrorKind::StorageFull => {
+            Status::resource_exhausted(error.to_string())
+        }
+        UploadError::Io(_) => Status::internal(error.to_string()),
+        _ => Status::invalid_argument(error.to_string()),
+    }
+}

@@ -1,0 +1,169 @@
+//! What clients may ask: `edgeprof.v1.Profiler`.
+
+mod artifacts;
+mod results;
+mod submit;
+mod watch;
+
+use std::{path::PathBuf, pin::Pin, sync::Arc};
+
+use edgeprof_common::{BoardId, JobId};
+use edgeprof_proto::v1::{self, profiler_server::Profiler};
+use futures::Stream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    artifacts::{Artifacts, firmware::Folders},
+    core::Command,
+    store::Store,
+};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Jobs that one list shows at most.
+const JOBS: usize = 10_000;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// To the loop.
+    pub commands: mpsc::Sender<Command>,
+    /// For records, which are read as committed.
+    pub store: Arc<dyn Store>,
+    /// Blobs.
+    pub artifacts: Artifacts,
+    /// Where firmware comes from.
+    pub firmware: Folders,
+    /// Folder whose free space is watched.
+    pub data: PathBuf,
+    /// Largest artifact.
+    pub max_artifact_bytes: u64,
+    /// Free space below which submissions are refused.
+    pub reserve_bytes: u64,
+    /// Ends streams.
+    pub stop: CancellationToken,
+}
+
+impl Api {
+    /// Asks the loop.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Status::unavailable("the coordinator is stopping");
+        self.commands.send(command(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+}
+
+fn job_id(text: &str) -> Result<JobId, Status> {
+    text.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+}
+
+fn unknown_job(id: JobId) -> Status {
+    edgeprof_service::status::with_hint(
+        tonic::Code::NotFound,
+        format!("there is no job {id}"),
+        Some("`edgeprof jobs` lists the jobs of this coordinator"),
+    )
+}
+
+#[tonic::async_trait]
+impl Profiler for Api {
+    type WatchJobStream = Answers<v1::JobUpdate>;
+    type GetResultsStream = Answers<v1::Run>;
+
+    async fn missing_artifacts(
+        &self,
+        request: Request<v1::MissingArtifactsRequest>,
+    ) -> Result<Response<v1::MissingArtifactsResponse>, Status> {
+        let digests = artifacts::missing(&self.artifacts, &request.into_inner().digests)?;
+        Ok(Response::new(v1::MissingArtifactsResponse { digests }))
+    }
+
+    async fn put_artifact(
+        &self,
+        request: Request<Streaming<v1::ArtifactChunk>>,
+    ) -> Result<Response<v1::PutArtifactResponse>, Status> {
+        let size = artifacts::put(self, request.into_inner()).await?;
+        Ok(Response::new(v1::PutArtifactResponse { size }))
+    }
+
+    async fn submit_job(
+        &self,
+        request: Request<v1::SubmitJobRequest>,
+    ) -> Result<Response<v1::SubmitJobResponse>, Status> {
+        let job = submit::submit(self, request.into_inner()).await?;
+        Ok(Response::new(v1::SubmitJobResponse { job: Some(job) }))
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let id = job_id(&request.into_inner().job_id)?;
+        let job = self.ask(|reply| Command::Job(id, reply)).await?;
+        job.map(Response::new).ok_or_else(|| unknown_job(id))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let limit = match request.into_inner().limit {
+            0 => 100,
+            limit => (limit as usize).min(JOBS),
+        };
+        let jobs = self.ask(|reply| Command::Jobs(limit, reply)).await?;
+        Ok(Response::new(v1::ListJobsResponse { jobs }))
+    }
+
+    async fn watch_job(
+        &self,
+        request: Request<v1::WatchJobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
+        let v1::WatchJobRequest { job_id: id, after } = request.into_inner();
+        let id = job_id(&id)?;
+        let updates = self.ask(|reply| Command::Watch(id, reply)).await?.ok_or_else(|| unknown_job(id))?;
+        Ok(Response::new(watch::stream(updates, after, self.stop.clone())))
+    }
+
+    async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let id = job_id(&request.into_inner().job_id)?;
+        let job = self.ask(|reply| Command::Cancel(id, reply)).await?;
+        job.map(Response::new).ok_or_else(|| unknown_job(id))
+    }
+
+    async fn list_boards(
+        &self,
+        request: Request<v1::ListBoardsRequest>,
+    ) -> Result<Response<v1::ListBoardsResponse>, Status> {
+        let wanted = request.into_inner().labels;
+        let wanted = wanted
+            .iter()
+            .map(|label| {
+                label
+                    .split_once('=')
+                    .ok_or_else(|| Status::invalid_argument(format!("label {label:?} is not KEY=VALUE")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut boards = self.ask(Command::Boards).await?;
+        boards.retain(|board| {
+            wanted.iter().all(|(key, value)| board.labels.get(*key).is_some_and(|v| v == value))
+        });
+        boards.sort_by_key(|board| board.id.parse::<BoardId>().ok());
+        Ok(Response::new(v1::ListBoardsResponse { boards }))
+    }
+
+    async fn list_workers(
+        &self,
+        _request: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        let workers = self.ask(Command::Workers).await?;
+        Ok(Response::new(v1::ListWorkersResponse { workers }))
+    }
+
+    async fn get_results(
+        &self,
+        request: Request<v1::GetResultsRequest>,
+    ) -> Result<Response<Self::GetResultsStream>, Status> {
+        results::stream(self, &request.into_inner().id).await.map(Response::new)
+    }
+}

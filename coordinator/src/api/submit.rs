@@ -1,0 +1,151 @@
+//! A job in: looked at, planned, made durable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use edgeprof_common::{Digest, ErrorClass, JobId, TaskError, job::JobSpec};
+use edgeprof_model::{Format, Header, ModelError};
+use edgeprof_proto::v1;
+use edgeprof_service::status::{exhausted, with_hint};
+use tonic::{Code, Status};
+
+use super::Api;
+use crate::{
+    artifacts::{Artifacts, firmware},
+    core::{Busy, Command},
+    preparing::child::blame,
+    store::rows::{FirmwarePin, JobRow, TaskDef},
+    submit::{Facts, Present, Refusal, kinds, plan},
+};
+
+/// Longest key that a client may choose.
+const KEY: usize = 128;
+
+pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v1::Job, Status> {
+    let v1::SubmitJobRequest { spec, idempotency_key } = request;
+    let mut spec = spec.ok_or_else(|| Status::invalid_argument("the request has no job"))?;
+    if spec.priority.is_empty() {
+        spec.priority = "normal".into();
+    }
+    let spec: JobSpec =
+        edgeprof_proto::bridge("job", &spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    spec.validate().map_err(|error| Status::invalid_argument(error.to_string()))?;
+    if idempotency_key.len() > KEY {
+        return Err(Status::invalid_argument(format!("an idempotency key has at most {KEY} bytes")));
+    }
+    let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
+    if let Some(key) = key.clone() {
+        if let Some((job, row)) = api.ask(|reply| Command::Known { key, reply }).await? {
+            return if row.spec == spec {
+                Ok(job)
+            } else {
+                Err(Status::already_exists(format!(
+                    "this idempotency key made job {}, which asks for something else",
+                    row.id
+                )))
+            };
+        }
+    }
+    let boards = api.ask(Command::Present).await?;
+    let id = JobId::random();
+    let (looking, asked) = (api.clone(), spec.clone());
+    let tasks = tokio::task::spawn_blocking(move || look(&looking, id, &asked, &boards))
+        .await
+        .map_err(|_| Status::internal("a model file could not be looked at"))?
+        .map_err(|refusal| refused(&refusal))?;
+    let row = JobRow {
+        id,
+        spec,
+        submitted_at: crate::clock::now(),
+        tasks: tasks.iter().map(|task| task.id).collect(),
+        idempotency_key: key,
+    };
+    let answer = api.ask(|reply| Command::Submit { job: Box::new(row), tasks, reply }).await?;
+    answer.map_err(|Busy::Full(full)| exhausted(full.to_string(), full.retry_after))
+}
+
+/// Files first, then the plan.
+fn look(api: &Api, id: JobId, spec: &JobSpec, boards: &[Present]) -> Result<Vec<TaskDef>, Refusal> {
+    room(api)?;
+    all_there(&api.artifacts, spec)?;
+    let headers = spec
+        .models
+        .iter()
+        .map(|model| {
+            let header = Header::open(&api.artifacts.path(&model.digest));
+            let header = header.and_then(|header| match (header.format(), model.tokenizer) {
+                (Format::Llama2c, None) => Err(ModelError::NoTokenizer),
+                _ => Ok(header),
+            });
+            let header = header.map_err(|error| {
+                let mut error = blame(&error);
+                error.message = format!("{}: {}", model.name, error.message);
+                error
+            });
+            (model.digest, header)
+        })
+        .collect();
+    let firmware = firmware_of(api, spec, &kinds(spec, boards)?);
+    plan(id, spec, &Facts { boards, headers, firmware })
+}
+
+fn firmware_of(
+    api: &Api,
+    spec: &JobSpec,
+    kinds: &BTreeSet<String>,
+) -> BTreeMap<String, Result<FirmwarePin, TaskError>> {
+    let pin = |kind: &str| match spec.firmware {
+        Some(file) => firmware::uploaded(&api.artifacts, file),
+        None => api.firmware.import(&api.artifacts, kind),
+    };
+    let blamed = |error: firmware::FirmwareError| {
+        let class = match error {
+            firmware::FirmwareError::Bad { .. } => ErrorClass::Request,
+            _ => ErrorClass::Infrastructure,
+        };
+        TaskError::new(class, "no_firmware", error.to_string()).with_hint(error.hint())
+    };
+    kinds.iter().map(|kind| (kind.clone(), pin(kind).map_err(blamed))).collect()
+}
+
+/// Results must find room: new work is refused before the disk is full.
+fn room(api: &Api) -> Result<(), Refusal> {
+    let Ok(stat) = nix::sys::statvfs::statvfs(&api.data) else { return Ok(()) };
+    #[allow(clippy::useless_conversion)]
+    let free = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size());
+    if free < api.reserve_bytes {
+        return Err(Refusal::Busy {
+            message: format!(
+                "the coordinator's disk has {free} bytes free, less than its reserve of {}",
+                api.reserve_bytes
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn all_there(artifacts: &Artifacts, spec: &JobSpec) -> Result<(), Refusal> {
+    let models = spec.models.iter().flat_map(|model| [Some(model.digest), model.tokenizer]);
+    let missing: BTreeSet<Digest> =
+        models.chain([spec.firmware]).flatten().filter(|digest| artifacts.size(digest).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    Err(Refusal::precondition(
+        format!("artifacts are missing: {}", names.join(", ")),
+        "upload them with PutArtifact, then submit again",
+    ))
+}
+
+fn refused(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Invalid { message, hint } => with_hint(Code::InvalidArgument, message, hint.as_deref()),
+        Refusal::Precondition { message, hint } => {
+            with_hint(Code::FailedPrecondition, message, hint.as_deref())
+        }
+        Refusal::Busy { message } => exhausted(message, Duration::from_secs(60)),
+    }
+}

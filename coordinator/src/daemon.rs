@@ -1,0 +1,225 @@
+//! The daemon put together: store, loop, sessions, service.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use edgeprof_proto::v1::{self, profiler_server::ProfilerServer};
+use edgeprof_service::{
+    discovery::{Announcement, COORDINATOR_SERVICE},
+    shutdown::Tasks,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tonic::transport::{Server, server::TcpIncoming};
+
+use crate::{
+    api::Api,
+    artifacts::{Artifacts, firmware::Folders},
+    config::Config,
+    core::{Core, Failed, Parts, QUEUE, RecoverError},
+    discovery::{browse, dial_static},
+    preparing::{Limits, Preparer},
+    session::Context,
+    store::{Embedded, Store, StoreError, Writer, rows},
+};
+
+/// Largest message of a client: a job with the longest prompts.
+const MESSAGE: usize = 16 << 20;
+
+/// How long open requests may take to end after the word to stop.
+const LAST_CALL: Duration = Duration::from_secs(5);
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken or not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {}: {source}", path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store cannot be taken up.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The system has nothing to give.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl StartError {
+    /// The way out.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Listen { .. } => "stop what listens there, or give another address with --listen",
+            Self::Data { .. } => "make it writable for this user, or give another folder with --data",
+            Self::Store(error) | Self::Recover(RecoverError::Store(error)) => error.hint(),
+            Self::Recover(RecoverError::Epoch(_)) => {
+                "restore the store from a backup, or give another --data"
+            }
+            Self::System(_) => "check the limits of this process",
+        }
+    }
+}
+
+/// A running coordinator.
+#[derive(Debug)]
+pub struct Daemon {
+    address: SocketAddr,
+    tasks: Tasks,
+    core: JoinHandle<Result<(), Failed>>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    announcement: Option<Announcement>,
+    /// Addresses of configured workers, which never change.
+    _fixed: Vec<watch::Sender<Vec<String>>>,
+}
+
+impl Daemon {
+    /// Starts to serve. `program` is this program, whose `prepare` subcommand reads model files.
+    ///
+    /// # Errors
+    /// When the address, the data directory or the store cannot be used.
+    pub async fn start(config: &Config, program: PathBuf) -> Result<Self, StartError> {
+        // The address first: a second coordinator by mistake must not raise the epoch.
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let address = listener.local_addr()?;
+        let data = |source| StartError::Data { path: config.data.clone(), source };
+        fs::create_dir_all(&config.data).map_err(data)?;
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data.join("store.redb"))?);
+        let artifacts = Artifacts::open(&config.data).map_err(data)?;
+        let identity = rows::claim(&*store)?;
+        let tasks = Tasks::new();
+        let stop = tasks.stop_token();
+        let (commands, waiting) = mpsc::channel(QUEUE);
+        let limits = Limits { step: config.prepare_timeout, reference: config.reference_limit };
+        let parts = Parts {
+            identity,
+            writer: Writer::start(store.clone())?,
+            preparer: Preparer { program: program.clone(), artifacts: artifacts.clone(), limits },
+            tasks: tasks.clone(),
+            commands: commands.clone(),
+            keep_events: config.keep_events,
+            max_queued_tasks: config.max_queued_tasks,
+        };
+        let core = Core::recover(&*store, parts)?;
+        let core = tasks.spawn(core.run(waiting, stop.clone()));
+
+        let api = Api {
+            commands: commands.clone(),
+            store,
+            artifacts: artifacts.clone(),
+            firmware: Folders::new(&config.firmware, Some(&program)),
+            data: config.data.clone(),
+            max_artifact_bytes: config.max_artifact_bytes,
+            reserve_bytes: config.reserve_bytes,
+            stop: stop.clone(),
+        };
+        let server = tasks.spawn(serve(listener, api, tasks.clone()));
+
+        let context = Context {
+            commands,
+            identity,
+            site: config.site.as_str().into(),
+            artifacts,
+            sessions: Arc::new(AtomicU64::new(1)),
+            stop,
+        };
+        let fixed = dial_static(&config.workers, &context, &tasks);
+        let mut announcement = None;
+        if config.discovery {
+            tasks.spawn_until_stop(browse(config.workers.clone(), context, tasks.clone()));
+            let id = identity.cluster.to_string();
+            match Announcement::start(COORDINATOR_SERVICE, &id, &config.site, address) {
+                Ok(announced) => announcement = Some(announced),
+                Err(error) => tracing::warn!(%error, "clients must be told this coordinator's address"),
+            }
+        }
+        tracing::info!(%address, cluster = %identity.cluster, epoch = identity.life.epoch.0,
+            site = %config.site, data = %config.data.display(), "serving");
+        Ok(Self { address, tasks, core, server, announcement, _fixed: fixed })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until the daemon cannot go on by itself.
+    ///
+    /// # Errors
+    /// Why.
+    pub async fn failed(&mut self) -> Result<(), Failed> {
+        tokio::select! {
+            outcome = &mut self.core => outcome.unwrap_or(Ok(())),
+            _ = &mut self.server => Ok(()),
+        }
+    }
+
+    /// Stops, and waits until every task has ended.
+    pub async fn stop(self) {
+        if let Some(announcement) = self.announcement {
+            announcement.withdraw().await;
+        }
+        self.tasks.stop().await;
+    }
+}
+
+async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), tonic::transport::Error> {
+    let stop = tasks.stop_token();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ProfilerServer<Api>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the embedded descriptors are descriptors");
+    let profiler =
+        ProfilerServer::new(api).max_decoding_message_size(MESSAGE).max_encoding_message_size(4 * MESSAGE);
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(profiler)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.clone().cancelled_owned(),
+        );
+    tokio::select! {
+        served = server => served,
+        () = async { stop.cancelled().await; tokio::time::sleep(LAST_CALL).await } => Ok(()),
+    }
+}
+
+/// Writes `http://ADDRESS` to a file, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_ready(path: &Path, address: SocketAddr) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    io::Write::write_all(&mut file, format!("http://{address}\n").as_bytes())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}

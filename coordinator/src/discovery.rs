@@ -1,0 +1,112 @@
+//! Who is to be dialled: the configured addresses, and whoever announces itself for this site.
+
+use std::{collections::HashMap, time::Duration};
+
+use edgeprof_service::{
+    discovery::{Browser, Found, Sighting, WORKER_SERVICE},
+    shutdown::Tasks,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::session::{Context, FoundBy, Target, keep};
+
+/// A worker that said goodbye is dialled this much longer: its announcement may only have run out.
+const GRACE: Duration = Duration::from_secs(120);
+
+/// Dials the configured addresses.
+pub fn dial_static(workers: &[String], context: &Context, tasks: &Tasks) -> Vec<watch::Sender<Vec<String>>> {
+    let mut keep_alive = Vec::new();
+    for address in workers {
+        let (sender, addresses) = watch::channel(vec![address.clone()]);
+        keep_alive.push(sender);
+        let target = Target {
+            key: format!("static:{address}"),
+            found_by: FoundBy::Static,
+            worker: None,
+            addresses,
+            stop: CancellationToken::new(),
+        };
+        tasks.spawn(keep(target, context.clone()));
+    }
+    keep_alive
+}
+
+/// A dialled announcement.
+#[derive(Debug)]
+struct Announced {
+    addresses: watch::Sender<Vec<String>>,
+    stop: CancellationToken,
+    /// Fires if it does not come back.
+    leaving: Option<CancellationToken>,
+}
+
+/// Dials workers as they announce themselves, until the daemon stops. Where multicast is not to be had,
+/// it says so and ends.
+pub async fn browse(fixed: Vec<String>, context: Context, tasks: Tasks) {
+    let mut browser = match Browser::start(WORKER_SERVICE) {
+        Ok(browser) => browser,
+        Err(error) => {
+            tracing::warn!(%error, "only configured workers will be served");
+            return;
+        }
+    };
+    let mut dialled: HashMap<String, Announced> = HashMap::new();
+    let mut foreign: HashMap<String, String> = HashMap::new();
+    while let Some(sighting) = browser.next().await {
+        match sighting {
+            Sighting::Up(found) if *found.site != *context.site => {
+                if foreign.insert(found.id.clone(), found.site.clone()).as_ref() != Some(&found.site) {
+                    tracing::info!(worker = %found.id, site = %found.site, "a worker of another site is left alone");
+                }
+            }
+            Sighting::Up(found) => {
+                let addresses: Vec<_> = found.addresses.iter().map(ToString::to_string).collect();
+                if addresses.iter().any(|address| fixed.contains(address)) {
+                    continue;
+                }
+                up(found, addresses, &mut dialled, &context, &tasks);
+            }
+            Sighting::Down(id) => {
+                if let Some(announced) = dialled.get_mut(&id) {
+                    let leaving = announced.leaving.insert(CancellationToken::new()).clone();
+                    let stop = announced.stop.clone();
+                    tasks.spawn_until_stop(async move {
+                        tokio::select! {
+                            () = leaving.cancelled() => {}
+                            () = tokio::time::sleep(GRACE) => stop.cancel(),
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn up(
+    found: Found,
+    addresses: Vec<String>,
+    dialled: &mut HashMap<String, Announced>,
+    context: &Context,
+    tasks: &Tasks,
+) {
+    if let Some(known) = dialled.get_mut(&found.id).filter(|known| !known.stop.is_cancelled()) {
+        if let Some(leaving) = known.leaving.take() {
+            leaving.cancel();
+        }
+        known.addresses.send_replace(addresses);
+        return;
+    }
+    tracing::info!(worker = %found.id, ?addresses, "found a worker");
+    let (sender, receiver) = watch::channel(addresses);
+    let stop = CancellationToken::new();
+    let target = Target {
+        key: format!("mdns:{}", found.id),
+        found_by: FoundBy::Mdns,
+        worker: found.id.parse().ok(),
+        addresses: receiver,
+        stop: stop.clone(),
+    };
+    tasks.spawn(keep(target, context.clone()));
+    dialled.insert(found.id, Announced { addresses: sender, stop, leaving: None });
+}

@@ -1,0 +1,95 @@
+//! `edgeprof-coordinator`. Exit codes: 0 stopped as told · 1 unexpected · 2 usage · 75 the address is
+//! taken, trying again may help · 78 configuration or storage cannot be used, or a newer life of this
+//! coordinator took over: do not start it again before somebody looked.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use edgeprof_coordinator::{
+    config::{Config, Flags, Subcommand},
+    daemon::{Daemon, StartError, write_ready},
+    preparing::child,
+};
+use edgeprof_service::{config::print_default, shutdown::signalled, telemetry};
+
+const TRY_AGAIN: u8 = 75;
+const DO_NOT_RESTART: u8 = 78;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    if let Some(Subcommand::Prepare) = flags.command {
+        return match child::main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(1, &error, None),
+        };
+    }
+    if flags.print_default_config {
+        print!("{}", print_default::<Config>());
+        return ExitCode::SUCCESS;
+    }
+    let config = match flags.resolve() {
+        Ok(config) => config,
+        Err(error) => return fail(DO_NOT_RESTART, &error, None),
+    };
+    if flags.check_config {
+        println!("the configuration is good");
+        return ExitCode::SUCCESS;
+    }
+    telemetry::init(config.log);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error, None),
+    };
+    runtime.block_on(run(&config, &flags))
+}
+
+async fn run(config: &Config, flags: &Flags) -> ExitCode {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return fail(1, &error, None),
+    };
+    // Before anything is served: a signal that comes early is not lost.
+    let mut stop = tokio::spawn(signalled());
+    let mut daemon = match Daemon::start(config, program).await {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            let code = match error {
+                StartError::Listen { .. } => TRY_AGAIN,
+                StartError::System(_) => 1,
+                _ => DO_NOT_RESTART,
+            };
+            return fail(code, &error, Some(error.hint()));
+        }
+    };
+    if let Some(path) = &flags.ready_file {
+        if let Err(error) = write_ready(path, daemon.address()) {
+            let code = fail(1, &format!("cannot write {}: {error}", path.display()), None);
+            daemon.stop().await;
+            return code;
+        }
+    }
+    let code = tokio::select! {
+        signal = &mut stop => match signal {
+            Ok(Ok(signal)) => {
+                tracing::info!(signal, "stopping");
+                ExitCode::SUCCESS
+            }
+            Ok(Err(error)) => fail(1, &error, None),
+            Err(error) => fail(1, &error, None),
+        },
+        outcome = daemon.failed() => match outcome {
+            Ok(()) => fail(1, &"the coordinator ended unexpectedly", None),
+            Err(error) => fail(DO_NOT_RESTART, &error, None),
+        },
+    };
+    daemon.stop().await;
+    code
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display, hint: Option<&str>) -> ExitCode {
+    eprintln!("edgeprof-coordinator: {error}");
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(code)
+}
