@@ -22,15 +22,15 @@ fn has_running(job: &Value) -> bool {
 }
 
 /// Repetitions make a job long enough to be struck in its middle.
-fn long_job<'a>(model: &'a str, boards: &[&'a str]) -> Vec<&'a str> {
-    [job(model, boards, "200"), vec!["-r", "6"]].concat()
+fn long_job<'a>(model: &'a str, boards: &[&'a str], repetitions: &'a str) -> Vec<&'a str> {
+    [job(model, boards, "200"), vec!["-r", repetitions]].concat()
 }
 
 #[test]
 fn an_accepted_job_survives_sigkill_of_the_coordinator() {
     let mut lab = Lab::with_addresses(&[&["mps2-an386", "riscv32"]]);
     let model = model();
-    let id = lab.submit(&long_job(&model, &["mps2-an386", "riscv32"]));
+    let id = lab.submit(&long_job(&model, &["mps2-an386", "riscv32"], "6"));
     lab.wait_for_job(&id, "running", has_running);
     lab.kill_coordinator();
     lab.start_coordinator();
@@ -52,7 +52,7 @@ fn an_accepted_job_survives_sigkill_of_the_coordinator() {
 fn a_killed_emulator_costs_an_attempt_and_not_the_task() {
     let lab = Lab::with_addresses(&[&["mps2-an386"]]);
     let model = model();
-    let id = lab.submit(&long_job(&model, &["mps2-an386"]));
+    let id = lab.submit(&long_job(&model, &["mps2-an386"], "6"));
     lab.wait_for_job(&id, "running", has_running);
     let emulators = lab.workers[0].children("qemu-system");
     assert_eq!(emulators.len(), 1, "one board, one emulator");
@@ -67,7 +67,7 @@ fn a_killed_emulator_costs_an_attempt_and_not_the_task() {
 fn a_killed_workers_task_goes_on_elsewhere_and_no_emulator_is_left() {
     let mut lab = Lab::with_addresses(&[&["mps2-an386"], &["mps2-an386"]]);
     let model = model();
-    let id = lab.submit(&long_job(&model, &["mps2-an386"]));
+    let id = lab.submit(&long_job(&model, &["mps2-an386"], "6"));
     let running = lab.wait_for_job(&id, "running", has_running);
     let board = running["tasks"][0]["board"].as_str().unwrap().to_owned();
     let struck = usize::from(board.starts_with("host-2/"));
@@ -86,7 +86,7 @@ fn a_killed_workers_task_goes_on_elsewhere_and_no_emulator_is_left() {
 fn cancel_reaches_the_board_and_frees_it() {
     let lab = Lab::with_addresses(&[&["mps2-an386"]]);
     let model = model();
-    let id = lab.submit(&[long_job(&model, &["mps2-an386"]), vec!["-r", "500"]].concat());
+    let id = lab.submit(&long_job(&model, &["mps2-an386"], "500"));
     lab.wait_for_job(&id, "running", has_running);
     assert_eq!(lab.client(&["cancel", &id]).code, 0);
     lab.wait_for_job(&id, "cancelled", |job| job["state"] == "cancelled");
