@@ -180,8 +180,16 @@ fn what_a_worker_should_not_run_is_told_to_stop_every_five_seconds() {
         rig.beat(&peer("a", 1), &["a/0"], vec![held(&stranger, HeldState::Running)], 9);
         assert_eq!(rig.cancelled().len(), usize::from(n == 1 || n == 6), "at {n} s");
     }
+    let beat = |held| Frame::Heartbeat {
+        boards: vec![board("a/0", true)],
+        held,
+        last_command: edgeprof_scheduler::Command(9),
+    };
+    rig.frame(&peer("a", 1), beat(vec![held(&stranger, HeldState::Running)]));
     rig.submit([2]);
-    assert_eq!(rig.state(2), Queued, "occupancy follows what the worker reports");
+    assert_eq!(rig.state(2), Queued, "what is held occupies its board, even one that is called idle");
+    rig.frame(&peer("a", 1), beat(vec![held(&stranger, HeldState::Outbox)]));
+    assert_eq!(rig.state(2), Leased, "what waits in the outbox does not");
 }
 
 #[test]

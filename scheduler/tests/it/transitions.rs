@@ -340,6 +340,18 @@ fn two_started_attempts_under_which_a_process_died_exhaust_a_task() {
 }
 
 #[test]
+fn the_end_of_a_task_that_had_to_be_alone_frees_its_whole_worker() {
+    let mut rig = running();
+    rig.hello("a", 2, 2, &["a/0", "a/1"], vec![]);
+    rig.submit([2]);
+    let lease = rig.lease(1);
+    rig.event(Event::CancelTask { task: task(1) });
+    assert_eq!(rig.state(2), Queued, "it may still run");
+    rig.reject(&peer("a", 2), &lease, RejectReason::Busy);
+    assert_ne!(rig.lease(2).board, lease.board);
+}
+
+#[test]
 fn a_task_that_must_be_alone_gets_a_worker_emptied_for_it() {
     let mut rig = running();
     rig.hello("a", 2, 2, &["a/0"], vec![]);

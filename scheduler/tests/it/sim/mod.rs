@@ -25,7 +25,7 @@ fn each_seed(plan: fn(u64) -> Plan) {
         Lab::new(plan(seed), true).run();
         return;
     }
-    for seed in 0..number("SIM_SEEDS").unwrap_or(150) {
+    for seed in 0..number("SIM_SEEDS").unwrap_or(100) {
         let run = std::panic::catch_unwind(|| Lab::new(plan(seed), false).run());
         if let Err(panic) = run {
             eprintln!("replay with SIM_SEED={seed}");
