@@ -20,7 +20,11 @@ use serde::{Deserialize, Serialize};
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "edgeprof-worker", version, about = "Owns the boards of one lab host and runs tasks on them")]
+#[command(
+    name = "edgeprof-worker",
+    version,
+    about = "Owns the boards of one lab host and runs tasks on them"
+)]
 pub struct Cli {
     /// Configuration file; default /etc/edgeprof/worker.toml where that exists
     #[arg(long, value_name = "FILE", env = "EDGEPROF_CONFIG")]

@@ -1,11 +1,6 @@
 //! Wires the rooms together, and takes them down in order.
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use edgeprof_common::WorkerId;
 use edgeprof_proto::v1::{DESCRIPTORS, worker_server::WorkerServer};
@@ -146,14 +141,14 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
         .add_service(reflection)
         .add_service(WorkerServer::new(Face::new(inputs, blobs, tasks.clone())));
     let incoming = TcpListenerStream::new(listener);
-    let server =
-        tasks.spawn(async move {
-            router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
-        });
+    let server = tasks
+        .spawn(async move { router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await });
 
     let announcement = if config.announce {
         Announcement::start(WORKER_SERVICE, worker.as_str(), &config.site, address)
-            .inspect_err(|error| warn!(%error, "this worker is not announced; name its address to the coordinator"))
+            .inspect_err(
+                |error| warn!(%error, "this worker is not announced; name its address to the coordinator"),
+            )
             .ok()
     } else {
         None

@@ -196,7 +196,14 @@ mod tests {
             ("next epoch of the same nonce", Some(held), 1, "lab", claim(1, 6, 50), None),
             ("older epoch", Some(held), 1, "lab", claim(1, 4, 40), Some("epoch 4 is fenced")),
             ("older epoch, same nonce", Some(held), 1, "lab", claim(1, 4, 50), Some("epoch 5")),
-            ("same epoch, other life", Some(held), 1, "lab", claim(1, 5, 51), Some("another coordinator life")),
+            (
+                "same epoch, other life",
+                Some(held),
+                1,
+                "lab",
+                claim(1, 5, 51),
+                Some("another coordinator life"),
+            ),
             ("other cluster", Some(held), 1, "lab", claim(2, 9, 90), Some("claimed by cluster")),
             ("other site", Some(held), 1, "barn", claim(1, 6, 60), Some("site \"lab\"")),
             ("other protocol", Some(held), 2, "lab", claim(1, 6, 60), Some("protocol 2")),
@@ -205,7 +212,9 @@ mod tests {
             let greeting = Greeting { protocol, site: site.to_owned(), claim: offered };
             match (admit(held.as_ref(), "lab", &greeting), refused) {
                 (Ok(now), None) => assert_eq!(now, offered, "{name}"),
-                (Err(refusal), Some(word)) => assert!(refusal.to_string().contains(word), "{name}: {refusal}"),
+                (Err(refusal), Some(word)) => {
+                    assert!(refusal.to_string().contains(word), "{name}: {refusal}")
+                }
                 (outcome, _) => panic!("{name}: {outcome:?}"),
             }
         }

@@ -4,13 +4,10 @@
 //! blocking calls: nothing may leave before what justifies it is on disk, and a worker whose disk
 //! hangs must look hung.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use edgeprof_boards::Kind;
-use edgeprof_common::{BoardHealth, BoardId, Digest, Epoch, Incarnation, Token, WorkerId};
+use edgeprof_common::{BoardId, Digest, Epoch, Incarnation, Token, WorkerId};
 use edgeprof_proto::{
     SESSION_PROTOCOL,
     v1::{self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To},
@@ -248,8 +245,12 @@ impl Hub {
     fn frame(&mut self, ToWorker { command, frame }: ToWorker) {
         match frame {
             Some(To::Start(start)) => self.start(start),
-            Some(To::Cancel(c)) => self.withdraw(c.lease.as_ref(), &c.task_id, &c.board, |current| &current.cancel),
-            Some(To::Recall(r)) => self.withdraw(r.lease.as_ref(), &r.task_id, &r.board, |current| &current.recall),
+            Some(To::Cancel(c)) => {
+                self.withdraw(c.lease.as_ref(), &c.task_id, &c.board, |current| &current.cancel)
+            }
+            Some(To::Recall(r)) => {
+                self.withdraw(r.lease.as_ref(), &r.task_id, &r.board, |current| &current.recall)
+            }
             Some(To::Ack(ack)) => self.forget(ack.lease.as_ref(), &ack.task_id),
             Some(To::Nack(nack)) => {
                 warn!(task = nack.task_id, reason = nack.reason, nack.permanent, "a result was not taken");
@@ -322,7 +323,8 @@ impl Hub {
                 }
                 slot.raise(lease.token);
                 let needs = Vec::new();
-                slot.current = Some(Current { lease: lease.clone(), held: Held::Staged, needs, cancel, recall });
+                slot.current =
+                    Some(Current { lease: lease.clone(), held: Held::Staged, needs, cancel, recall });
                 self.send(accepted(&lease));
             }
         }
@@ -525,11 +527,6 @@ impl Hub {
         if let Some(session) = self.session.as_ref().filter(|session| session.frames.capacity() > SPARE) {
             let _ = session.frames.try_send(Ok(FromWorker { last_command, frame: Some(frame) }));
         }
-    }
-
-    /// Whether any board is of this health: for logs and checks.
-    pub fn any(&self, health: BoardHealth) -> bool {
-        self.boards.values().any(|(slot, _, _)| slot.health == health)
     }
 }
 

@@ -57,8 +57,9 @@ pub fn assemble(raw: &Raw<'_>) -> v1::Measurement {
             ));
         }
     }
-    let most =
-        |get: fn(&Repetition) -> u32| raw.repetitions.iter().map(|(r, _)| u64::from(get(r))).max().unwrap_or(0);
+    let most = |get: fn(&Repetition) -> u32| {
+        raw.repetitions.iter().map(|(r, _)| u64::from(get(r))).max().unwrap_or(0)
+    };
     v1::Measurement {
         provenance: "emulated".into(),
         environment: Some(environment(kind, raw.emulator_version)),
@@ -175,7 +176,10 @@ mod tests {
         assert_eq!((sample.load, &sample.prefill, &sample.decode), (990, &vec![2_000, 2_010], &vec![3_000]));
         assert_eq!(sample.prefill_tokens, [1, 1]);
         assert_eq!((m.output_tokens.as_slice(), m.logits_hash.as_str()), (&[7, 8][..], "0000000000000abc"));
-        assert_eq!((m.provenance.as_str(), m.stop_reason.as_str(), m.discarded_warmups), ("emulated", "length", 2));
+        assert_eq!(
+            (m.provenance.as_str(), m.stop_reason.as_str(), m.discarded_warmups),
+            ("emulated", "length", 2)
+        );
         let environment = m.environment.unwrap();
         assert_eq!(environment.machine.as_deref(), Some("virt"));
         assert_eq!(environment.icount_shift, Some(0));
@@ -194,7 +198,11 @@ mod tests {
         let m = measured("mps2-an386", &[fine, broken], 0);
         assert_eq!(m.samples.len(), 1);
         assert_eq!(m.samples[0].decode, [10]);
-        assert!(m.reasons.iter().any(|r| r.contains("repetition 2") && r.contains("whole")), "{:?}", m.reasons);
+        assert!(
+            m.reasons.iter().any(|r| r.contains("repetition 2") && r.contains("whole")),
+            "{:?}",
+            m.reasons
+        );
     }
 
     #[test]

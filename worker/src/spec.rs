@@ -86,8 +86,7 @@ impl Spec {
     /// Of class `request` where the spec contradicts itself, of class `model` where the board has no
     /// room for it.
     pub fn check(spec: &v1::AttemptSpec, kind: &Kind) -> Result<Self, TaskError> {
-        let digest =
-            |what: &str, text: &str| text.parse::<Digest>().map_err(|e| bad(format!("{what}: {e}")));
+        let digest = |what: &str, text: &str| text.parse::<Digest>().map_err(|e| bad(format!("{what}: {e}")));
         let kv = match spec.kv.as_str() {
             "f32" => Kv::F32,
             "f16" => Kv::F16,

@@ -5,11 +5,13 @@ mod support;
 use std::{fs, time::Duration};
 
 use edgeprof_model::{KvType, reference};
-use edgeprof_proto::v1::{
-    self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To,
-};
+use edgeprof_proto::v1::{self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To};
 use edgeprof_worker::config::{Limits, Transport};
 use support::{LIFE, Lab, Session, firmware, lease, model};
+use tokio::sync::Mutex;
+
+/// One test at a time: they count the emulators of this process, and share its two cores with them.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn spec(session: &mut Session, kind: &str, n_gen: u32) -> v1::AttemptSpec {
     let (firmware, image) = (firmware(kind), model());
@@ -103,33 +105,40 @@ async fn two_runs_agree_with_each_other_and_the_host(kind: &'static str, transpo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mps2_an386_over_a_socket() {
+    let _alone = ALONE.lock().await;
     two_runs_agree_with_each_other_and_the_host("mps2-an386", Transport::Socket).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn riscv32_over_a_socket() {
+    let _alone = ALONE.lock().await;
     two_runs_agree_with_each_other_and_the_host("riscv32", Transport::Socket).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn riscv32_over_a_pseudo_terminal() {
+    let _alone = ALONE.lock().await;
     two_runs_agree_with_each_other_and_the_host("riscv32", Transport::Pty).await;
 }
 
 /// The victim's attempt fails as infrastructure, its board comes back, and its neighbour notices nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_emulator_costs_its_own_attempt_and_nothing_else() {
+    let _alone = ALONE.lock().await;
     let lab = Lab::start(&[("riscv32", Transport::Socket), ("riscv32", Transport::Socket)]).await;
     let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
     let long = spec(&mut session, "riscv32", 3_000);
     session.good("w/riscv32.0").await;
     session.start(1, 1, "w/riscv32.0", &long).await;
-    let running = |frame| matches!(frame, From::Progress(v1::AttemptProgress { done: 20.., .. })).then_some(());
+    let running =
+        |frame| matches!(frame, From::Progress(v1::AttemptProgress { done: 20.., .. })).then_some(());
     session.until(running).await;
     let victim = emulators(std::process::id());
     session.start(2, 2, "w/riscv32.1", &long).await;
     session
-        .until(|frame| matches!(frame, From::Progress(p) if p.board == "w/riscv32.1" && p.done > 20).then_some(()))
+        .until(|frame| {
+            matches!(frame, From::Progress(p) if p.board == "w/riscv32.1" && p.done > 20).then_some(())
+        })
         .await;
     assert_eq!(victim.len(), 1);
     let victim = nix::unistd::Pid::from_raw(i32::try_from(victim[0]).unwrap());
@@ -159,6 +168,7 @@ async fn a_killed_emulator_costs_its_own_attempt_and_nothing_else() {
 /// An idle board that dies is noticed without work, and restarted.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_board_that_dies_comes_back() {
+    let _alone = ALONE.lock().await;
     let lab = Lab::start(&[("riscv32", Transport::Socket)]).await;
     let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
     let spec = spec(&mut session, "riscv32", 2);
@@ -180,6 +190,7 @@ async fn an_idle_board_that_dies_comes_back() {
 /// A session that breaks does not stop what runs, and the result waits for the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_outlives_session_and_worker() {
+    let _alone = ALONE.lock().await;
     let mut lab = Lab::start(&[("riscv32", Transport::Socket)]).await;
     let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
     let spec = spec(&mut session, "riscv32", 4);
@@ -205,6 +216,7 @@ async fn a_result_outlives_session_and_worker() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_model_is_to_blame_for_is_told_so_and_the_board_goes_on() {
+    let _alone = ALONE.lock().await;
     let lab = Lab::start(&[("mps2-an386", Transport::Socket)]).await;
     let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
     let good = spec(&mut session, "mps2-an386", 2);
@@ -227,7 +239,11 @@ async fn what_the_model_is_to_blame_for_is_told_so_and_the_board_goes_on() {
 
     let none = v1::AttemptSpec { firmware_digest: session.keep(b"#!/bin/sh".to_vec()), ..good.clone() };
     let refused = error(session.run(4, board, &none).await);
-    assert_eq!((refused.class.as_str(), refused.code.as_str()), ("request", "firmware_refused"), "{refused:?}");
+    assert_eq!(
+        (refused.class.as_str(), refused.code.as_str()),
+        ("request", "firmware_refused"),
+        "{refused:?}"
+    );
 
     measured(session.run(5, board, &good).await);
 }
@@ -235,6 +251,7 @@ async fn what_the_model_is_to_blame_for_is_told_so_and_the_board_goes_on() {
 /// SIGKILL to the worker's process: nothing of it is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_emulator_outlives_its_worker() {
+    let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let ready = folder.path().join("ready");
     let mut worker = tokio::process::Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"))
@@ -259,7 +276,9 @@ async fn no_emulator_outlives_its_worker() {
         session.good(board).await;
         session.start(counter, u128::from(counter), board, &long).await;
         session
-            .until(|frame| matches!(frame, From::Progress(p) if p.board == board && p.done > 20).then_some(()))
+            .until(|frame| {
+                matches!(frame, From::Progress(p) if p.board == board && p.done > 20).then_some(())
+            })
             .await;
     }
     let pids = emulators(worker.id().unwrap());
@@ -280,6 +299,7 @@ async fn no_emulator_outlives_its_worker() {
 /// A board that never answers is given up in time, and hurts nobody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_firmware_that_does_not_answer_is_given_up() {
+    let _alone = ALONE.lock().await;
     let limits = Limits { boot_timeout: Duration::from_secs(3), ..Limits::default() };
     let lab = Lab::with(&[("riscv32", Transport::Socket)], limits).await;
     let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
@@ -289,4 +309,59 @@ async fn a_firmware_that_does_not_answer_is_given_up() {
     let failed = error(session.run(1, "w/riscv32.0", &mute).await);
     assert!(["board_hung", "board_died"].contains(&failed.code.as_str()), "{failed:?}");
     measured(session.run(2, "w/riscv32.0", &good).await);
+}
+
+/// A stopped emulator sends nothing: the deadline ends the attempt, and the board is replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emulator_that_stands_still_is_a_hung_board() {
+    let _alone = ALONE.lock().await;
+    let limits = Limits { frame_timeout: Duration::from_secs(3), ..Limits::default() };
+    let lab = Lab::with(&[("riscv32", Transport::Socket)], limits).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let long = spec(&mut session, "riscv32", 3_000);
+    session.good("w/riscv32.0").await;
+    session.start(1, 1, "w/riscv32.0", &long).await;
+    session.until(|frame| matches!(frame, From::Progress(p) if p.done > 20).then_some(())).await;
+    let victim = emulators(std::process::id());
+    assert_eq!(victim.len(), 1);
+    let victim = nix::unistd::Pid::from_raw(i32::try_from(victim[0]).unwrap());
+    nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let failed = session.result().await;
+    session.ack(&failed).await;
+    let error = error(failed.outcome.unwrap());
+    assert_eq!((error.class.as_str(), error.code.as_str()), ("infrastructure", "board_hung"), "{error:?}");
+    let short = spec(&mut session, "riscv32", 2);
+    measured(session.run(2, "w/riscv32.0", &short).await);
+}
+
+/// An idle board sleeps: less than 2 % of a core.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_board_costs_next_to_nothing() {
+    let _alone = ALONE.lock().await;
+    for kind in ["riscv32", "mps2-an386"] {
+        let lab = Lab::start(&[(kind, Transport::Socket)]).await;
+        let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+        let spec = spec(&mut session, kind, 2);
+        measured(session.run(1, &format!("w/{kind}.0"), &spec).await);
+        let pid = emulators(std::process::id())[0];
+        // User and system time in ticks of 10 ms.
+        let spent = || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let fields: Vec<u64> = stat
+                .rsplit_once(") ")
+                .unwrap()
+                .1
+                .split(' ')
+                .map(|field| field.trim().parse().unwrap_or(0))
+                .collect();
+            fields[11] + fields[12]
+        };
+        let before = spent();
+        let begun = std::time::Instant::now();
+        for _ in 0..5 {
+            session.held().await;
+        }
+        let share = (spent() - before) as f64 / 100.0 / begun.elapsed().as_secs_f64();
+        assert!(share < 0.02, "{kind}: {share}");
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
     config::Limits,
     firmware::Firmware,
     measure::{Raw, assemble},
-    spec::{BlobRef, LeaseRef, Spec},
+    spec::{LeaseRef, Spec},
 };
 
 /// Between two progress events.
@@ -109,7 +109,16 @@ impl Actor {
         limits: Limits,
         events: mpsc::Sender<(BoardId, Event)>,
     ) -> Self {
-        Self { id, device, blobs, limits, events, emulator_version: String::new(), proven: None, parsed: None }
+        Self {
+            id,
+            device,
+            blobs,
+            limits,
+            events,
+            emulator_version: String::new(),
+            proven: None,
+            parsed: None,
+        }
     }
 
     /// Serves attempts until `stop`, and leaves no emulator behind.
@@ -201,7 +210,8 @@ impl Actor {
             Ok(measurement) => (Outcome::Measured(Box::new(measurement)), None),
             Err(Stopped::Recalled) => (Outcome::Recalled, None),
             Err(Stopped::Cancelled { board_is_well }) => {
-                let failure = BoardError::Hung { doing: "end a cancelled run", after: self.limits.cancel_timeout };
+                let failure =
+                    BoardError::Hung { doing: "end a cancelled run", after: self.limits.cancel_timeout };
                 (Outcome::Cancelled, (!board_is_well).then_some(failure))
             }
             Err(Stopped::Error(error)) => {
@@ -266,7 +276,8 @@ impl Actor {
         let mut last: Option<Instant> = None;
         let mut repetitions = Vec::new();
         for number in 0..spec.warmup + spec.repetitions {
-            let (phase, base) = (if number < spec.warmup { "warmup" } else { "run" }, each * u64::from(number));
+            let (phase, base) =
+                (if number < spec.warmup { "warmup" } else { "run" }, each * u64::from(number));
             let mut done = base;
             let progress = |n| {
                 done += n;
@@ -305,28 +316,33 @@ impl Actor {
         let _ = self.events.try_send((self.id.clone(), event));
     }
 
-    /// Waits until firmware and image are here.
+    /// Waits until firmware and image are here. What is here already is pinned at once: the other's
+    /// arrival must not push it out.
     async fn stage(&self, lease: &LeaseRef, spec: &Spec) -> Result<(Pin, Pin), BoardError> {
         let mut arrivals = self.blobs.arrivals();
-        let needs: Vec<Digest> = [spec.firmware, spec.image]
-            .iter()
-            .map(|blob: &BlobRef| blob.digest)
-            .filter(|digest| !self.blobs.has(digest))
-            .collect();
-        if !needs.is_empty() {
-            self.report(lease, "stage", 0, 2);
-            self.tell(Event::Needs(lease.clone(), needs.clone())).await;
-        }
+        let (mut firmware, mut image) = (None, None);
+        let mut asked = Vec::new();
         let after = self.limits.blob_timeout;
         loop {
-            if let (Some(firmware), Some(image)) =
-                (self.blobs.pin(&spec.firmware.digest), self.blobs.pin(&spec.image.digest))
-            {
-                return Ok((firmware, image));
+            firmware = firmware.or_else(|| self.blobs.pin(&spec.firmware.digest));
+            image = image.or_else(|| self.blobs.pin(&spec.image.digest));
+            let mut missing = Vec::new();
+            match (firmware, image) {
+                (Some(firmware), Some(image)) => return Ok((firmware, image)),
+                (f, i) => {
+                    missing.extend(f.is_none().then_some(spec.firmware.digest));
+                    missing.extend(i.is_none().then_some(spec.image.digest));
+                    (firmware, image) = (f, i);
+                }
+            }
+            if missing != asked {
+                self.report(lease, "stage", 2 - missing.len() as u64, 2);
+                self.tell(Event::Needs(lease.clone(), missing.clone())).await;
+                asked.clone_from(&missing);
             }
             if timeout(after, arrivals.changed()).await.is_err() {
-                let missing = needs.iter().find(|digest| !self.blobs.has(digest)).unwrap_or(&spec.image.digest);
-                return Err(BoardError::BlobMissing { digest: missing.to_string(), after });
+                let digest = missing.first().unwrap_or(&spec.image.digest).to_string();
+                return Err(BoardError::BlobMissing { digest, after });
             }
         }
     }

@@ -76,11 +76,7 @@ impl Device {
     ///
     /// # Errors
     /// When the board does not come up.
-    pub async fn ensure(
-        &mut self,
-        firmware: &Pin,
-        image: Option<&Pin>,
-    ) -> Result<&mut Running, BoardError> {
+    pub async fn ensure(&mut self, firmware: &Pin, image: Option<&Pin>) -> Result<&mut Running, BoardError> {
         let same = self.running.as_mut().is_some_and(|running| {
             running.firmware == firmware.digest()
                 && running.image == image.map(Pin::digest)

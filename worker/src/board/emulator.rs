@@ -137,6 +137,9 @@ mod tests {
         let error = version(&kind).await.unwrap_err();
         assert_eq!(error.to_string(), "qemu-system-nowhere is not installed");
         let error = error.task_error();
-        assert_eq!((error.code.as_str(), error.hint.as_deref()), ("qemu_missing", Some("apt install qemu-system-misc")));
+        assert_eq!(
+            (error.code.as_str(), error.hint.as_deref()),
+            ("qemu_missing", Some("apt install qemu-system-misc"))
+        );
     }
 }

@@ -3,8 +3,8 @@
 use edgeprof_boards::Kind;
 use edgeprof_engine::image;
 use edgeprof_link::{
-    BoardHello, Decoder, Encoder, FailCode, FromBoard, ImageInfo, MAX_FRAME, PROTOCOL, RunRequest, Stop, Text,
-    ToBoard, Work,
+    BoardHello, Decoder, Encoder, FailCode, FromBoard, ImageInfo, MAX_FRAME, PROTOCOL, RunRequest, Stop,
+    Text, ToBoard, Work,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 

@@ -184,24 +184,34 @@ async fn read(pipe: impl AsyncRead + Unpin, said: Arc<Mutex<String>>, pty: mpsc:
 mod tests {
     use super::*;
 
-    async fn shell(script: &str) -> Process {
+    /// The spawner goes with the process: with its thread the process would die.
+    async fn shell(script: &str) -> (Spawner, Process) {
         let arguments = ["-c", script].map(std::ffi::OsString::from).to_vec();
-        Spawner::start().unwrap().spawn("/bin/sh", arguments, None).await.unwrap()
+        let spawner = Spawner::start().unwrap();
+        let process = spawner.spawn("/bin/sh", arguments, None).await.unwrap();
+        (spawner, process)
     }
 
     #[tokio::test]
     async fn an_end_tells_status_and_last_words() {
-        let mut process = shell("echo to out; echo no such machine >&2; exit 3").await;
+        let (_spawner, mut process) = shell("echo to out; echo no such machine >&2; exit 3").await;
         let error = process.ended().await.to_string();
         assert!(error.contains("exit code 3") && error.contains("no such machine"), "{error}");
-        let mut process = shell("kill -9 $$").await;
+        let (_spawner, mut process) = shell("kill -9 $$").await;
+        assert!(process.ended().await.to_string().contains("SIGKILL"));
+    }
+
+    #[tokio::test]
+    async fn a_process_dies_with_the_thread_that_started_it() {
+        let (spawner, mut process) = shell("exec sleep 60").await;
+        drop(spawner);
         assert!(process.ended().await.to_string().contains("SIGKILL"));
     }
 
     #[tokio::test]
     async fn the_announced_terminal_is_found() {
-        let mut process =
-            shell("echo 'char device redirected to /dev/pts/5 (label u)'; exec sleep 60").await;
+        let script = "echo 'char device redirected to /dev/pts/5 (label u)'; exec sleep 60";
+        let (_spawner, mut process) = shell(script).await;
         assert_eq!(process.pty().await, Some(PathBuf::from("/dev/pts/5")));
         process.kill().await;
     }

@@ -110,7 +110,9 @@ pub async fn repetition(
                 got.tokens.push(id);
                 progress(1);
             }
-            FromBoard::Done { run: of, stop: Stop::Cancelled, .. } if of == run => return Ok(Ended::Cancelled),
+            FromBoard::Done { run: of, stop: Stop::Cancelled, .. } if of == run => {
+                return Ok(Ended::Cancelled);
+            }
             FromBoard::Done {
                 run: of,
                 generated,

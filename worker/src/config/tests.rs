@@ -33,7 +33,8 @@ fn flags_win_over_the_file() {
 fn boards_come_from_the_file_and_from_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("boards.d")).unwrap();
-    let more = "[[board]]\nkind = \"riscv32\"\nname = \"shelf\"\ntransport = \"pty\"\nlabels = { rack = \"2\" }\n";
+    let more =
+        "[[board]]\nkind = \"riscv32\"\nname = \"shelf\"\ntransport = \"pty\"\nlabels = { rack = \"2\" }\n";
     fs::write(folder.path().join("boards.d/b.toml"), more).unwrap();
     let settings = resolved_in(folder.path(), "[[board]]\nkind = \"riscv32\"\n", &[]).unwrap();
     assert_eq!(names(&settings), ["riscv32.0", "shelf"]);

@@ -1,0 +1,255 @@
+//! The worker's face: sessions, fence, blobs, start and stop. No emulator runs any firmware here.
+
+mod support;
+
+use std::{fs, process::Stdio, time::Duration};
+
+use edgeprof_common::{Digest, TaskId};
+use edgeprof_proto::v1::{self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To};
+use edgeprof_worker::config::{Limits, Transport};
+use support::{LIFE, Lab, Life, Session, lease};
+use tokio::process::Command;
+use tonic::Code;
+
+const BOARD: &str = "w/riscv32.0";
+
+async fn lab() -> Lab {
+    Lab::start(&[("riscv32", Transport::Socket)]).await
+}
+
+/// A task whose blobs never come.
+fn waiting() -> v1::AttemptSpec {
+    v1::AttemptSpec {
+        firmware_digest: Digest::of(b"firmware").to_string(),
+        image_digest: Digest::of(b"image").to_string(),
+        image_size: 5,
+        tokens: vec![1],
+        n_gen: 1,
+        ctx: 8,
+        kv: "f16".into(),
+        repetitions: 1,
+        ..v1::AttemptSpec::default()
+    }
+}
+
+async fn answer(session: &mut Session) -> String {
+    session
+        .until(|frame| match frame {
+            From::Accepted(_) => Some("accepted".into()),
+            From::Rejected(r) => Some(format!("{}: {}", r.reason, r.message)),
+            From::Result(_) => Some("result".into()),
+            _ => None,
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_may_not_command_is_told_why() {
+    let mut lab = lab().await;
+    let life = Life { epoch: 5, nonce: 50, ..LIFE };
+    let session = Session::open(&lab.address(), &life).await.unwrap();
+    assert_eq!((session.hello.worker_id.as_str(), session.hello.site.as_str()), ("w", "lab"));
+    drop(session);
+    let cases = || {
+        [
+            (Life { epoch: 4, ..life.clone() }, "epoch 4 is fenced"),
+            (Life { nonce: 51, ..life.clone() }, "another coordinator life"),
+            (Life { cluster: 2, epoch: 9, ..life.clone() }, "claimed by cluster"),
+            (Life { site: "barn", ..life.clone() }, "site \"lab\""),
+        ]
+    };
+    for (other, words) in cases() {
+        let status = Session::open(&lab.address(), &other).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains(words), "{status}");
+    }
+    lab.down().await;
+    lab.up().await;
+    // The claim was on disk before the first hello was answered.
+    for (other, words) in cases() {
+        let status = Session::open(&lab.address(), &other).await.unwrap_err();
+        assert!(status.message().contains(words), "{status}");
+    }
+    Session::open(&lab.address(), &Life { epoch: 6, nonce: 60, ..LIFE }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_hello_ends_the_older_session() {
+    let lab = lab().await;
+    let mut old = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let mut new = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let status = loop {
+        if let Err(status) = old.next().await {
+            break status;
+        }
+    };
+    assert_eq!(status.code(), Code::Aborted, "{status}");
+    new.good(BOARD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_are_answered_by_the_fence_and_the_boards_state() {
+    let lab = lab().await;
+    let life = Life { issued: vec![(BOARD, 1, 3)], ..LIFE };
+    let mut session = Session::open(&lab.address(), &life).await.unwrap();
+    session.good(BOARD).await;
+    session.start(2, 2, BOARD, &waiting()).await;
+    assert!(answer(&mut session).await.starts_with("fenced"), "below what was issued");
+    session.start(3, 3, BOARD, &waiting()).await;
+    assert_eq!(answer(&mut session).await, "accepted");
+    session.start(3, 3, BOARD, &waiting()).await;
+    assert_eq!(answer(&mut session).await, "accepted", "the same again");
+    session.start(4, 4, BOARD, &waiting()).await;
+    assert!(answer(&mut session).await.starts_with("busy"));
+    session.start(5, 5, "w/toaster", &waiting()).await;
+    assert!(answer(&mut session).await.starts_with("unknown_board"));
+    let held = session.held().await;
+    assert_eq!((held.len(), held[0].state.as_str(), held[0].lease), (1, "staged", Some(lease(1, 3))));
+    assert_eq!(session.last_command, 6, "hello and five starts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staged_attempt_is_recalled_or_cancelled_at_once() {
+    let lab = lab().await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    session.good(BOARD).await;
+    session.start(1, 1, BOARD, &waiting()).await;
+    assert_eq!(answer(&mut session).await, "accepted");
+    let (task_id, board) = (TaskId::from_raw(1).to_string(), BOARD.to_owned());
+    session.send(To::Recall(v1::Recall { lease: Some(lease(1, 1)), task_id, board })).await;
+    assert!(answer(&mut session).await.contains("recalled"));
+    session.good(BOARD).await;
+    session.start(2, 2, BOARD, &waiting()).await;
+    assert_eq!(answer(&mut session).await, "accepted");
+    let (task_id, board) = (TaskId::from_raw(2).to_string(), BOARD.to_owned());
+    // A cancel of another lease does nothing.
+    let other =
+        v1::CancelAttempt { lease: Some(lease(1, 1)), task_id: task_id.clone(), board: board.clone() };
+    session.send(To::Cancel(other)).await;
+    session.send(To::Cancel(v1::CancelAttempt { lease: Some(lease(1, 2)), task_id, board })).await;
+    let result = session.result().await;
+    assert_eq!(result.outcome, Some(Outcome::Cancelled(v1::Cancelled {})));
+    let nack =
+        v1::Nack { task_id: result.task_id, lease: result.lease, permanent: true, reason: "no".into() };
+    session.send(To::Nack(nack)).await;
+    while !session.held().await.is_empty() {}
+    session.good(BOARD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_cannot_be_is_a_result_and_not_a_retry() {
+    let lab = lab().await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let spec = v1::AttemptSpec { kv: "f8".into(), ..waiting() };
+    let Outcome::Error(error) = session.run(1, BOARD, &spec).await else { panic!("no error") };
+    assert_eq!((error.class.as_str(), error.code.as_str()), ("request", "bad_request"));
+    assert!(error.message.contains("f8"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_that_do_not_come_are_named_and_wrong_ones_refused() {
+    let limits = Limits { blob_timeout: Duration::from_secs(1), blob_bytes: 100, ..Limits::default() };
+    let lab = Lab::with(&[("riscv32", Transport::Socket)], limits).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let digest = Digest::of(b"other").to_string();
+    assert_eq!(session.put(&digest, b"bytes").await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(session.put(&digest, &[0; 101]).await.unwrap_err().code(), Code::ResourceExhausted);
+    assert_eq!(session.put("sha256:1", b"x").await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(session.put(&digest, b"other").await.unwrap(), 5);
+    assert_eq!(session.put(&digest, b"other").await.unwrap(), 5);
+    let Outcome::Error(error) = session.run(1, BOARD, &waiting()).await else { panic!("no error") };
+    assert_eq!((error.class.as_str(), error.code.as_str()), ("infrastructure", "blob_missing"));
+    session.good(BOARD).await;
+}
+
+fn worker(folder: &std::path::Path, listen: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"));
+    command.args(["--listen", listen, "--site", "lab", "--board", "riscv32", "--name", "w"]);
+    command.arg("--data").arg(folder.join("data")).arg("--ready-file").arg(folder.join("ready"));
+    command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+async fn ready(folder: &std::path::Path) -> String {
+    let wait = async {
+        loop {
+            if let Ok(address) = fs::read_to_string(folder.join("ready")) {
+                return address.trim().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(support::SOON, wait).await.expect("a ready file")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_folder_and_a_taken_port_are_named() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let _first = worker(one.path(), "127.0.0.1:0").spawn().unwrap();
+    let address = ready(one.path()).await;
+    let again = worker(one.path(), "127.0.0.1:0").output().await.unwrap();
+    let text = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && text.contains("in use by another worker"), "{text}");
+    let port = worker(two.path(), address.trim_start_matches("http://")).output().await.unwrap();
+    let text = String::from_utf8_lossy(&port.stderr).into_owned();
+    assert!(
+        !port.status.success() && text.contains("cannot listen on") && text.contains("--listen"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_it_in_order_even_with_a_session_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = worker(folder.path(), "127.0.0.1:0").spawn().unwrap();
+    let mut session = Session::open(&ready(folder.path()).await, &LIFE).await.unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id().unwrap()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    while session.next().await.is_ok() {}
+    let status = tokio::time::timeout(Duration::from_secs(15), process.wait()).await.unwrap().unwrap();
+    assert!(status.success(), "{status}");
+    assert!(!folder.path().join("ready").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_emulator_makes_the_board_bad_and_names_the_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let _process = worker(folder.path(), "127.0.0.1:0").env("PATH", "/nowhere").spawn().unwrap();
+    let mut session = Session::open(&ready(folder.path()).await, &LIFE).await.unwrap();
+    let reason = session
+        .until(|frame| match frame {
+            From::Heartbeat(mut beat) if beat.boards[0].health == "bad" => beat.boards.remove(0).reason,
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("apt install qemu-system-misc"), "{reason}");
+    session.start(1, 1, BOARD, &waiting()).await;
+    assert!(answer(&mut session).await.starts_with("busy: the board is bad"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_served() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let lab = lab().await;
+    let channel = edgeprof_service::channel::connect(&lab.address(), support::SOON).await.unwrap();
+    let request = HealthCheckRequest { service: "edgeprof.v1.Worker".into() };
+    let answer = HealthClient::new(channel).check(request).await.unwrap().into_inner();
+    assert_eq!(answer.status, 1);
+}
+
+#[tokio::test]
+async fn the_configuration_can_be_checked_and_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"));
+        command.args(arguments).output()
+    };
+    let printed = run(&["--print-default-config"]).await.unwrap();
+    let file = folder.path().join("worker.toml");
+    fs::write(&file, &printed.stdout).unwrap();
+    let file = file.to_str().unwrap();
+    assert!(run(&["--config", file, "--check-config"]).await.unwrap().status.success());
+    let wrong = run(&["--config", file, "--check-config", "--board", "riscv23"]).await.unwrap();
+    let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && text.contains("did you mean \"riscv32\""), "{text}");
+}
