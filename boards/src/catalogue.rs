@@ -90,7 +90,7 @@ impl Catalogue {
         self.kinds
             .iter()
             .map(|kind| {
-                let part = typed.len() >= 3 && kind.name.contains(&typed);
+                let part = typed.len() >= 3 && kind.name != typed && kind.name.contains(&typed);
                 let far = if part { 1 } else { distance(&typed, &kind.name) };
                 (far, kind.name.as_str())
             })
@@ -100,20 +100,25 @@ impl Catalogue {
     }
 }
 
-/// Levenshtein distance over bytes.
+/// Edit distance over bytes; two neighbours that changed places are one edit.
 fn distance(a: &str, b: &str) -> usize {
-    let b = b.as_bytes();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let best = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = best;
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
         }
+        before = last;
+        last = row;
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 fn check(file: &str, kind: &Kind) -> Result<(), String> {
