@@ -159,6 +159,7 @@ impl Bars {
                 if bar.length() != Some(total) {
                     // The time left is judged from the first token on, not from the flashing before.
                     bar.set_length(total);
+                    bar.set_position(done);
                     bar.reset_eta();
                     bar.set_style(style("  {prefix} {bar:20} {pos}/{len} tokens, {eta} left  {wide_msg}"));
                 }

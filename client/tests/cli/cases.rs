@@ -116,7 +116,8 @@ async fn run_uploads_submits_follows_and_prints_whole_records() {
 
         generated text:
           there was
-    "#]].assert_eq(&out(&output));
+    "#]]
+    .assert_eq(&out(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,7 +222,8 @@ async fn watch_resumes_by_number_after_a_restart_and_says_so_once() {
         lost the coordinator at http://ADDR (the coordinator stops), trying again
         the coordinator is back
         lab-1/mps2-an386-0 native kv f16 p5 n3: succeeded
-    "#]].assert_eq(&said);
+    "#]]
+    .assert_eq(&said);
     expect![[r#"
         job j0000000000001 is succeeded: 1 of 1 cells done, 0 failed
         submitted 2026-01-01T00:00:00Z · priority normal
@@ -229,7 +231,8 @@ async fn watch_resumes_by_number_after_a_restart_and_says_so_once() {
         task                         state      boards  board               scenario             attempts
         ─────────────────────────────────────────────────────────────────────────────────────────────────
         t00000000000000000000000001  succeeded  all     lab-1/mps2-an386-0  native kv f16 p5 n3         1
-    "#]].assert_eq(&out(&output));
+    "#]]
+    .assert_eq(&out(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,7 +337,8 @@ async fn model_inspect_needs_no_cluster() {
         trained context  64 tokens
         tokenizer        none in the file
         runs here        yes
-    "#]].assert_eq(&out(&output));
+    "#]]
+    .assert_eq(&out(&output));
     let output = command(None, &["model", "inspect", "/nowhere/m.gguf"]).output().await.unwrap();
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains("/nowhere/m.gguf"));

@@ -20,37 +20,37 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-pub const JOB: &str = "j0000000000001";
+pub(crate) const JOB: &str = "j0000000000001";
 
 #[derive(Default)]
-pub struct State {
-    pub blobs: BTreeMap<String, Vec<u8>>,
+pub(crate) struct State {
+    pub(crate) blobs: BTreeMap<String, Vec<u8>>,
     /// Keys of the submissions that arrived.
-    pub keys: Vec<String>,
-    pub spec: Option<v1::JobSpec>,
+    pub(crate) keys: Vec<String>,
+    pub(crate) spec: Option<v1::JobSpec>,
     /// Numbers that watches started after.
-    pub watched_after: Vec<u64>,
-    pub runs: Vec<RunRecord>,
-    pub failed: bool,
-    pub cancelled: bool,
+    pub(crate) watched_after: Vec<u64>,
+    pub(crate) runs: Vec<RunRecord>,
+    pub(crate) failed: bool,
+    pub(crate) cancelled: bool,
     /// The first answer to a submission is lost.
-    pub lose_submission: bool,
+    pub(crate) lose_submission: bool,
     /// The first watch breaks after one update.
-    pub break_watch: bool,
+    pub(crate) break_watch: bool,
     /// The job ends only when it is cancelled.
-    pub endless: bool,
+    pub(crate) endless: bool,
 }
 
 #[derive(Clone, Default)]
-pub struct Fake {
-    pub state: Arc<Mutex<State>>,
-    pub cancel: Arc<Notify>,
-    pub watching: Arc<Notify>,
+pub(crate) struct Fake {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) cancel: Arc<Notify>,
+    pub(crate) watching: Arc<Notify>,
 }
 
 impl Fake {
     /// Serves until the test ends, and says where.
-    pub async fn start(self) -> SocketAddr {
+    pub(crate) async fn start(self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder().add_service(ProfilerServer::new(self));

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 /// A folder with `tiny.bin` and its `tok.bin`, in llama2.c's formats.
-pub struct Files {
+pub(crate) struct Files {
     folder: tempfile::TempDir,
 }
 
@@ -14,7 +14,7 @@ const VOCAB: usize = 300;
 const CONTEXT: usize = 64;
 
 impl Files {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut model = Vec::new();
         for n in [DIM, HIDDEN, 1, HEADS, HEADS, VOCAB, CONTEXT] {
@@ -43,11 +43,11 @@ impl Files {
         Self { folder }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 }
