@@ -74,10 +74,19 @@ pub struct Spec {
 /// Repetitions of one attempt at most.
 const MAX_REPETITIONS: u32 = 10_000;
 
+/// Counts of one attempt at most: a result is one message, and a message has 4 MiB at most.
+const MAX_COUNTS: u64 = 250_000;
+
 impl Spec {
     /// Counted prompt tokens.
     pub fn n_prompt(&self) -> u32 {
         u32::try_from(self.tokens.len()).unwrap_or(u32::MAX).saturating_sub(self.uncounted)
+    }
+
+    /// Tokens that there is context for, if fewer than were asked for.
+    pub fn n_gen(&self) -> u32 {
+        let left = self.ctx.saturating_sub(u32::try_from(self.tokens.len()).unwrap_or(u32::MAX));
+        self.n_gen.min(left.saturating_add(1))
     }
 
     /// Checks a spec for a board of `kind`.
@@ -129,7 +138,7 @@ impl Spec {
             )
             .with_hint("quantize further, or choose a larger board"));
         }
-        Ok(Self {
+        let checked = Self {
             firmware: BlobRef {
                 digest: digest("firmware digest", &spec.firmware_digest)?,
                 size: spec.firmware_size,
@@ -149,7 +158,15 @@ impl Spec {
             seed: spec.seed,
             repetitions: spec.repetitions,
             warmup: spec.warmup,
-        })
+        };
+        let each = u64::from(checked.n_prompt()) + u64::from(checked.n_gen());
+        if each * u64::from(checked.repetitions) > MAX_COUNTS {
+            return Err(bad(format!(
+                "{} repetitions of {each} tokens are more than {MAX_COUNTS} counts, split the task",
+                checked.repetitions
+            )));
+        }
+        Ok(checked)
     }
 }
 
@@ -193,6 +210,7 @@ pub(crate) mod tests {
             (|s| s.temperature = -1.0, "temperature"),
             (|s| s.repetitions = 0, "repetitions"),
             (|s| s.warmup = u32::MAX, "warmup"),
+            (|s| (s.repetitions, s.ctx, s.n_gen) = (5_000, 100, 90), "split"),
             (|s| s.stop_tokens = vec![1; 5], "stop tokens"),
             (|s| s.image_digest = "md5:1".into(), "image digest"),
             (|s| s.firmware_digest.clear(), "firmware digest"),

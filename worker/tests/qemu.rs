@@ -7,6 +7,10 @@ use std::{fs, time::Duration};
 use edgeprof_model::{KvType, reference};
 use edgeprof_proto::v1::{self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To};
 use edgeprof_worker::config::{Limits, Transport};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use support::{LIFE, Lab, Session, firmware, lease, model};
 use tokio::sync::Mutex;
 
@@ -141,8 +145,8 @@ async fn a_killed_emulator_costs_its_own_attempt_and_nothing_else() {
         })
         .await;
     assert_eq!(victim.len(), 1);
-    let victim = nix::unistd::Pid::from_raw(i32::try_from(victim[0]).unwrap());
-    nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let victim = Pid::from_raw(i32::try_from(victim[0]).unwrap());
+    kill(victim, Signal::SIGKILL).unwrap();
 
     let failed = session.result().await;
     session.ack(&failed).await;
@@ -175,8 +179,8 @@ async fn an_idle_board_that_dies_comes_back() {
     measured(session.run(1, "w/riscv32.0", &spec).await);
     let victim = emulators(std::process::id());
     assert_eq!(victim.len(), 1);
-    let victim = nix::unistd::Pid::from_raw(i32::try_from(victim[0]).unwrap());
-    nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let victim = Pid::from_raw(i32::try_from(victim[0]).unwrap());
+    kill(victim, Signal::SIGKILL).unwrap();
     session
         .until(|frame| match frame {
             From::Board(report) => (report.health == "unknown").then_some(()),
@@ -248,10 +252,16 @@ async fn what_the_model_is_to_blame_for_is_told_so_and_the_board_goes_on() {
     measured(session.run(5, board, &good).await);
 }
 
-/// SIGKILL to the worker's process: nothing of it is left.
+/// Neither SIGKILL nor SIGTERM to a worker in the middle of its work leaves anything of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_emulator_outlives_its_worker() {
     let _alone = ALONE.lock().await;
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        no_emulator_outlives(signal).await;
+    }
+}
+
+async fn no_emulator_outlives(signal: Signal) {
     let folder = tempfile::tempdir().unwrap();
     let ready = folder.path().join("ready");
     let mut worker = tokio::process::Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"))
@@ -261,6 +271,7 @@ async fn no_emulator_outlives_its_worker() {
         .arg("--ready-file")
         .arg(&ready)
         .kill_on_drop(true)
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     let address = loop {
@@ -283,7 +294,10 @@ async fn no_emulator_outlives_its_worker() {
     }
     let pids = emulators(worker.id().unwrap());
     assert_eq!(pids.len(), 2);
-    worker.kill().await.unwrap();
+    let pid = Pid::from_raw(i32::try_from(worker.id().unwrap()).unwrap());
+    kill(pid, signal).unwrap();
+    let status = tokio::time::timeout(Duration::from_secs(15), worker.wait()).await.unwrap().unwrap();
+    assert_eq!(status.success(), signal == Signal::SIGTERM, "{status}");
     let alive = |pid: &u32| {
         fs::read_to_string(format!("/proc/{pid}/stat"))
             .is_ok_and(|stat| stat.contains("qemu") && !stat.contains(") Z"))
@@ -324,8 +338,8 @@ async fn an_emulator_that_stands_still_is_a_hung_board() {
     session.until(|frame| matches!(frame, From::Progress(p) if p.done > 20).then_some(())).await;
     let victim = emulators(std::process::id());
     assert_eq!(victim.len(), 1);
-    let victim = nix::unistd::Pid::from_raw(i32::try_from(victim[0]).unwrap());
-    nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let victim = Pid::from_raw(i32::try_from(victim[0]).unwrap());
+    kill(victim, Signal::SIGSTOP).unwrap();
     let failed = session.result().await;
     session.ack(&failed).await;
     let error = error(failed.outcome.unwrap());

@@ -265,7 +265,7 @@ impl Actor {
         parsed: &Firmware,
         image_bytes: u64,
     ) -> Result<v1::Measurement, Stopped> {
-        let each = u64::from(spec.n_prompt()) + u64::from(spec.n_gen);
+        let each = u64::from(spec.n_prompt()) + u64::from(spec.n_gen());
         let total = each * u64::from(spec.repetitions + spec.warmup);
         let kind = self.device.kind();
         let events = self.events.clone();

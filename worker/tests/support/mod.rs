@@ -266,8 +266,7 @@ pub fn model() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for tensor in image::layout(&shape, f32s) {
         for row in 0..tensor.rows {
-            let at =
-                usize::try_from(tensor.offset + u64::from(row) * u64::from(tensor.row_stride())).unwrap();
+            let at = usize::try_from(tensor.offset + u64::from(row) * tensor.row_stride()).unwrap();
             for col in 0..tensor.cols as usize {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let value = (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
