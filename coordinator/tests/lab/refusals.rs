@@ -1,0 +1,103 @@
+//! Submissions that are not taken, or not all of them.
+
+use edgeprof_common::run::RunState;
+use edgeprof_proto::v1;
+use edgeprof_service::status::hint;
+use tonic::Code;
+
+use crate::{
+    support::{Lab, Played},
+    testing::tiny_model,
+};
+
+async fn refused(change: impl FnOnce(&mut v1::JobSpec)) -> (Code, String, String) {
+    let worker = Played::start("w", &["netduinoplus2"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let mut spec = lab.client.spec(&["netduinoplus2"]).await;
+    change(&mut spec);
+    lab.client.until_boards().await;
+    let status = lab.client.try_submit(spec, "").await.unwrap_err();
+    let jobs = lab.client.0.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner();
+    assert!(jobs.jobs.is_empty(), "nothing refused is kept");
+    lab.daemon.stop().await;
+    (status.code(), status.message().to_owned(), hint(&status).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_kind_is_named_with_what_is_there() {
+    let (code, message, hint) = refused(|spec| spec.boards = vec!["netduinoplus3".into()]).await;
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(message.contains("netduinoplus3") && message.contains("netduinoplus2"), "{message}");
+    assert!(hint.contains("w/netduinoplus2-0"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_beyond_the_models_is_refused_whole() {
+    let (code, message, _) = refused(|spec| spec.ctx = Some(65)).await;
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(message.contains("65") && message.contains("64"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_artifact_is_a_precondition() {
+    let absent = edgeprof_common::Digest::of(b"absent").to_string();
+    let digest = absent.clone();
+    let (code, message, _) = refused(move |spec| spec.models[0].digest = digest).await;
+    assert_eq!(code, Code::FailedPrecondition);
+    assert!(message.contains(&absent), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_job_is_refused_by_field() {
+    let (code, message, _) = refused(|spec| spec.quants = vec!["q9".into()]).await;
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(message.contains("q9"), "{message}");
+    let (_, message, _) = refused(|spec| spec.n_gen.clear()).await;
+    assert!(message.contains("n_gen"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_turns_out_too_long_refuses_its_cell_and_the_others_run() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let mut spec = lab.client.spec(&["riscv32"]).await;
+    spec.prompts = vec!["a".repeat(80), "a".into()];
+    let job = lab.client.submit(spec).await;
+    let updates = lab.client.watch(&job.job_id).await;
+    let last = updates.last().unwrap().job.as_ref().unwrap();
+    assert_eq!((last.state.as_str(), last.tasks_failed), ("failed", 1));
+    let runs = lab.client.results(&job.job_id).await;
+    assert_eq!((runs[0].state, runs[1].state), (RunState::Refused, RunState::Ok));
+    assert!(runs[0].error.as_ref().unwrap().message.contains("64"), "{:?}", runs[0].error);
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tokenizer_of_another_model_fails_its_tasks_with_the_childs_words() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let mut spec = lab.client.spec(&["riscv32"]).await;
+    let (_, tokenizer) = tiny_model();
+    let cut = lab.client.put(&tokenizer[..tokenizer.len() - 9]).await;
+    spec.models[0].tokenizer = Some(cut.to_string());
+    let job = lab.client.submit(spec).await;
+    lab.client.watch(&job.job_id).await;
+    let runs = lab.client.results(&job.job_id).await;
+    assert_eq!(runs[0].state, RunState::Failed);
+    let error = runs[0].error.as_ref().unwrap();
+    assert!(!error.class.retryable() && error.hint.is_some(), "{error:?}");
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_board_may_be_waited_for_and_in_vain() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let mut spec = lab.client.spec(&["mps2-an386"]).await;
+    spec.wait_for_board_ms = Some(1);
+    let job = lab.client.submit(spec).await;
+    lab.client.watch(&job.job_id).await;
+    let runs = lab.client.results(&job.job_id).await;
+    assert_eq!(runs[0].error.as_ref().unwrap().code, "no_board");
+    lab.daemon.stop().await;
+}

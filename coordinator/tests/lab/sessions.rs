@@ -1,0 +1,200 @@
+//! Jobs that run on a played worker.
+
+use edgeprof_common::run::{RunState, Verification, json_schema};
+use edgeprof_coordinator::daemon::Daemon;
+use edgeprof_proto::v1::{self, from_worker::Frame as From};
+
+use crate::support::{Client, Lab, Played, config, program, soon};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_on_every_board_that_it_names_and_its_records_are_verified() {
+    let worker = Played::start("w", &["mps2-an386", "riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let mut spec = lab.client.spec(&["all"]).await;
+    spec.labels.insert("branch".into(), "main".into());
+    let job = lab.client.submit(spec).await;
+    assert_eq!((job.state.as_str(), job.tasks_total), ("open", 2));
+    let updates = lab.client.watch(&job.job_id).await;
+    let last = updates.last().unwrap().job.as_ref().unwrap();
+    assert_eq!((last.state.as_str(), last.tasks_done), ("succeeded", 2), "{last:?}");
+    assert!(updates.is_sorted_by_key(|update| update.sequence));
+
+    let runs = lab.client.results(&job.job_id).await;
+    assert_eq!(runs.len(), 2);
+    let schema = serde_json::to_value(json_schema()).unwrap();
+    for (run, kind) in runs.iter().zip(["mps2-an386", "riscv32"]) {
+        assert_eq!((run.state, run.reasons.as_slice()), (RunState::Ok, &[][..]));
+        assert_eq!(run.workload.verification, Some(Verification::Hash));
+        assert_eq!(run.board.as_ref().unwrap().kind, kind);
+        assert_eq!(run.workload.n_gen, Some(8));
+        assert!(run.workload.output_text.is_some() && run.started_at.is_some());
+        assert!(run.estimate.is_some() && run.timing.is_none());
+        assert_eq!(run.labels["branch"], "main");
+        let json = serde_json::to_value(run).unwrap();
+        jsonschema::validate(&schema, &json).unwrap_or_else(|error| panic!("{error} in {json:#}"));
+    }
+    assert_eq!(runs[0].workload.output_tokens, runs[1].workload.output_tokens);
+    let one = lab.client.results(&runs[0].run_id.to_string()).await;
+    assert_eq!(one[0], runs[0]);
+    // What is over is told once, and then the stream ends.
+    assert_eq!(lab.client.watch(&job.job_id).await.len(), 1);
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_makes_one_job() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    lab.client.until_boards().await;
+    let first = lab.client.try_submit(spec.clone(), "k").await.unwrap();
+    let again = lab.client.try_submit(spec.clone(), "k").await.unwrap();
+    assert_eq!(first.job_id, again.job_id);
+    let other = v1::JobSpec { seed: 8, ..spec };
+    let status = lab.client.try_submit(other, "k").await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::AlreadyExists, "{status:?}");
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_restarts_midway_ends_the_job_and_records_it_once() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    worker.hold(true);
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.submit(spec).await;
+    worker.until_running(1).await;
+    lab.daemon.stop().await;
+    // It ends while nobody listens.
+    worker.hold(false);
+
+    let config = config(lab.folder.path(), &[&worker]);
+    let daemon = Daemon::start(&config, program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    let updates = client.watch(&job.job_id).await;
+    let last = updates.last().unwrap().job.as_ref().unwrap();
+    assert_eq!((last.state.as_str(), last.tasks[0].attempts), ("succeeded", 1), "{last:?}");
+    assert_eq!(worker.starts(), 1);
+    let acks = worker.until_acked(1).await;
+    assert!(!acks[0].duplicate);
+    let runs = client.results(&job.job_id).await;
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].workload.verification, Some(Verification::Hash));
+    assert!(runs[0].workload.output_text.is_some(), "text needs no model file");
+
+    // The same result again changes nothing.
+    let again = v1::Result {
+        lease: acks[0].lease,
+        task_id: acks[0].task_id.clone(),
+        board: "w/riscv32-0".into(),
+        outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
+    };
+    worker.say(From::Result(again));
+    let acks = worker.until_acked(2).await;
+    assert!(acks[1].duplicate);
+    assert_eq!(client.results(&job.job_id).await, runs);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_of_an_unknown_task_is_acknowledged() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    lab.client.until_boards().await;
+    let task = edgeprof_common::TaskId::random().to_string();
+    worker.say(From::Result(v1::Result {
+        lease: Some(v1::Lease { epoch: 1, counter: 99 }),
+        task_id: task.clone(),
+        board: "w/riscv32-0".into(),
+        outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
+    }));
+    assert_eq!(worker.until_acked(1).await[0].task_id, task);
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undecodable_result_is_dead_lettered_and_fails_its_task() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    worker.spoil(|result| {
+        if let Some(v1::result::Outcome::Measurement(m)) = &mut result.outcome {
+            m.samples[0].counter = "apples".into();
+        }
+    });
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.submit(spec).await;
+    let nack = worker.until_nacked().await;
+    assert!(nack.permanent && nack.reason.contains("apples"), "{nack:?}");
+    let updates = lab.client.watch(&job.job_id).await;
+    assert_eq!(updates.last().unwrap().job.as_ref().unwrap().state, "failed");
+    let runs = lab.client.results(&job.job_id).await;
+    assert_eq!(runs[0].state, RunState::Failed);
+    assert_eq!(runs[0].error.as_ref().unwrap().code, "undecodable_result");
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_board_that_computes_otherwise_gives_an_invalid_run() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    worker.spoil(|result| {
+        if let Some(v1::result::Outcome::Measurement(m)) = &mut result.outcome {
+            m.logits_hash = "0000000000000001".into();
+        }
+    });
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.submit(spec).await;
+    lab.client.watch(&job.job_id).await;
+    let runs = lab.client.results(&job.job_id).await;
+    assert_eq!(runs[0].state, RunState::Invalid);
+    assert!(runs[0].reasons[0].contains("0000000000000001"), "{:?}", runs[0].reasons);
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_reaches_the_board() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    worker.hold(true);
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.submit(spec).await;
+    worker.until_running(1).await;
+    lab.client.0.cancel_job(v1::CancelJobRequest { job_id: job.job_id.clone() }).await.unwrap();
+    let updates = lab.client.watch(&job.job_id).await;
+    assert_eq!(updates.last().unwrap().job.as_ref().unwrap().state, "cancelled");
+    assert_eq!(lab.client.results(&job.job_id).await[0].state, RunState::Cancelled);
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_refuses_is_listed_with_its_reason() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    worker.refuse("this worker was claimed by cluster c1, not by c2");
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&config(folder.path(), &[&worker]), program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    soon("the reason", async {
+        loop {
+            let list = client.0.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+            let reason = list.first().and_then(|worker| worker.reason.clone()).unwrap_or_default();
+            if reason.contains("claimed by cluster") {
+                assert_eq!(list[0].address, worker.address.to_string());
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_seen_a_newer_life_ends_this_one() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    worker.refuse("epoch 1 is fenced: this worker has seen epoch 2 of cluster c1");
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(&config(folder.path(), &[&worker]), program()).await.unwrap();
+    let error = soon("the end", daemon.failed()).await.unwrap_err();
+    assert!(error.to_string().contains("epoch 2"), "{error}");
+    daemon.stop().await;
+}
