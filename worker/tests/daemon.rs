@@ -164,7 +164,7 @@ async fn blobs_that_do_not_come_are_named_and_wrong_ones_refused() {
 
 fn worker(folder: &std::path::Path, listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"));
-    command.args(["--listen", listen, "--site", "lab", "--board", "riscv32", "--name", "w"]);
+    command.args(["--listen", listen, "--board", "riscv32", "--name", "w"]).env("EDGEPROF_SITE", "lab");
     command.arg("--data").arg(folder.join("data")).arg("--ready-file").arg(folder.join("ready"));
     command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -225,6 +225,59 @@ async fn a_missing_emulator_makes_the_board_bad_and_names_the_package() {
     assert!(reason.contains("apt install qemu-system-misc"), "{reason}");
     session.start(1, 1, BOARD, &waiting()).await;
     assert!(answer(&mut session).await.starts_with("busy: the board is bad"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_announced_with_its_name_and_site() {
+    use edgeprof_service::discovery::{Browser, Sighting, WORKER_SERVICE};
+    let folder = tempfile::tempdir().unwrap();
+    let site = format!("test-{}", std::process::id());
+    let mut browser = match Browser::start(WORKER_SERVICE) {
+        Ok(browser) => browser,
+        Err(error) => return eprintln!("SKIPPED: {error}"),
+    };
+    let _process = worker(folder.path(), "127.0.0.1:0").args(["--site", &site]).spawn().unwrap();
+    let address = ready(folder.path()).await;
+    let seen = async {
+        loop {
+            match browser.next().await {
+                Some(Sighting::Up(found)) if found.site == site => return found,
+                Some(_) => {}
+                None => panic!("the search ended"),
+            }
+        }
+    };
+    let found = tokio::time::timeout(support::SOON, seen).await.unwrap();
+    assert_eq!(found.id, "w");
+    assert_eq!(format!("http://{}", found.addresses[0]), address);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_names_the_service() {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let lab = lab().await;
+    let channel = edgeprof_service::channel::connect(&lab.address(), support::SOON).await.unwrap();
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(channel);
+    let answer = client
+        .server_reflection_info(tokio_stream::iter([request]))
+        .await
+        .unwrap()
+        .into_inner()
+        .message()
+        .await
+        .unwrap()
+        .unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("{answer:?}")
+    };
+    assert!(list.service.iter().any(|service| service.name == "edgeprof.v1.Worker"), "{list:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
