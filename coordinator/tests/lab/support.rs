@@ -237,17 +237,15 @@ impl Played {
                     state.nacks.push(nack);
                 }
                 Some(To::Cancel(cancel)) => {
-                    if state.held.contains_key(&cancel.task_id) {
-                        let result = v1::Result {
-                            lease: cancel.lease,
-                            task_id: cancel.task_id.clone(),
-                            board: cancel.board,
-                            outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
-                        };
-                        if let Some(attempt) = state.held.get_mut(&cancel.task_id) {
-                            attempt.state = "outbox";
-                            attempt.result = Some(result.clone());
-                        }
+                    let result = v1::Result {
+                        lease: cancel.lease,
+                        task_id: cancel.task_id.clone(),
+                        board: cancel.board,
+                        outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
+                    };
+                    if let Some(attempt) = state.held.get_mut(&cancel.task_id) {
+                        attempt.state = "outbox";
+                        attempt.result = Some(result.clone());
                         say(state, From::Result(result));
                     }
                 }
