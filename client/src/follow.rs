@@ -33,44 +33,51 @@ pub(crate) async fn follow(
     let mut last = None;
     let mut watch = client.watch(job_id);
     loop {
-        tokio::select! {
-            event = watch.next() => match event {
-                Some(Ok(Event::Job(job))) => {
-                    view.job(&job);
-                    last = Some(job);
+        let next = watch.next();
+        tokio::pin!(next);
+        // A key must not break off the request under way.
+        let event = loop {
+            tokio::select! {
+                event = &mut next => break event,
+                () = pressed(&mut interrupt) => {
+                    if asked {
+                        view.clear();
+                        std::process::exit(INTERRUPTED);
+                    }
+                    asked = true;
+                    view.note(&format!("cancelling {job_id}; press Ctrl-C again to leave at once"));
+                    let (client, job_id, answers) = (client.clone(), job_id.to_owned(), answers.clone());
+                    tokio::spawn(async move {
+                        let _ = answers.send(client.cancel(&job_id).await).await;
+                    });
                 }
-                Some(Ok(Event::Lost { reason })) => {
-                    view.note(&format!("lost the coordinator at {} ({reason}), trying again", client.address()));
+                Some(answer) = answered.recv() => {
+                    if let Err(error) = answer {
+                        view.note(&format!("could not cancel: {error}"));
+                        asked = false;
+                    }
                 }
-                Some(Ok(Event::Back)) => view.note("the coordinator is back"),
-                Some(Err(error)) => {
-                    view.clear();
-                    let goes_on = error.unreachable();
-                    let failure = Failure::from(error);
-                    return Err(if goes_on { failure.hint(format!("follow the job with: edgeprof watch {job_id}")) } else { failure });
-                }
-                None => {
-                    view.clear();
-                    return last.ok_or_else(|| Failure::usage(format!("job {job_id} ended before it was seen")));
-                }
-            },
-            () = pressed(&mut interrupt) => {
-                if asked {
-                    view.clear();
-                    std::process::exit(INTERRUPTED);
-                }
-                asked = true;
-                view.note(&format!("cancelling {job_id}; press Ctrl-C again to leave at once"));
-                let (client, job_id, answers) = (client.clone(), job_id.to_owned(), answers.clone());
-                tokio::spawn(async move {
-                    let _ = answers.send(client.cancel(&job_id).await).await;
-                });
             }
-            Some(answer) = answered.recv() => {
-                if let Err(error) = answer {
-                    view.note(&format!("could not cancel: {error}"));
-                    asked = false;
-                }
+        };
+        match event {
+            Some(Ok(Event::Job(job))) => {
+                view.job(&job);
+                last = Some(job);
+            }
+            Some(Ok(Event::Lost { reason })) => {
+                view.note(&format!("lost the coordinator at {} ({reason}), trying again", client.address()));
+            }
+            Some(Ok(Event::Back)) => view.note("the coordinator is back"),
+            Some(Err(error)) => {
+                view.clear();
+                let goes_on = error.unreachable();
+                let failure = Failure::from(error);
+                let way = format!("follow the job with: edgeprof watch {job_id}");
+                return Err(if goes_on { failure.hint(way) } else { failure });
+            }
+            None => {
+                view.clear();
+                return last.ok_or_else(|| Failure::usage(format!("job {job_id} ended before it was seen")));
             }
         }
     }

@@ -9,7 +9,10 @@ use edgeprof_common::{
     run::{RunRecord, RunState},
 };
 use expect_test::expect;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
 
 use crate::{
     fake::{Fake, JOB},
@@ -256,6 +259,29 @@ async fn the_first_interrupt_cancels_the_job_and_waits_for_its_end() {
     assert_eq!(err(&output), format!("cancelling {JOB}; press Ctrl-C again to leave at once\n"));
     let runs: Vec<RunRecord> = serde_json::from_str(&out(&output)).unwrap();
     assert_eq!(runs[0].state, RunState::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_interrupt_leaves_at_once() {
+    let (fake, files) = (fake([record(1)]), Files::new());
+    (fake.state.lock().unwrap().endless, fake.state.lock().unwrap().deaf) = (true, true);
+    let watching = fake.watching.clone();
+    let address = fake.start().await;
+    let (model, tokenizer) = (files.text("tiny.bin"), files.text("tok.bin"));
+    let line = ["run", "-m", &model, "--tokenizer", &tokenizer, "-b", "all"];
+    let mut child =
+        command(Some(address), &line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    watching.notified().await;
+    let pid = child.id().unwrap().to_string();
+    let interrupt = || Command::new("kill").args(["-INT", &pid]).status();
+    assert!(interrupt().await.unwrap().success());
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).await.unwrap();
+    assert!(said.starts_with("cancelling"), "{said}");
+    assert!(interrupt().await.unwrap().success());
+    let output =
+        tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!((code(&output), out(&output).as_str()), (130, ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]

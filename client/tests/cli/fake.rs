@@ -16,7 +16,10 @@ use edgeprof_proto::{
     },
 };
 use edgeprof_service::status;
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+};
 use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -39,12 +42,14 @@ pub(crate) struct State {
     pub(crate) break_watch: bool,
     /// The job ends only when it is cancelled.
     pub(crate) endless: bool,
+    /// And not even then.
+    pub(crate) deaf: bool,
 }
 
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
     pub(crate) state: Arc<Mutex<State>>,
-    pub(crate) cancel: Arc<Notify>,
+    pub(crate) cancel: Arc<watch::Sender<bool>>,
     pub(crate) watching: Arc<Notify>,
 }
 
@@ -181,7 +186,7 @@ impl Profiler for Fake {
         let fake = self.clone();
         let last = async move {
             if endless {
-                fake.cancel.notified().await;
+                let _ = fake.cancel.subscribe().wait_for(|cancelled| *cancelled).await;
             }
             Ok(v1::JobUpdate { sequence: 9, job: Some(fake.job(true)) })
         };
@@ -194,8 +199,12 @@ impl Profiler for Fake {
     }
 
     async fn cancel_job(&self, _: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
-        self.state.lock().unwrap().cancelled = true;
-        self.cancel.notify_one();
+        let mut state = self.state.lock().unwrap();
+        state.cancelled = true;
+        if !state.deaf {
+            self.cancel.send_replace(true);
+        }
+        drop(state);
         Ok(Response::new(v1::Job { state: "cancelling".into(), ..self.job(false) }))
     }
 
