@@ -109,9 +109,9 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     for board in boards {
         let id = board.id(&worker);
         let device = Device::new(board.kind, board.transport, spawner.clone(), limits.boot_timeout);
-        let actor = Actor::new(id.clone(), device, blobs.clone(), limits.clone(), events.clone());
         let (attempts, receiver) = mpsc::channel(1);
-        tasks.spawn(actor.run(receiver, tasks.stop_token()));
+        let actor = Actor::new(id.clone(), device, blobs.clone(), limits.clone(), receiver, events.clone());
+        tasks.spawn(actor.run(tasks.stop_token()));
         known.push(hub::Board { id, kind: board.kind, labels: board.labels, attempts });
     }
     drop(events);

@@ -75,7 +75,7 @@ impl Home {
                 wrong(errno.into())
             }
         })?;
-        // Through the open file: a rename would leave the lock on a file that is gone.
+        // In place: a rename would leave the lock on a file that is gone.
         fs::write(&lock, format!("{}\n", std::process::id())).map_err(wrong)?;
         let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o750));
         Ok(Self { path: path.to_owned(), _lock: locked })

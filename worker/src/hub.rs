@@ -168,9 +168,9 @@ impl Hub {
         match input {
             Input::Open(hello, command, reply) => {
                 let opened = self.open(&hello, command);
-                if reply.send(opened).is_err() {
+                if let Err(Ok(Opened { number, .. })) = reply.send(opened) {
                     // The caller went away while it was let in.
-                    self.session = None;
+                    self.closed(number);
                 }
             }
             Input::Frame(number, frame) => {
@@ -178,12 +178,14 @@ impl Hub {
                     self.frame(frame);
                 }
             }
-            Input::Closed(number) => {
-                if self.session.as_ref().is_some_and(|session| session.number == number) {
-                    info!("the coordinator's session ended");
-                    self.session = None;
-                }
-            }
+            Input::Closed(number) => self.closed(number),
+        }
+    }
+
+    fn closed(&mut self, number: u64) {
+        if self.session.as_ref().is_some_and(|session| session.number == number) {
+            info!("the coordinator's session ended");
+            self.session = None;
         }
     }
 
@@ -246,6 +248,8 @@ impl Hub {
     }
 
     fn frame(&mut self, ToWorker { command, frame }: ToWorker) {
+        // Answers already name the command: its effect is in the state before any of them is sent.
+        self.last_command = self.last_command.max(command);
         match frame {
             Some(To::Start(start)) => self.start(start),
             Some(To::Cancel(c)) => {
@@ -261,12 +265,9 @@ impl Hub {
                     self.forget(nack.lease.as_ref(), &nack.task_id);
                 }
             }
-            Some(To::Hello(_)) => {
-                return self.end_session(Status::invalid_argument("hello is the first frame only"));
-            }
+            Some(To::Hello(_)) => self.end_session(Status::invalid_argument("hello is the first frame only")),
             Some(To::Beat(_)) | None => {}
         }
-        self.last_command = self.last_command.max(command);
     }
 
     fn start(&mut self, start: v1::Start) {

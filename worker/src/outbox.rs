@@ -39,6 +39,10 @@ impl Outbox {
         let mut entries = BTreeMap::new();
         for file in fs::read_dir(folder)? {
             let path = file?.path();
+            if path.extension().is_some_and(|e| e == "tmp") {
+                // Cut short before it was ever sent.
+                disk::remove(&path)?;
+            }
             if path.extension().is_none_or(|e| e != "result") {
                 continue;
             }

@@ -81,6 +81,7 @@ pub struct Actor {
     device: Device,
     blobs: Blobs,
     limits: Limits,
+    attempts: mpsc::Receiver<Attempt>,
     events: mpsc::Sender<(BoardId, Event)>,
     emulator_version: String,
     /// The firmware that last answered here: what a check is made with.
@@ -107,6 +108,7 @@ impl Actor {
         device: Device,
         blobs: Blobs,
         limits: Limits,
+        attempts: mpsc::Receiver<Attempt>,
         events: mpsc::Sender<(BoardId, Event)>,
     ) -> Self {
         Self {
@@ -114,6 +116,7 @@ impl Actor {
             device,
             blobs,
             limits,
+            attempts,
             events,
             emulator_version: String::new(),
             proven: None,
@@ -122,19 +125,19 @@ impl Actor {
     }
 
     /// Serves attempts until `stop`, and leaves no emulator behind.
-    pub async fn run(mut self, mut attempts: mpsc::Receiver<Attempt>, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.serve(&mut attempts) => {}
+            () = self.serve() => {}
         }
         self.device.stop().await;
     }
 
-    async fn serve(&mut self, attempts: &mut mpsc::Receiver<Attempt>) {
+    async fn serve(&mut self) {
         self.probe().await;
         loop {
             tokio::select! {
-                attempt = attempts.recv() => match attempt {
+                attempt = self.attempts.recv() => match attempt {
                     Some(attempt) => self.attempt(attempt).await,
                     None => return,
                 },
@@ -151,6 +154,20 @@ impl Actor {
         let _ = self.events.send((self.id.clone(), event)).await;
     }
 
+    /// Gives back an attempt that came while the board was failing already: nobody else answers for it.
+    async fn turn_away(&mut self, why: &BoardError) {
+        while let Ok(attempt) = self.attempts.try_recv() {
+            let outcome = if attempt.cancel.is_cancelled() {
+                Outcome::Cancelled
+            } else if attempt.recall.is_cancelled() {
+                Outcome::Recalled
+            } else {
+                Outcome::Failed(why.task_error())
+            };
+            self.tell(Event::Finished(attempt.lease, outcome)).await;
+        }
+    }
+
     /// Looks for the emulator until it is there.
     async fn probe(&mut self) {
         loop {
@@ -159,12 +176,13 @@ impl Actor {
                     self.emulator_version = version;
                     return self.tell(Event::Health(BoardHealth::Good, None)).await;
                 }
-                Err(error) => {
-                    let error = error.task_error();
+                Err(failure) => {
+                    let error = failure.task_error();
                     let hint = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
                     let reason = format!("{}{hint}", error.message);
                     warn!(board = %self.id, reason, "the board cannot be used");
                     self.tell(Event::Health(BoardHealth::Bad, Some(reason))).await;
+                    self.turn_away(&failure).await;
                     sleep(PROBE_PERIOD).await;
                 }
             }
@@ -178,12 +196,14 @@ impl Actor {
         self.device.stop().await;
         let mut pause = Duration::from_secs(1);
         while let Some(firmware) = &self.proven {
-            match self.device.ensure(firmware, None).await {
-                Ok(_) => break,
+            let up = self.device.ensure(firmware, None).await.map(|_| ());
+            match up {
+                Ok(()) => break,
                 Err(error) => {
                     let reason = error.to_string();
                     warn!(board = %self.id, reason, "the board does not come back");
                     self.tell(Event::Health(BoardHealth::Bad, Some(reason))).await;
+                    self.turn_away(&error).await;
                     sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(60));
                 }
