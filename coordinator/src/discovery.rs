@@ -57,7 +57,7 @@ pub async fn browse(fixed: Vec<String>, context: Context, tasks: Tasks) {
         match sighting {
             Sighting::Up(found) if *found.site != *context.site => {
                 if foreign.insert(found.id.clone(), found.site.clone()).as_ref() != Some(&found.site) {
-                    tracing::info!(worker = %found.id, site = %found.site, "a worker of another site is left alone");
+                    tracing::debug!(worker = %found.id, site = %found.site, "a worker of another site is left alone");
                 }
             }
             Sighting::Up(found) => {

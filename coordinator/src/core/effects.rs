@@ -197,9 +197,12 @@ impl Core {
                 {
                     self.progress.remove(&task);
                 }
+                // Whatever the task becomes, another attempt starts at another time.
+                if self.started.remove(&task).is_some() {
+                    self.transaction.delete(key::started(task));
+                }
                 if state.is_terminal() {
                     self.prepared.remove(&task);
-                    self.started.remove(&task);
                     self.progress.remove(&task);
                 }
             }
@@ -208,8 +211,10 @@ impl Core {
                 self.changed(job, None, None);
             }
             Notice::Attempt { task, job, phase, done, total, .. } => {
-                if phase == "started" {
-                    self.started.entry(task).or_insert_with(crate::clock::now);
+                if phase == "started" && !self.started.contains_key(&task) {
+                    let now = crate::clock::now();
+                    self.transaction.put(key::started(task), rows::encode(&now));
+                    self.started.insert(task, now);
                 }
                 let phase = match phase.as_str() {
                     "accepted" => "stage".to_owned(),

@@ -71,7 +71,7 @@ impl Core {
             defs: recovered.defs.into_iter().map(|def| (def.id, Arc::new(def))).collect(),
             prepared: HashMap::new(),
             progress: HashMap::new(),
-            started: HashMap::new(),
+            started: recovered.started.into_iter().collect(),
             dirty: HashSet::new(),
             told: now,
             events: recovered.events.map_or((1, 1), |(first, last)| (first, last + 1)),

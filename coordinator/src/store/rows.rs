@@ -7,16 +7,17 @@
 //! | `def/<task>` | [`TaskDef`]: what a task is, written once |
 //! | `task/<task>` | the scheduler's [`TaskRow`] |
 //! | `prep/<task>` | [`Prepared`]: what a worker needs to run it, written once |
+//! | `started/<task>` | when its open attempt started, RFC 3339 |
 //! | `token/<board>` | the last [`Token`] issued for a board |
 //! | `run/<run>` | the record, JSON in lz4 |
 //! | `event/<number>` | [`EventRow`]; numbers are eight bytes, big endian |
 //! | `image/<model>/<quant>` | [`ImageRow`] |
 //! | `aside/<number>` | a result of a task that is not known here, lz4 |
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use edgeprof_common::{
-    BoardId, ClusterId, Digest, Epoch, JobId, Nonce, RunId, TaskError, TaskId, TaskState, Token,
+    BoardId, ClusterId, Digest, Epoch, IdError, JobId, Nonce, RunId, TaskError, TaskId, TaskState, Token,
     job::{Cell, JobSpec},
     run::{RunRecord, StopReason},
 };
@@ -183,6 +184,8 @@ pub mod key {
         task(id: TaskId) = "task/{id}";
         /// What a worker needs for it.
         prep(id: TaskId) = "prep/{id}";
+        /// When a task's open attempt started.
+        started(id: TaskId) = "started/{id}";
         /// A board's last token.
         token(id: &BoardId) = "token/{id}";
         /// A record.
@@ -276,6 +279,13 @@ pub fn for_each(
     }
 }
 
+/// The id at the end of a key.
+fn id<T: FromStr<Err = IdError>>(key: &[u8], prefix: &str) -> Result<T, StoreError> {
+    let text = String::from_utf8_lossy(key).into_owned();
+    let parsed = text.get(prefix.len()..).unwrap_or_default().parse();
+    parsed.map_err(|error: IdError| StoreError::Row { key: text, reason: error.to_string() })
+}
+
 /// Everything that a starting coordinator takes from its store.
 #[derive(Debug, Default)]
 pub struct Recovered {
@@ -285,6 +295,8 @@ pub struct Recovered {
     pub defs: Vec<TaskDef>,
     /// Every task's place.
     pub tasks: Vec<TaskRow>,
+    /// When open attempts started.
+    pub started: BTreeMap<TaskId, String>,
     /// The last token of each board.
     pub tokens: BTreeMap<BoardId, Token>,
     /// Number of the last event of each job.
@@ -352,13 +364,13 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, StoreError> {
         all.tasks.push(decode(key, value)?);
         Ok(())
     })?;
+    for_each(store, "started/", |key, value| {
+        let task = id(key, "started/")?;
+        all.started.insert(task, decode(key, value)?);
+        Ok(())
+    })?;
     for_each(store, "token/", |key, value| {
-        let board = String::from_utf8_lossy(&key["token/".len()..]).parse().map_err(
-            |error: edgeprof_common::IdError| StoreError::Row {
-                key: String::from_utf8_lossy(key).into_owned(),
-                reason: error.to_string(),
-            },
-        )?;
+        let board = id(key, "token/")?;
         all.tokens.insert(board, decode(key, value)?);
         Ok(())
     })?;

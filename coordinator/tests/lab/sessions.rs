@@ -64,7 +64,9 @@ async fn a_coordinator_that_restarts_midway_ends_the_job_and_records_it_once() {
     let spec = lab.client.spec(&["riscv32"]).await;
     let job = lab.client.submit(spec).await;
     worker.until_running(1).await;
+    lab.client.until_started(&job.job_id).await;
     lab.daemon.stop().await;
+    let before = time::OffsetDateTime::now_utc();
     // It ends while nobody listens.
     worker.hold(false);
 
@@ -81,6 +83,10 @@ async fn a_coordinator_that_restarts_midway_ends_the_job_and_records_it_once() {
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0].workload.verification, Some(Verification::Hash));
     assert!(runs[0].workload.output_text.is_some(), "text needs no model file");
+    let started = runs[0].started_at.as_deref().unwrap();
+    let started =
+        time::OffsetDateTime::parse(started, &time::format_description::well_known::Rfc3339).unwrap();
+    assert!(started < before, "it started in the life before");
 
     // The same result again changes nothing.
     let again = v1::Result {

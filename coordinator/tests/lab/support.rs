@@ -554,6 +554,21 @@ impl Client {
         .await;
     }
 
+    /// Waits until the coordinator knows that the job's first task runs.
+    pub(crate) async fn until_started(&mut self, job: &str) {
+        let request = v1::WatchJobRequest { job_id: job.into(), after: 0 };
+        let mut stream = self.0.watch_job(request).await.unwrap().into_inner();
+        soon("the start", async {
+            loop {
+                let job = stream.next().await.unwrap().unwrap().job.unwrap();
+                if job.tasks[0].progress.as_ref().is_some_and(|progress| progress.phase == "start") {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+
     /// Every update of a job to its end.
     pub(crate) async fn watch(&mut self, job: &str) -> Vec<v1::JobUpdate> {
         let request = v1::WatchJobRequest { job_id: job.into(), after: 0 };
