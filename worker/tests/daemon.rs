@@ -147,6 +147,40 @@ async fn a_task_that_cannot_be_is_a_result_and_not_a_retry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_result_is_sent_again_until_it_is_acknowledged() {
+    let lab = lab().await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let spec = v1::AttemptSpec { kv: "f8".into(), ..waiting() };
+    session.good(BOARD).await;
+    session.start(1, 1, BOARD, &spec).await;
+    let result = session.result().await;
+    session.start(1, 1, BOARD, &spec).await;
+    assert_eq!(session.result().await, result, "asked for by the same token");
+    assert_eq!(session.result().await, result, "unasked, a few seconds later");
+    session.ack(&result).await;
+    while !session.held().await.is_empty() {}
+    session.start(1, 1, BOARD, &spec).await;
+    assert!(answer(&mut session).await.starts_with("fenced"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_outlives_sigkill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = worker(folder.path(), "127.0.0.1:0").spawn().unwrap();
+    let mut session = Session::open(&ready(folder.path()).await, &LIFE).await.unwrap();
+    let incarnation = session.hello.incarnation.clone();
+    session.good(BOARD).await;
+    session.start(1, 1, BOARD, &v1::AttemptSpec { kv: "f8".into(), ..waiting() }).await;
+    let result = session.result().await;
+    process.kill().await.unwrap();
+    fs::remove_file(folder.path().join("ready")).unwrap();
+    let _process = worker(folder.path(), "127.0.0.1:0").spawn().unwrap();
+    let mut session = Session::open(&ready(folder.path()).await, &LIFE).await.unwrap();
+    assert_ne!(session.hello.incarnation, incarnation);
+    assert_eq!(session.result().await, result);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn blobs_that_do_not_come_are_named_and_wrong_ones_refused() {
     let limits = Limits { blob_timeout: Duration::from_secs(1), blob_bytes: 100, ..Limits::default() };
     let lab = Lab::with(&[("riscv32", Transport::Socket)], limits).await;
