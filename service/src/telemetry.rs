@@ -27,7 +27,10 @@ pub fn init(format: LogFormat) {
     let registry = tracing_subscriber::registry().with(filter);
     let outcome = match format {
         LogFormat::Text => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init()
+            let colour = std::io::stderr().is_terminal();
+            registry
+                .with(fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colour))
+                .try_init()
         }
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
     };
