@@ -65,7 +65,9 @@ impl Default for Config {
 #[command(
     name = "edgeprof-coordinator",
     version,
-    about = "Finds workers, spreads profiling tasks over their boards, keeps the results."
+    about = "Finds workers, spreads profiling tasks over their boards, keeps the results",
+    after_help = "Exit codes: 0 stopped as told; 1 unexpected; 2 usage; 75 the address is taken, trying again \
+                  may help; 78 configuration or storage cannot be used, or a newer life took over: do not restart"
 )]
 pub struct Flags {
     /// TOML file; else /etc/edgeprof/coordinator.toml where it exists

@@ -71,8 +71,8 @@ impl Core {
             // Its name is not known yet: it takes what is for its own boards.
             let issued =
                 self.scheduler.workers().flat_map(|worker| self.scheduler.issued(worker.id)).collect();
-            let last_command = self.commands.values().copied().max().unwrap_or_default();
-            return Some(Greeting { issued, last_command });
+            // Too high a number would claim that it has seen commands which are yet to come.
+            return Some(Greeting { issued, last_command: 0 });
         };
         if self.sessions.values().any(|session| session.worker == *worker && session.key != key) {
             return None;

@@ -199,3 +199,49 @@ async fn died(mut child: Child) -> TaskError {
     TaskError::new(ErrorClass::Model, "prepare_crashed", what)
         .with_hint("the model file may be damaged or take too much memory")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// What comes of a child that is this shell script.
+    async fn outcome(script: &str) -> TaskError {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("child");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let artifacts = Artifacts::open(folder.path()).unwrap();
+        let limits = Limits { step: Duration::from_millis(200), reference: 0 };
+        let request = Request {
+            model: Digest::of(b"m"),
+            tokenizer: None,
+            quant: Quant::Native,
+            image: None,
+            workloads: Vec::new(),
+        };
+        let (answers, mut outcomes) = mpsc::channel(4);
+        Preparer { program, artifacts, limits }.run(request, answers).await;
+        match outcomes.recv().await {
+            Some(Outcome::Broken(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_that_dies_is_blamed_on_the_model_with_its_last_words() {
+        let error = outcome("read order; echo out of memory >&2; kill -ABRT $$").await;
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Model, "prepare_crashed"));
+        assert!(error.message.contains("out of memory") && error.message.contains("signal: 6"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_hangs_is_given_up() {
+        let error = outcome("exec cat").await;
+        // It echoes the order, which is no answer; silence is tried next.
+        assert_eq!(error.class, ErrorClass::Model);
+        let error = outcome("cat >/dev/null").await;
+        assert_eq!(error.code, "prepare_timeout");
+    }
+}
