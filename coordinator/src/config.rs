@@ -37,7 +37,7 @@ pub struct Config {
     /// Events that are kept for `watch` to resume by.
     pub keep_events: u64,
     /// Shape of log lines: text or json.
-    pub log: LogFormat,
+    pub log_format: LogFormat,
 }
 
 impl Default for Config {
@@ -55,7 +55,7 @@ impl Default for Config {
             prepare_timeout: Duration::from_secs(120),
             reference_limit: 4_000_000_000,
             keep_events: 100_000,
-            log: LogFormat::Text,
+            log_format: LogFormat::Text,
         }
     }
 }
@@ -93,7 +93,7 @@ pub struct Flags {
     pub no_discovery: bool,
     /// Shape of log lines [default: text]
     #[arg(long, env = "EDGEPROF_LOG_FORMAT", value_name = "FORMAT", value_enum)]
-    pub log: Option<LogFormat>,
+    pub log_format: Option<LogFormat>,
     /// Write http://ADDR to this file once serving
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -131,7 +131,7 @@ impl Flags {
             workers: or(&self.workers, file.workers),
             discovery: file.discovery && !self.no_discovery,
             firmware: if self.firmware.is_empty() { file.firmware } else { self.firmware.clone() },
-            log: self.log.unwrap_or(file.log),
+            log_format: self.log_format.unwrap_or(file.log_format),
             ..file
         })
     }

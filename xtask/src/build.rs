@@ -1,6 +1,7 @@
 //! Running cargo and printing what goes on.
 
 use std::{
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -27,7 +28,8 @@ pub(crate) fn cargo() -> Command {
 
 /// Says what starts now.
 pub(crate) fn step(what: &str) {
-    eprintln!("\x1b[1m==>\x1b[0m {what}");
+    let (bold, plain) = if std::io::stderr().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    eprintln!("{bold}==>{plain} {what}");
 }
 
 /// Runs `command` to its end, with its time told.

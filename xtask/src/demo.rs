@@ -39,8 +39,8 @@ pub(crate) fn run(keep: bool) -> Result<()> {
     for board in &wanted {
         arguments.extend(["--board", board]);
     }
-    arguments.extend(["--prompt", PROMPT, "-n", "48", "--quant", "q8_0", "--kv", "i8"]);
-    arguments.extend(["--temperature", "0.8", "--seed", "7"]);
+    arguments.extend(["--prompt", PROMPT, "-n", "68", "--quant", "q8_0", "--kv", "i8"]);
+    arguments.extend(["--temperature", "0.8", "--seed", "10"]);
     step(&format!("edgeprof {}", shown(&arguments)));
     let status = lab.client().current_dir(root()).args(&arguments).status()?;
 
