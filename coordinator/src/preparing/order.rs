@@ -84,7 +84,7 @@ pub struct Ready {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
-    /// Image and vocabulary are written to [`IMAGE`] and [`VOCABULARY`] in the folder.
+    /// Image and vocabulary are written to `IMAGE` and `VOCABULARY` in the folder.
     Built,
     /// A workload is ready, or cannot be.
     Workload {

@@ -1,5 +1,5 @@
 //! The store: rows of bytes in one ordered key space, changed by transactions that compare before they
-//! write, read by key and by prefix. An implementation passes [`conformance`].
+//! write, read by key and by prefix. An implementation passes `conformance`.
 
 #[cfg(test)]
 mod conformance;
