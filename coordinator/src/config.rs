@@ -166,10 +166,6 @@ mod tests {
     #[test]
     fn the_printed_defaults_are_the_defaults() {
         let text = edgeprof_service::config::print_default::<Config>();
-        assert_eq!(toml_of(&text), Config::default());
-    }
-
-    fn toml_of(text: &str) -> Config {
-        resolve(text, &[]).unwrap()
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
     }
 }

@@ -203,16 +203,9 @@ impl Dims {
             rope_theta: c.rope_theta,
             norm_eps: c.norm_eps,
             tied_classifier: c.tied,
-            macs_per_token: macs_per_token(c),
+            macs_per_token: c.macs_per_token(),
         }
     }
-}
-
-/// Every weight of every matrix is used once a token.
-fn macs_per_token(c: &Config) -> u64 {
-    let [dim, hidden, vocab] = [c.dim, c.hidden, c.vocab].map(u64::from);
-    let (queries, keys) = (u64::from(c.heads * c.head_dim), u64::from(c.kv_heads * c.head_dim));
-    u64::from(c.layers) * dim * (2 * queries + 2 * keys + 3 * hidden) + vocab * dim
 }
 
 impl TokenizerInfo {

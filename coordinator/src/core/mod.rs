@@ -1,5 +1,5 @@
 //! The one loop that owns the scheduler and everything that the coordinator knows. What happens comes
-//! in as a [`Command`]; what leaves waits in [`commit::Outbox`] for the commit that justifies it.
+//! in as a [`Command`]; what leaves waits in `commit::Outbox` for the commit that justifies it.
 
 mod commit;
 mod effects;

@@ -264,6 +264,7 @@ fn inspection_tells_all_from_the_header() {
         "layers": 2, "dim": 32, "hidden_dim": 64, "heads": 4, "kv_heads": 2, "head_dim": 8,
         "vocab": toy.config.vocab, "context": 64, "rope_theta": 10_000.0,
         "norm_eps": f64::from(1e-5f32), "tied_classifier": true,
+        "macs_per_token": matrices,
         "tokenizer": {"kind": "llama", "tokens": toy.config.vocab, "bos": 1, "eos": 2},
         "supported": true,
     });
