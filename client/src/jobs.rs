@@ -122,7 +122,8 @@ pub(crate) fn render(format: Format, runs: &[RunRecord], tasks: &[Task]) -> Stri
         .iter()
         .filter_map(|task| Some((task.task_id.parse().ok()?, task.board_selector.clone())))
         .collect();
-    let context = Context { selectors, width: output::width() };
+    let terminal = output::terminal();
+    let context = Context { selectors, width: terminal.unwrap_or(100).clamp(60, 160), terminal };
     match format {
         Format::Table => edgeprof_report::table(runs, &context),
         Format::Json => edgeprof_report::json(runs),

@@ -59,9 +59,10 @@ pub(crate) fn value(message: &impl Serialize) -> Result<Value, Failure> {
         .map_err(|error| Failure::from(edgeprof_client::ClientError::from(error)))
 }
 
-/// Columns of the terminal that standard output is, or a README's.
-pub(crate) fn width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(100).clamp(60, 160)
+/// Columns of the terminal that standard output is, if it is one.
+pub(crate) fn terminal() -> Option<usize> {
+    let (_rows, columns) = console::Term::stdout().size_checked()?;
+    Some(columns.into())
 }
 
 #[cfg(test)]

@@ -87,6 +87,21 @@ impl Sheet {
         Self { columns, rows: self.rows.into_iter().map(pick).collect() }
     }
 
+    /// The same without some of the `spare` columns, in their order, as far as the table is wider than
+    /// `width`.
+    #[must_use]
+    pub fn fitting(mut self, width: usize, spare: &[&str]) -> Self {
+        for name in spare {
+            if self.table().lines().all(|line| line.chars().count() <= width) {
+                break;
+            }
+            let Some(at) = self.columns.iter().position(|column| column.name == *name) else { continue };
+            self.columns.remove(at);
+            self.rows.iter_mut().for_each(|row| drop(row.remove(at)));
+        }
+        self
+    }
+
     /// For a terminal or a README: aligned, two spaces between columns, nothing at the edges.
     pub fn table(&self) -> String {
         if self.columns.is_empty() {
@@ -221,6 +236,12 @@ mod tests {
             now",,
         "#]],
         );
+    }
+
+    #[test]
+    fn spare_columns_go_in_order_until_the_table_fits() {
+        let fitted = |width| sheet().fitting(width, &["none", "x", "speed"]).columns.len();
+        assert_eq!((fitted(22), fitted(21), fitted(19), fitted(18), fitted(1)), (3, 2, 2, 1, 1));
     }
 
     #[test]

@@ -18,13 +18,16 @@ pub use table::{markdown, table};
 pub struct Context {
     /// Board selector of a task: names the cell where it never got to a board.
     pub selectors: BTreeMap<TaskId, String>,
-    /// Columns of the terminal; free text is wrapped to it.
+    /// Free text is wrapped to it.
     pub width: usize,
+    /// Columns of the terminal that shows the table, if one does: figures that it has no room for are left
+    /// out, since a table whose lines wrap cannot be read.
+    pub terminal: Option<usize>,
 }
 
 impl Default for Context {
     fn default() -> Self {
-        Self { selectors: BTreeMap::new(), width: 100 }
+        Self { selectors: BTreeMap::new(), width: 100, terminal: None }
     }
 }
 

@@ -15,6 +15,9 @@ use crate::{
     text::{one_line, wrapped},
 };
 
+/// Columns that a narrow terminal can do without, the first to go first.
+const SPARE: [&str; 4] = ["weights", "cpu", "check", "arena"];
+
 /// Runs as an aligned table, with what is common above, and the generated text below.
 pub fn table(runs: &[RunRecord], context: &Context) -> String {
     render(runs, context, false)
@@ -55,6 +58,10 @@ fn render(runs: &[RunRecord], context: &Context, markdown: bool) -> String {
         out += &wrapped(&bound.replace(" · ", "\u{a0}· "), "", context.width).replace('\u{a0}', " ");
         out.push('\n');
     }
+    let sheet = match context.terminal {
+        Some(width) => sheet.fitting(width, &SPARE),
+        None => sheet,
+    };
     out += &sheet.table();
     out.push('\n');
     for note in problems.iter().chain(&footer) {
