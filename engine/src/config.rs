@@ -31,6 +31,8 @@ pub struct Config {
 
 /// Largest `dim`, `hidden`, `heads * head_dim`.
 pub const MAX_WIDTH: u32 = 1 << 20;
+/// Largest `head_dim`: int8 products summed over a head stay within an i32, 127 · 127 · 2^17 < 2^31.
+pub const MAX_HEAD_DIM: u32 = 1 << 17;
 /// Most layers.
 pub const MAX_LAYERS: u32 = 1 << 12;
 /// Largest vocabulary and training context.
@@ -72,7 +74,7 @@ impl Config {
         if !within(self.kv_heads, self.heads) || self.heads % self.kv_heads != 0 {
             return bad("kv_heads");
         }
-        if !within(self.head_dim, MAX_WIDTH) || self.head_dim % 2 != 0 {
+        if !within(self.head_dim, MAX_HEAD_DIM) || self.head_dim % 2 != 0 {
             return bad("head_dim");
         }
         if u64::from(self.heads) * u64::from(self.head_dim) > u64::from(MAX_WIDTH) {

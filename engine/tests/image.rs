@@ -111,6 +111,7 @@ fn limits_of_a_configuration() {
         Config { kv_heads: 0, ..good },
         Config { kv_heads: 16, ..good },
         Config { head_dim: 7, ..good },
+        Config { heads: 1, kv_heads: 1, head_dim: 1 << 18, ..good },
         Config { heads: 1 << 16, kv_heads: 1, head_dim: 1 << 16, ..good },
         Config { vocab: 0, ..good },
         Config { vocab: u32::MAX, ..good },

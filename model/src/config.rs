@@ -1,7 +1,7 @@
 //! A model's dimensions, checked before anything is computed from them.
 
 use edgeprof_engine::Config;
-use edgeprof_engine::config::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH};
+use edgeprof_engine::config::{MAX_HEAD_DIM, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH};
 
 use crate::ModelError;
 
@@ -39,8 +39,8 @@ impl RawConfig {
             return Err(err(format!("{heads} heads do not divide by {kv_heads} key/value heads")));
         }
         let head_dim = match self.head_dim {
-            Some(n) => within("head dimension", n, MAX_WIDTH)?,
-            None if dim % heads == 0 => dim / heads,
+            Some(n) => within("head dimension", n, MAX_HEAD_DIM)?,
+            None if dim % heads == 0 => within("head dimension", u64::from(dim / heads), MAX_HEAD_DIM)?,
             None => return Err(err(format!("{dim} dimensions do not divide by {heads} heads"))),
         };
         if head_dim % 2 != 0 {

@@ -136,8 +136,8 @@ impl<'m> Cache<'m> {
     }
 }
 
-/// Exact integer dot product of one head; n ≤ 2^17 keeps it in range. By fours, since a head's width
-/// is even and mostly a multiple of 8.
+/// Exact integer dot product of one head, which `MAX_HEAD_DIM` keeps in range. By fours, since a head's
+/// width is even and mostly a multiple of 8.
 #[inline(always)]
 fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
     let mut sum = 0i32;
