@@ -4,6 +4,9 @@ use crate::dtype::DType;
 use crate::f16;
 use crate::image::Tensor;
 
+#[cfg(kernel_dsp)]
+pub(crate) use super::vfp::{dot_f16, dot_f32};
+
 /// Folds 8 strided partial sums: `((0+4)+(2+6))+((1+5)+(3+7))`.
 #[inline(always)]
 pub(crate) fn fold8(s: [f32; 8]) -> f32 {
@@ -28,6 +31,7 @@ pub(crate) fn sum8(values: &[f32]) -> f32 {
 }
 
 /// `Σ a·b` over the shorter length.
+#[cfg(not(kernel_dsp))]
 #[inline]
 pub(crate) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     let mut s = [0.0f32; 8];
@@ -44,7 +48,8 @@ pub(crate) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     fold8(s)
 }
 
-/// `Σ a·b`, a in binary16; both of one length.
+/// `Σ a·b` over the shorter length, a in binary16.
+#[cfg(not(kernel_dsp))]
 #[inline]
 pub(crate) fn dot_f16(a: &[u16], b: &[f32]) -> f32 {
     let mut s = [0.0f32; 8];

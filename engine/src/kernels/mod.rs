@@ -23,6 +23,8 @@ mod float;
 mod quantized;
 #[cfg(test)]
 mod tests;
+#[cfg(kernel_dsp)]
+mod vfp;
 
 use crate::dtype::DType;
 use crate::image::Tensor;

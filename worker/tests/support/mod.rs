@@ -8,7 +8,10 @@ use std::{
 };
 
 use edgeprof_common::{ClusterId, Digest, Nonce, TaskId};
-use edgeprof_engine::{Config as Shape, DType, image};
+use edgeprof_engine::{
+    Config as Shape, DType, f16,
+    image::{self, Role},
+};
 use edgeprof_proto::{
     SESSION_PROTOCOL,
     v1::{
@@ -245,7 +248,7 @@ impl Session {
     }
 }
 
-/// A board image of random f32 weights.
+/// A board image of random weights.
 pub fn model() -> Vec<u8> {
     let shape = Shape {
         dim: 32,
@@ -260,17 +263,37 @@ pub fn model() -> Vec<u8> {
         norm_eps: 1e-5,
         tied: true,
     };
-    let f32s = |_, _| DType::F32;
-    let mut bytes = vec![0; usize::try_from(image::total_len(&shape, f32s)).unwrap()];
-    image::write_header(&mut bytes, &shape, f32s).unwrap();
+    // Every kernel, and every one with a short end: 44 columns are no multiple of 8 or 32.
+    let format = |role, layer| match (role, layer % 2) {
+        (Role::FfnDown, 0) | (Role::AttnQ, 0) => DType::F16,
+        (Role::FfnDown, 1) | (Role::FfnGate, 0) => DType::Q8_0,
+        (Role::FfnUp, 1) | (Role::AttnOutput, _) => DType::Q4_0,
+        _ => DType::F32,
+    };
+    let mut bytes = vec![0; usize::try_from(image::total_len(&shape, format)).unwrap()];
+    image::write_header(&mut bytes, &shape, format).unwrap();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for tensor in image::layout(&shape, f32s) {
+    for tensor in image::layout(&shape, format) {
         for row in 0..tensor.rows {
             let at = usize::try_from(tensor.offset + u64::from(row) * tensor.row_stride()).unwrap();
             for col in 0..tensor.cols as usize {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let value = (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
-                bytes[at + 4 * col..][..4].copy_from_slice(&value.to_le_bytes());
+                match tensor.dtype {
+                    DType::F32 => bytes[at + 4 * col..][..4].copy_from_slice(&value.to_le_bytes()),
+                    DType::F16 => {
+                        bytes[at + 2 * col..][..2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+                    }
+                    DType::Q8_0 => bytes[at + col] = (state >> 56) as u8,
+                    DType::Q4_0 => bytes[at + col / 2] = (state >> 56) as u8,
+                }
+            }
+            let scales = tensor.scale_offset + u64::from(row) * tensor.scale_stride();
+            let groups = if tensor.dtype.is_quantized() { tensor.cols.div_ceil(32) } else { 0 };
+            for group in 0..groups {
+                let at = usize::try_from(scales + 2 * u64::from(group)).unwrap();
+                let scale = 0.01 + 0.001 * (group + row % 4) as f32;
+                bytes[at..at + 2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
             }
         }
     }
