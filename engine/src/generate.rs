@@ -56,6 +56,12 @@ pub trait Observer {
         let _ = what;
     }
 
+    /// A prompt token before the last was run, counted or not; outside the counted intervals. `Break`
+    /// cancels the run.
+    fn prompt_token(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
     /// A token was generated; outside the counted intervals. `Break` cancels the run.
     fn token(&mut self, index: u32, id: u32) -> ControlFlow<()> {
         let _ = (index, id);
@@ -125,6 +131,9 @@ pub fn generate(
             obs.start();
             session.forward(token, false)?;
             obs.stop(Interval::Prefill { tokens: 1 });
+        }
+        if obs.prompt_token().is_break() {
+            return Ok(Outcome { generated: 0, stop: StopReason::Cancelled, logits_hash: hash.finish() });
         }
     }
     obs.start();

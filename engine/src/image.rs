@@ -270,7 +270,7 @@ impl<'a> Image<'a> {
     /// [`ImageError::PayloadChecksum`].
     pub fn verify_checksum(&self) -> Result<(), ImageError> {
         let payload = &self.bytes[HEADER_LEN..self.total_len() as usize];
-        if crc32(payload) == u32_at(self.bytes, 16) { Ok(()) } else { Err(ImageError::PayloadChecksum) }
+        if crc32(payload) == self.payload_crc() { Ok(()) } else { Err(ImageError::PayloadChecksum) }
     }
 
     /// The model's shape.
@@ -283,6 +283,12 @@ impl<'a> Image<'a> {
     #[must_use]
     pub fn total_len(&self) -> u64 {
         u64_at(self.bytes, 8)
+    }
+
+    /// The payload's CRC-32 as the header states it.
+    #[must_use]
+    pub fn payload_crc(&self) -> u32 {
+        u32_at(self.bytes, 16)
     }
 
     /// The tensors in stored order.

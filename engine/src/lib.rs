@@ -36,6 +36,9 @@
 #[cfg(test)]
 extern crate std;
 
+/// The engine's version, for records.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 pub mod arena;
 pub mod config;
 pub mod dtype;

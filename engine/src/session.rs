@@ -22,7 +22,7 @@ pub struct Session<'a, 'm> {
     ctx: u32,
     position: u32,
     has_logits: bool,
-    arena_used: usize,
+    layout: Layout,
     cache: Cache<'m>,
     x: &'m mut [f32],
     xb: &'m mut [f32],
@@ -65,7 +65,7 @@ impl<'a, 'm> Session<'a, 'm> {
             ctx,
             position: 0,
             has_logits: false,
-            arena_used: layout.total_bytes as usize,
+            layout,
             cache,
             x: d.take(r.x),
             xb: d.take(r.xb),
@@ -237,10 +237,10 @@ impl<'a, 'm> Session<'a, 'm> {
         self.ctx
     }
 
-    /// Bytes taken from the arena: exactly [`Layout::total_bytes`].
+    /// What was taken from the arena.
     #[must_use]
-    pub fn arena_used(&self) -> usize {
-        self.arena_used
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Back to position 0. What the cache holds is overwritten as positions are taken again.

@@ -17,6 +17,8 @@ struct Log {
     intervals: Vec<Interval>,
     tokens: Vec<u32>,
     cancel_at: Option<u32>,
+    prompt_tokens: usize,
+    cancel_in_prompt_at: usize,
 }
 
 impl Observer for Log {
@@ -25,6 +27,14 @@ impl Observer for Log {
     }
     fn stop(&mut self, what: Interval) {
         self.intervals.push(what);
+    }
+    fn prompt_token(&mut self) -> ControlFlow<()> {
+        self.prompt_tokens += 1;
+        if self.cancel_in_prompt_at == self.prompt_tokens {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
     fn token(&mut self, index: u32, id: u32) -> ControlFlow<()> {
         assert_eq!(index as usize, self.tokens.len());
@@ -133,6 +143,17 @@ fn context_and_cancellation() {
     let mut log = Log { cancel_at: Some(1), ..Log::default() };
     let out = go(16, &request(&[1, 5, 9], 10), &mut log).unwrap();
     assert_eq!((out.generated, out.stop, log.tokens.len()), (2, StopReason::Cancelled, 2));
+}
+
+#[test]
+fn a_prompt_can_be_cancelled_counted_or_not() {
+    for (at, uncounted, counted) in [(2, 0, 2), (2, 3, 0), (3, 2, 1)] {
+        let mut log = Log { cancel_in_prompt_at: at, ..Log::default() };
+        let out = go(16, &Request { uncounted, ..request(&[1, 5, 9, 2, 3], 4) }, &mut log).unwrap();
+        assert_eq!((out.generated, out.stop), (0, StopReason::Cancelled));
+        assert_eq!((log.prompt_tokens, log.intervals.len(), log.starts), (at, counted, counted));
+        assert!(log.tokens.is_empty());
+    }
 }
 
 #[test]

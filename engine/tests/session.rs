@@ -33,7 +33,7 @@ fn the_layout_is_exact() {
                 let needed = layout.total_bytes;
                 assert_eq!(got, Err(EngineError::ArenaTooSmall { needed, have: needed - 8 }));
                 let mut s = Session::new(&image, &mut arena, ctx, kv).unwrap();
-                assert_eq!(s.arena_used() as u64, needed);
+                assert_eq!(s.layout().total_bytes, needed);
                 for t in 0..ctx {
                     s.forward(t % config.vocab, true).unwrap();
                 }

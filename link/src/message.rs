@@ -54,8 +54,8 @@ pub enum ToBoard {
         /// The announced run.
         run: u32,
     },
-    /// Ends the run after the token in work, with `Done` and `Stop::Cancelled`; during the prompt, after
-    /// the first token. No answer if there is no such run: its `Done` is on the way already. A board
+    /// Ends the run after the token in work, one of the prompt or a generated one, with `Done` and
+    /// `Stop::Cancelled`. No answer if there is no such run: its `Done` is on the way already. A board
     /// without a receive buffer may lose it while it computes: repeat it until `Done`.
     Cancel {
         /// The run to end.

@@ -85,7 +85,7 @@ pub fn run_with(
             tokens: watch.tokens,
             stop: done.stop,
             logits_hash: done.logits_hash,
-            arena_bytes: session.arena_used() as u64,
+            arena_bytes: session.layout().total_bytes,
         })
     })
 }

@@ -2,7 +2,6 @@
 
 use core::ops::ControlFlow;
 
-use edgeprof_engine::arena::Layout;
 use edgeprof_engine::generate::{Interval, Observer, Request, StopReason, generate};
 use edgeprof_engine::image::Image;
 use edgeprof_engine::session::Session;
@@ -55,9 +54,7 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
         watch.counter.stop();
     }
     let outcome = outcome.map_err(fault)?;
-    let config = *Image::parse(region).map_err(|error| image_fault(region, error))?.config();
-    let kv_bytes = Layout::new(&config, session.ctx(), kv).map_or(0, |layout| layout.kv_bytes);
-    let arena_used = bytes(session.arena_used());
+    let layout = *session.layout();
     Ok(FromBoard::Done {
         run,
         generated: outcome.generated,
@@ -68,8 +65,8 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
             StopReason::Cancelled => Stop::Cancelled,
         },
         logits_hash: outcome.logits_hash,
-        arena_used,
-        kv_bytes: u32::try_from(kv_bytes).unwrap_or(u32::MAX),
+        arena_used: bytes(layout.total_bytes),
+        kv_bytes: bytes(layout.kv_bytes),
         stack_high_water: memory.stack_high_water(),
     })
 }
@@ -103,16 +100,24 @@ impl<L: Line, C: Counter, const N: usize> Observer for Watch<'_, L, C, N> {
         self.port.send(&FromBoard::Interval { run: self.run, work, ticks });
     }
 
+    fn prompt_token(&mut self) -> ControlFlow<()> {
+        self.listen()
+    }
+
     fn token(&mut self, index: u32, id: u32) -> ControlFlow<()> {
         self.port.send(&FromBoard::Token { run: self.run, index, id });
+        self.listen()
+    }
+}
+
+impl<L: Line, C: Counter, const N: usize> Watch<'_, L, C, N> {
+    fn listen(&mut self) -> ControlFlow<()> {
         while let Some(message) = self.port.poll() {
             self.answer(&message);
         }
         if self.cancelled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
-}
 
-impl<L: Line, C: Counter, const N: usize> Watch<'_, L, C, N> {
     fn answer(&mut self, message: &ToBoard) {
         let busy = |run| Some(FromBoard::Failed { run, code: FailCode::Busy });
         let answer = match *message {

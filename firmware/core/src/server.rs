@@ -102,17 +102,17 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             kind: Text::cut(facts.kind),
             build_id: Text::cut(facts.build_id),
             firmware_version: Text::cut(facts.version),
-            engine_version: Text::cut(facts.version),
+            engine_version: Text::cut(edgeprof_engine::VERSION),
             image_format: image::VERSION,
             dtypes: [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0]
                 .iter()
                 .fold(0, |bits, dtype| bits | 1 << *dtype as u32),
             kv: Kv::F32.bit() | Kv::F16.bit() | Kv::I8.bit(),
             isa: facts.isa,
-            arena_bytes: bytes(size_of_val(self.memory.arena())),
-            model_region_bytes: bytes(self.memory.model().len()),
-            max_prompt: bytes(self.prompt.len()),
-            max_frame: bytes(N),
+            arena_bytes: bytes(size_of_val(self.memory.arena()) as u64),
+            model_region_bytes: bytes(self.memory.model().len() as u64),
+            max_prompt: bytes(self.prompt.len() as u64),
+            max_frame: bytes(N as u64),
             tick_hz: facts.tick_hz,
             overhead_ticks: self.overhead,
             counter: Text::cut(facts.counter),
@@ -131,8 +131,8 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
         self.verified = self.verified || image.verify_checksum().is_ok();
         ImageInfo {
             present: true,
-            total_len: bytes(image.total_len() as usize),
-            crc32: payload_crc(region),
+            total_len: bytes(image.total_len()),
+            crc32: image.payload_crc(),
             checksum_ok: self.verified,
         }
     }
@@ -143,7 +143,7 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
         let run = request.run;
         let max = self.prompt.len().min(request.ctx as usize);
         let refused = if request.prompt_len as usize > max {
-            Some(FailCode::PromptTooLong { max: bytes(max) })
+            Some(FailCode::PromptTooLong { max: bytes(max as u64) })
         } else if request.prompt_len == 0
             || request.uncounted >= request.prompt_len
             || !(request.temperature >= 0.0 && request.temperature.is_finite())
@@ -204,12 +204,8 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
     }
 }
 
-/// The CRC that the header states; [`Image`] has checked that the header is whole.
-fn payload_crc(region: &[u8]) -> u32 {
-    region.get(16..20).and_then(|sum| sum.try_into().ok()).map_or(0, u32::from_le_bytes)
-}
-
-pub(crate) fn bytes(n: usize) -> u32 {
+/// A size as the link has it; none on a board of 32 bits is larger.
+pub(crate) fn bytes(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 

@@ -18,8 +18,8 @@ struct Wire {
     to_board: Rc<RefCell<VecDeque<u8>>>,
     from_board: Rc<RefCell<Vec<u8>>>,
     timing: Rc<RefCell<bool>>,
-    /// What the host says as soon as the board has sent a token.
-    on_token: Rc<RefCell<Vec<u8>>>,
+    /// What the host says as soon as the board has sent something.
+    on_write: Rc<RefCell<Vec<u8>>>,
 }
 
 impl Line for Wire {
@@ -32,7 +32,7 @@ impl Line for Wire {
     fn write(&mut self, bytes: &[u8]) {
         assert!(!*self.timing.borrow(), "the line was written to inside a timed interval");
         self.from_board.borrow_mut().extend_from_slice(bytes);
-        self.to_board.borrow_mut().extend(self.on_token.borrow_mut().drain(..));
+        self.to_board.borrow_mut().extend(self.on_write.borrow_mut().drain(..));
     }
 }
 
@@ -241,7 +241,7 @@ fn while_a_run_goes_the_line_is_answered() {
     assert_eq!(bench.say(&ToBoard::Run(request(5, 1, 9))), [FromBoard::Accepted { run: 5 }]);
     let tokens = List::from_slice(&[1]).unwrap();
     assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), []);
-    *bench.wire.on_token.borrow_mut() = words;
+    *bench.wire.on_write.borrow_mut() = words;
     let said = bench.say(&ToBoard::Go { run: 5 });
     assert!(said.contains(&FromBoard::Failed { run: 6, code: FailCode::Busy }), "{said:?}");
     assert!(said.contains(&FromBoard::Pong { nonce: 4, session: 77 }), "{said:?}");
@@ -250,6 +250,26 @@ fn while_a_run_goes_the_line_is_answered() {
         matches!(last, Some(FromBoard::Done { run: 5, generated: 1, stop: Stop::Cancelled, .. })),
         "{last:?}"
     );
+}
+
+#[test]
+fn a_run_is_cancelled_in_the_middle_of_its_prompt() {
+    for uncounted in [0, 8] {
+        let mut bench = Bench::new(as_bytes(noise()), 10_000);
+        let words = bench.frame(&ToBoard::Cancel { run: 5 });
+        let request = RunRequest { uncounted, ..request(5, 9, 2) };
+        assert_eq!(bench.say(&ToBoard::Run(request)), [FromBoard::Accepted { run: 5 }]);
+        let tokens = List::from_slice(&[1; 9]).unwrap();
+        assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), []);
+        // It is there as soon as the load was told of.
+        *bench.wire.on_write.borrow_mut() = words;
+        let said = bench.say(&ToBoard::Go { run: 5 });
+        assert_eq!(said.len(), if uncounted == 0 { 3 } else { 2 }, "{said:?}");
+        assert!(
+            matches!(said.last(), Some(FromBoard::Done { generated: 0, stop: Stop::Cancelled, .. })),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]
