@@ -20,8 +20,10 @@ pub(crate) enum Fault {
     OldLink,
     /// Noise before and between the answers of the opening.
     NoisyOpening,
-    /// This generated token's frames are damaged on the line.
+    /// This generated token's frame is damaged on the line.
     DamagesToken(u32),
+    /// The frame of the load interval is damaged on the line.
+    DamagesLoad,
     /// Damaged frames come instead of the run.
     Noise,
     /// The line ends at this token.
@@ -141,7 +143,8 @@ impl Fake {
                 self.bytes(b"\x09notaframe\0").await;
             }
         }
-        self.say(&FromBoard::Interval { run, work: Work::Load, ticks: 100 }).await;
+        let load = FromBoard::Interval { run, work: Work::Load, ticks: 100 };
+        self.say_or_damage(&load, self.fault == Fault::DamagesLoad).await;
         for _ in request.uncounted..request.prompt_len {
             self.say(&FromBoard::Interval { run, work: Work::Prefill { tokens: 1 }, ticks: 200 }).await;
         }
@@ -159,14 +162,8 @@ impl Fake {
                 self.say(&FromBoard::Interval { run, work: Work::Decode { index }, ticks: 300 }).await;
             }
             let id = prompt[0] + index;
-            if self.fault == Fault::DamagesToken(index) {
-                let mut frame = [0; MAX_FRAME];
-                let n = self.encoder.encode(&FromBoard::Token { run, index, id }, &mut frame).unwrap();
-                frame[n / 2] ^= 0x10;
-                self.bytes(&frame[..n]).await;
-            } else {
-                self.say(&FromBoard::Token { run, index, id }).await;
-            }
+            let damaged = self.fault == Fault::DamagesToken(index);
+            self.say_or_damage(&FromBoard::Token { run, index, id }, damaged).await;
         }
         let done = FromBoard::Done {
             run,
@@ -179,6 +176,16 @@ impl Fake {
         };
         self.say(&done).await;
         Some(())
+    }
+
+    async fn say_or_damage(&mut self, message: &FromBoard, damaged: bool) {
+        if !damaged {
+            return self.say(message).await;
+        }
+        let mut frame = [0; MAX_FRAME];
+        let n = self.encoder.encode(message, &mut frame).unwrap();
+        frame[n / 2] ^= 0x10;
+        self.bytes(&frame[..n]).await;
     }
 
     async fn say(&mut self, message: &FromBoard) {

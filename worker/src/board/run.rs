@@ -57,9 +57,10 @@ pub struct Patience {
 
 impl Patience {
     /// Scaled by the work of a token. An emulator does at least 10 million instructions a second even
-    /// on a crowded host, and the slowest kernels take some 30 instructions for a byte of weights.
+    /// on a crowded host, and the slowest kernel (F16 weights without an FPU) takes some 80 instructions
+    /// for a byte of weights.
     pub fn of(frame: Duration, cancel: Duration, image_bytes: u64, uncounted: u32) -> Self {
-        let token = Duration::from_micros(3).saturating_mul(u32::try_from(image_bytes).unwrap_or(u32::MAX));
+        let token = Duration::from_micros(8).saturating_mul(u32::try_from(image_bytes).unwrap_or(u32::MAX));
         let frame = frame.saturating_add(token);
         Self { frame, first: frame.saturating_add(token.saturating_mul(uncounted)), cancel }
     }
@@ -187,6 +188,10 @@ async fn announce(
 /// Whether every frame of the run came: a lost one must not become a figure that is merely smaller.
 fn complete(got: &Repetition, spec: &Spec, generated: u32) -> Result<(), String> {
     let generated = generated as usize;
+    if got.load == 0 {
+        // No board loads in no time.
+        return Err("loading was not reported".into());
+    }
     let prefilled: u64 = got.prefill.iter().map(|(tokens, _)| u64::from(*tokens)).sum();
     if prefilled != u64::from(spec.n_prompt()) {
         return Err(format!("prefill of {prefilled} of {} tokens was reported", spec.n_prompt()));
