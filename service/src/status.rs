@@ -4,6 +4,10 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 const HINT: &str = "edgeprof-hint-bin";
 const RETRY_AFTER: &str = "edgeprof-retry-after-ms";
+const REASON: &str = "edgeprof-reason";
+
+/// Reason of a worker's refusal: it has seen a newer epoch of the coordinator's own cluster.
+pub const FENCED: &str = "fenced";
 
 /// A status with the way out beside its message.
 pub fn with_hint(code: Code, message: impl Into<String>, hint: Option<&str>) -> Status {
@@ -20,6 +24,18 @@ pub fn exhausted(message: impl Into<String>, retry_after: std::time::Duration) -
     let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
     status.metadata_mut().insert(RETRY_AFTER, MetadataValue::from(millis));
     status
+}
+
+/// A status with a word beside its message that a program can go by.
+pub fn with_reason(code: Code, message: impl Into<String>, reason: &'static str) -> Status {
+    let mut status = Status::new(code, message);
+    status.metadata_mut().insert(REASON, MetadataValue::from_static(reason));
+    status
+}
+
+/// The word that a status carries.
+pub fn reason(status: &Status) -> Option<&str> {
+    status.metadata().get(REASON)?.to_str().ok()
 }
 
 /// The way out that a status carries.
@@ -39,11 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hint_and_retry_ride_along() {
+    fn hint_retry_and_reason_ride_along() {
         let status = with_hint(Code::InvalidArgument, "no", Some("naïve – try q8_0"));
         assert_eq!(hint(&status).as_deref(), Some("naïve – try q8_0"));
         let status = exhausted("full", std::time::Duration::from_secs(2));
         assert_eq!(retry_after(&status), Some(std::time::Duration::from_secs(2)));
         assert_eq!(hint(&status), None);
+        let status = with_reason(Code::FailedPrecondition, "epoch 1 is behind", FENCED);
+        assert_eq!((status.message(), reason(&status)), ("epoch 1 is behind", Some(FENCED)));
+        assert_eq!(reason(&exhausted("full", std::time::Duration::ZERO)), None);
     }
 }

@@ -14,19 +14,20 @@ use edgeprof_proto::{
     SESSION_PROTOCOL,
     v1::{self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To},
 };
+use edgeprof_service::status::{FENCED, with_reason};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use self::send::{accepted, started};
 use crate::{
     blobs::Blobs,
     board::actor::{Attempt, Event, Outcome},
-    fence::{self, Claim, Fence, Greeting},
+    fence::{self, Claim, Fence, Greeting, Refusal},
     outbox::{Key, Outbox},
     roster::{Current, Decision, Held, Reason, Slot},
     spec::{self, LeaseRef, Spec},
@@ -199,7 +200,10 @@ impl Hub {
         let greeting = Greeting { protocol: hello.protocol, site: hello.site.clone(), claim };
         let claim = fence::admit(self.fence.claim(), &self.site, &greeting).map_err(|refusal| {
             warn!(%refusal, "a coordinator was turned away");
-            Status::failed_precondition(refusal.to_string())
+            match refusal {
+                Refusal::Epoch { .. } => with_reason(Code::FailedPrecondition, refusal.to_string(), FENCED),
+                _ => Status::failed_precondition(refusal.to_string()),
+            }
         })?;
         self.fence.keep(claim).map_err(|error| Status::internal(error.to_string()))?;
         self.end_session(Status::aborted("a newer hello took over this worker"));

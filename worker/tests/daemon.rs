@@ -6,6 +6,7 @@ use std::{fs, process::Stdio, time::Duration};
 
 use edgeprof_common::{Digest, TaskId};
 use edgeprof_proto::v1::{self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To};
+use edgeprof_service::status::{FENCED, reason};
 use edgeprof_worker::config::{Limits, Transport};
 use support::{LIFE, Lab, Life, Session, lease};
 use tokio::process::Command;
@@ -62,6 +63,8 @@ async fn a_coordinator_that_may_not_command_is_told_why() {
         let status = Session::open(&lab.address(), &other).await.unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
         assert!(status.message().contains(words), "{status}");
+        // Only this one ends a coordinator.
+        assert_eq!(reason(&status) == Some(FENCED), words.contains("epoch 4"), "{status:?}");
     }
     lab.down().await;
     lab.up().await;

@@ -8,6 +8,7 @@ use edgeprof_proto::{
     v1::{self, from_worker::Frame as From, to_worker::Frame as To},
 };
 use edgeprof_scheduler::SessionId;
+use edgeprof_service::status;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -181,8 +182,10 @@ async fn read(
 
 fn refusal(status: &tonic::Status) -> End {
     let reason = status.message().to_owned();
+    if status::reason(status) == Some(status::FENCED) {
+        return End::Superseded(reason);
+    }
     match status.code() {
-        Code::FailedPrecondition if reason.contains("is fenced") => End::Superseded(reason),
         Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented => End::Refused(reason),
         code => End::Lost(format!("{code}: {reason}")),
     }

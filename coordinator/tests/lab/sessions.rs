@@ -3,6 +3,7 @@
 use edgeprof_common::run::{RunState, Verification, json_schema};
 use edgeprof_coordinator::daemon::Daemon;
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
+use edgeprof_service::status;
 
 use crate::support::{Client, Lab, Played, config, program, soon};
 
@@ -175,7 +176,9 @@ async fn cancel_reaches_the_board() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_refuses_is_listed_with_its_reason() {
     let worker = Played::start("w", &["riscv32"]).await;
-    worker.refuse("this worker was claimed by cluster c1, not by c2");
+    // Words alone end nobody.
+    let reason = "this worker was claimed by cluster c1, not by c2, which is fenced";
+    worker.refuse(tonic::Status::failed_precondition(reason));
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(&config(folder.path(), &[&worker]), program()).await.unwrap();
     let mut client = Client::to(&format!("http://{}", daemon.address())).await;
@@ -197,7 +200,8 @@ async fn a_worker_that_refuses_is_listed_with_its_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_has_seen_a_newer_life_ends_this_one() {
     let worker = Played::start("w", &["riscv32"]).await;
-    worker.refuse("epoch 1 is fenced: this worker has seen epoch 2 of cluster c1");
+    let reason = "this worker has seen epoch 2";
+    worker.refuse(status::with_reason(tonic::Code::FailedPrecondition, reason, status::FENCED));
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start(&config(folder.path(), &[&worker]), program()).await.unwrap();
     let error = soon("the end", daemon.failed()).await.unwrap_err();

@@ -62,7 +62,7 @@ struct State {
     /// Changes each result before it is sent.
     spoil: Option<fn(&mut v1::Result)>,
     /// Answer to every greeting.
-    refusal: Option<String>,
+    refusal: Option<Status>,
     starts: usize,
     acks: Vec<v1::Ack>,
     nacks: Vec<v1::Nack>,
@@ -130,8 +130,8 @@ impl Played {
         self.with(|state| state.spoil = Some(how));
     }
 
-    pub(crate) fn refuse(&self, reason: &str) {
-        self.with(|state| state.refusal = Some(reason.into()));
+    pub(crate) fn refuse(&self, status: Status) {
+        self.with(|state| state.refusal = Some(status));
     }
 
     pub(crate) async fn until_running(&self, count: usize) {
@@ -349,8 +349,8 @@ impl Worker for Played {
         };
         let (outgoing, frames) = mpsc::channel(256);
         self.with(|state| {
-            if let Some(reason) = &state.refusal {
-                return Err(Status::failed_precondition(reason.clone()));
+            if let Some(status) = &state.refusal {
+                return Err(status.clone());
             }
             state.last_command = command;
             state.outgoing = Some(outgoing.clone());
