@@ -28,9 +28,16 @@ pub(crate) fn emulated(number: u128, kind: &str, cpu: &str, decode: u64) -> RunR
             "cycles": {"low": decode as f64, "high": decode as f64 * 2.2},
             "decode_tokens_per_second": {"low": 25e6 / (decode as f64 * 2.2), "high": 25e6 / decode as f64},
             "calibration": "uncalibrated"},
-        "memory": {"arena": 217_088, "kv_cache": 4096, "flash_weights": 282_000, "method": "arena high-water mark"}
+        "memory": {"arena": 217_088, "kv_cache": 4096, "flash_weights": 282_000, "method": "arena high-water mark"},
+        "summary": {"prefill": summary((decode * 5 - 40) as f64 / 5.0), "decode": summary(decode as f64 + 2.0 / 3.0)}
     }))
     .expect("the fixture is a record")
+}
+
+/// What one repetition is summed up to.
+fn summary(value: f64) -> serde_json::Value {
+    serde_json::json!({"unit": "instructions/token", "direction": "lower", "n": 1, "median": value, "mean": value,
+        "discarded_warmups": 0})
 }
 
 /// A cell that fits on no board of its selector.
@@ -49,6 +56,7 @@ pub(crate) fn refused(number: u128) -> RunRecord {
     (run.board, run.environment, run.runtime, run.firmware, run.provenance) = (None, None, None, None, None);
     (run.counts, run.estimate, run.memory, run.started_at) = (None, None, None, None);
     run.samples.clear();
+    run.summary.clear();
     run.workload.prompt_tokens.clear();
     run.workload.output_tokens.clear();
     (run.workload.n_prompt, run.workload.n_gen, run.workload.output_text) = (None, None, None);
@@ -66,6 +74,7 @@ pub(crate) fn failed(number: u128) -> RunRecord {
     );
     (run.counts, run.estimate, run.memory) = (None, None, None);
     run.samples.clear();
+    run.summary.clear();
     run.workload.output_tokens.clear();
     (run.workload.n_gen, run.workload.output_text) = (None, None);
     (run.workload.stop_reason, run.workload.logits_hash, run.workload.verification) = (None, None, None);

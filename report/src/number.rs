@@ -67,17 +67,6 @@ pub fn estimated(low: f64, high: f64) -> String {
     format!("~{}–{}", speed(low), speed(high))
 }
 
-/// The middle value; of an even number, the mean of the two in the middle.
-pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,12 +102,5 @@ mod tests {
         assert_eq!(estimated(12.3, 30.8), "~12–31");
         assert_eq!(estimated(4.77, 10.48), "~4.8–10");
         assert_eq!(estimated(0.419, 0.9999), "~0.42–1.0");
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between() {
-        assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&mut [4.0, 1.0]), Some(2.5));
-        assert_eq!(median(&mut []), None);
     }
 }

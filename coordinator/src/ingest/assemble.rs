@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use edgeprof_analytics::record::{decode, representative, scatter, summaries};
 use edgeprof_boards::{Estimate as Basis, Kind, catalogue};
 use edgeprof_common::{
     AttemptNo, ErrorClass, RunId, TaskError,
@@ -13,7 +14,7 @@ use edgeprof_common::{
 };
 use edgeprof_scheduler::BoardReport;
 
-use super::{Measured, summary};
+use super::Measured;
 use crate::{
     preparing::Vocabulary,
     store::rows::{JobRow, Prepared, TaskDef},
@@ -176,7 +177,7 @@ fn fill(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
         board.uid = Some(uid.clone());
     }
     record.samples.clone_from(&measured.samples);
-    record.counts = summary::nearest(&measured.samples).cloned();
+    record.counts = representative(&measured.samples).and_then(|at| measured.samples.get(at).cloned());
 
     let kind = record.board.as_ref().and_then(|board| catalogue().get(&board.kind));
     let clock = record.board.as_ref().and_then(|board| board.clock_hz);
@@ -189,7 +190,7 @@ fn fill(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
         (Some(sample), Provenance::Measured) => timing(sample, clock),
         _ => None,
     };
-    record.summary = summary::all(&measured.samples, &timings, measured.discarded_warmups);
+    record.summary = summaries(&measured.samples, &timings, measured.discarded_warmups);
     if let (Some(kind), Provenance::Emulated) = (kind, measured.provenance) {
         record.estimate = estimate(kind, record.counts.as_ref());
     }
@@ -219,7 +220,7 @@ fn judge(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
             }
         }
         Provenance::Measured | Provenance::Estimated => {
-            if let Some(ratio) = summary::scatter(&measured.samples).filter(|ratio| *ratio > SCATTER) {
+            if let Some(ratio) = scatter(&measured.samples).filter(|ratio| *ratio > SCATTER) {
                 unsteady.push(format!("repetitions scatter by {:.1} %", 100.0 * ratio));
             }
         }
@@ -260,21 +261,21 @@ fn timing(sample: &Sample, clock_hz: Option<u64>) -> Option<Timing> {
         Counter::Instructions => return None,
     };
     let ns = |counts: &[u64]| counts.iter().map(|count| *count as f64).sum::<f64>() * ns_per_count;
-    let (prefill, decode) = (ns(&sample.prefill), ns(&sample.decode));
+    let (fill, generate) = (ns(&sample.prefill), ns(&sample.decode));
     let prompt: u64 = sample.prefill_tokens.iter().map(|n| u64::from(*n)).sum();
     let generated = sample.decode.len() as f64;
-    let decoded = generated > 0.0 && decode > 0.0;
-    (prefill > 0.0).then(|| Timing {
-        ttft_ns: prefill.round() as u64,
-        tpot_ns: decoded.then(|| (decode / generated).round() as u64),
-        prefill_tokens_per_second: prompt as f64 * 1e9 / prefill,
-        decode_tokens_per_second: decoded.then(|| generated * 1e9 / decode),
+    let decoded = generated > 0.0 && generate > 0.0;
+    (fill > 0.0).then(|| Timing {
+        ttft_ns: fill.round() as u64,
+        tpot_ns: decoded.then(|| (generate / generated).round() as u64),
+        prefill_tokens_per_second: prompt as f64 * 1e9 / fill,
+        decode_tokens_per_second: decoded.then(|| generated * 1e9 / generate),
     })
 }
 
 fn estimate(kind: &Kind, sample: Option<&Sample>) -> Option<Estimate> {
     let sample = sample.filter(|sample| sample.counter == Counter::Instructions)?;
-    let basis = Basis::from_instructions(kind, summary::decode_of(sample)?.round() as u64)?;
+    let basis = Basis::from_instructions(kind, decode(sample)?.round() as u64)?;
     let range = |range: edgeprof_boards::Range| Range { low: range.low, high: range.high };
     Some(Estimate {
         provenance: Provenance::Estimated,

@@ -3,7 +3,6 @@
 
 mod assemble;
 mod measured;
-mod summary;
 #[cfg(test)]
 mod tests;
 

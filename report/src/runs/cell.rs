@@ -2,32 +2,14 @@
 
 use edgeprof_common::run::{Counter, RunRecord, RunState, Sample, Verification};
 
-use crate::number;
-
-/// Counts per prompt token: the record's own summary, else the median over the repetitions. Absent where
-/// nothing was counted.
+/// Counts per prompt token, by the record's summary.
 pub fn prefill_per_token(run: &RunRecord) -> Option<f64> {
-    if let Some(summary) = run.summary.get("prefill") {
-        return Some(summary.median);
-    }
-    let of = |sample: &Sample| {
-        let tokens: u64 = sample.prefill_tokens.iter().map(|n| u64::from(*n)).sum();
-        let counted: f64 = sample.prefill.iter().map(|n| *n as f64).sum();
-        (tokens > 0).then(|| counted / tokens as f64)
-    };
-    number::median(&mut samples(run).iter().filter_map(of).collect::<Vec<_>>())
+    run.summary.get("prefill").map(|summary| summary.median)
 }
 
-/// Counts per generated token after the first: the record's own summary, else the median over the tokens,
-/// then over the repetitions.
-/// Absent where fewer than two tokens were generated.
+/// Counts per generated token after the first, by the record's summary.
 pub fn decode_per_token(run: &RunRecord) -> Option<f64> {
-    if let Some(summary) = run.summary.get("decode") {
-        return Some(summary.median);
-    }
-    let of =
-        |sample: &Sample| number::median(&mut sample.decode.iter().map(|n| *n as f64).collect::<Vec<_>>());
-    number::median(&mut samples(run).iter().filter_map(of).collect::<Vec<_>>())
+    run.summary.get("decode").map(|summary| summary.median)
 }
 
 /// Every repetition, or the one that a record without them has.

@@ -27,8 +27,8 @@ fn a_matrix_over_boards_has_one_row_a_cell_and_one_text() {
         board               cpu             prefill       decode  estimated    arena  weights  check   state
                                         instr/token  instr/token      tok/s
         ────────────────────────────────────────────────────────────────────────────────────────────────────
-        lab-1/mps2-an386-0  cortex-m4f    2,384,908    2,384,916    ~4.8–10  212 KiB  275 KiB  hash ✓  ok
-        lab-1/mps2-an385-0  cortex-m3     7,063,353    7,063,361   ~1.6–3.5  212 KiB  275 KiB  hash ✓  ok
+        lab-1/mps2-an386-0  cortex-m4f    2,384,908    2,384,917    ~4.8–10  212 KiB  275 KiB  hash ✓  ok
+        lab-1/mps2-an385-0  cortex-m3     7,063,353    7,063,362   ~1.6–3.5  212 KiB  275 KiB  hash ✓  ok
 
         counts: emulated instructions (qemu 7.2.0), the same on every run
         ~ tok/s: estimated from cpi-bounds-cortex-m3-v1, cpi-bounds-cortex-m4f-v1, uncalibrated
@@ -49,7 +49,7 @@ fn failed_and_refused_cells_say_why_below() {
         board               cpu             prefill       decode  estimated    arena  weights  check   state
                                         instr/token  instr/token      tok/s
         ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-        lab-1/mps2-an386-0  cortex-m4f    2,384,908    2,384,916    ~4.8–10  212 KiB  275 KiB  hash ✓  ok
+        lab-1/mps2-an386-0  cortex-m4f    2,384,908    2,384,917    ~4.8–10  212 KiB  275 KiB  hash ✓  ok
         lab-1/riscv32-0     rv32imafc             –            –          –        –  275 KiB  –       failed [1]
         microbit            –                     –            –          –        –  275 KiB  –       refused [2]
 
@@ -81,8 +81,8 @@ fn settings_that_differ_are_columns() {
         board               cpu         quant  gen      prefill       decode  estimated    arena  weights  check      state
                                                     instr/token  instr/token      tok/s
         ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-        lab-1/mps2-an386-0  cortex-m4f  q8_0     4    2,384,908    2,384,916    ~4.8–10  212 KiB  275 KiB  hash ✓     ok
-        lab-1/mps2-an386-0  cortex-m4f  q4_0    32    2,101,325    2,101,333    ~5.4–12  212 KiB  147 KiB  unchecked  ok
+        lab-1/mps2-an386-0  cortex-m4f  q8_0     4    2,384,908    2,384,917    ~4.8–10  212 KiB  275 KiB  hash ✓     ok
+        lab-1/mps2-an386-0  cortex-m4f  q4_0    32    2,101,325    2,101,334    ~5.4–12  212 KiB  147 KiB  unchecked  ok
 
         counts: emulated instructions (qemu 7.2.0), the same on every run
         ~ tok/s: estimated from cpi-bounds-cortex-m4f-v1, uncalibrated
@@ -117,8 +117,8 @@ fn measured_figures_stand_apart_from_estimated_ones() {
         board               cpu                  prefill            decode  decode  estimated    arena  weights  check   state
                                                per token         per token   tok/s      tok/s
         ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-        lab-1/mps2-an386-0  cortex-m4f   2,384,908 instr   2,384,916 instr       –    ~4.8–10  212 KiB  275 KiB  hash ✓  ok
-        lab-1/mps2-an385-0  cortex-m3   7,063,353 cycles  7,063,361 cycles     3.5          –  212 KiB  275 KiB  hash ✓  ok
+        lab-1/mps2-an386-0  cortex-m4f   2,384,908 instr   2,384,917 instr       –    ~4.8–10  212 KiB  275 KiB  hash ✓  ok
+        lab-1/mps2-an385-0  cortex-m3   7,063,353 cycles  7,063,362 cycles     3.5          –  212 KiB  275 KiB  hash ✓  ok
 
         counts: emulated instructions (qemu 7.2.0), the same on every run
         counts: measured cycles
@@ -137,8 +137,8 @@ fn markdown_is_a_github_table() {
 
         | board | cpu | prefill (instr/token) | decode (instr/token) | estimated (tok/s) | arena | weights | check | state |
         | --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |
-        | lab-1/mps2-an386-0 | cortex-m4f | 2,384,908 | 2,384,916 | ~4.8–10 | 212 KiB | 275 KiB | hash ✓ | ok |
-        | lab-1/mps2-an385-0 | cortex-m3 | 7,063,353 | 7,063,361 | ~1.6–3.5 | 212 KiB | 275 KiB | hash ✓ | ok |
+        | lab-1/mps2-an386-0 | cortex-m4f | 2,384,908 | 2,384,917 | ~4.8–10 | 212 KiB | 275 KiB | hash ✓ | ok |
+        | lab-1/mps2-an385-0 | cortex-m3 | 7,063,353 | 7,063,362 | ~1.6–3.5 | 212 KiB | 275 KiB | hash ✓ | ok |
         | label=a\|b | – | – | – | – | – | 275 KiB | – | refused [1] |
 
         [1] refused: needs 281,600 bytes of flash, microbit has 196,608 (does_not_fit)
@@ -160,7 +160,7 @@ fn csv_has_every_column_for_every_cell() {
     let text = csv(&[m4(), failed(3), refused(4)]);
     expect![[r#"
         run_id,job_id,task_id,attempt,state,error_code,error_message,suite,scenario,labels,started_at,board_id,board_kind,board_cpu,board_isa,board_clock_hz,worker,emulator,emulator_version,runtime_version,firmware_digest,firmware_version,model,model_digest,model_params,quant,weight_bytes,image_digest,kv,ctx_tokens,n_prompt_tokens,n_gen_tokens,n_gen_max_tokens,n_depth_tokens,temperature,seed,stop_reason,logits_hash,verification,provenance,counter,repetitions,load_counts,prefill_counts_per_token,decode_counts_per_token,ttft_ns,tpot_ns,prefill_tokens_per_second,decode_tokens_per_second,estimated_decode_tokens_per_second_low,estimated_decode_tokens_per_second_high,estimated_cycles_per_token_low,estimated_cycles_per_token_high,estimate_model,estimate_calibration,arena_bytes,kv_cache_bytes,stack_high_water_bytes,static_ram_bytes,flash_code_bytes,flash_weights_bytes,output_text
-        r00000000000000000000000001,j0000000000001,t00000000000000000000000001,1,ok,,,,q8_0 kv i8 p5 n4,,2026-01-01T00:00:00Z,lab-1/mps2-an386-0,mps2-an386,cortex-m4f,armv7e-m+fp,25000000,lab-1,qemu,7.2.0,0.1.0,sha256:0000000000000000000000000000000000000000000000000000000000000000,0.1.0,stories260K.bin,sha256:1111111111111111111111111111111111111111111111111111111111111111,260032,q8_0,281600,,i8,9,5,4,4,0,0,0,length,0123456789abcdef,hash,emulated,instructions,1,1000,2384908,2384916,,,,,4.764795222823933,10.482549490212653,2384916,5246815.2,cpi-bounds-cortex-m4f-v1,uncalibrated,217088,4096,,,,282000,", there was a little girl"
+        r00000000000000000000000001,j0000000000001,t00000000000000000000000001,1,ok,,,,q8_0 kv i8 p5 n4,,2026-01-01T00:00:00Z,lab-1/mps2-an386-0,mps2-an386,cortex-m4f,armv7e-m+fp,25000000,lab-1,qemu,7.2.0,0.1.0,sha256:0000000000000000000000000000000000000000000000000000000000000000,0.1.0,stories260K.bin,sha256:1111111111111111111111111111111111111111111111111111111111111111,260032,q8_0,281600,,i8,9,5,4,4,0,0,0,length,0123456789abcdef,hash,emulated,instructions,1,1000,2384908,2384916.6666666665,,,,,4.764795222823933,10.482549490212653,2384916,5246815.2,cpi-bounds-cortex-m4f-v1,uncalibrated,217088,4096,,,,282000,", there was a little girl"
         r00000000000000000000000003,j0000000000001,t00000000000000000000000003,1,failed,board_hung,the board sent nothing for 30 s\u{1b}[2J,,q8_0 kv i8 p5 n4,,2026-01-01T00:00:00Z,lab-1/riscv32-0,riscv32,rv32imafc,armv7e-m+fp,25000000,lab-1,qemu,7.2.0,0.1.0,sha256:0000000000000000000000000000000000000000000000000000000000000000,0.1.0,stories260K.bin,sha256:1111111111111111111111111111111111111111111111111111111111111111,260032,q8_0,281600,,i8,9,5,,4,0,0,0,,,,emulated,,,,,,,,,,,,,,,,,,,,,,
         r00000000000000000000000004,j0000000000001,t00000000000000000000000004,0,refused,does_not_fit,"needs 281,600 bytes of flash, microbit has 196,608",,q8_0 kv i8 p5 n4,,,,,,,,,,,,,,stories260K.bin,sha256:1111111111111111111111111111111111111111111111111111111111111111,260032,q8_0,281600,,i8,9,,,4,0,0,0,,,,,,,,,,,,,,,,,,,,,,,,,,
     "#]].assert_eq(&text);
@@ -184,17 +184,12 @@ fn no_runs_are_said() {
 }
 
 #[test]
-fn repetitions_are_summed_up_by_their_median() {
+fn figures_are_those_of_the_records_summary() {
     let mut run = m4();
-    let mut slow = run.samples[0].clone();
-    slow.decode = vec![9_000_000];
-    slow.prefill = vec![50];
-    run.samples = vec![run.samples[0].clone(), run.samples[0].clone(), slow];
-    assert_eq!(decode_per_token(&run), Some(2_384_916.0));
-    assert_eq!(prefill_per_token(&run), Some(2_384_908.0));
-    run.samples.clear();
-    run.counts = None;
-    assert_eq!(decode_per_token(&run), None);
+    run.summary.get_mut("decode").unwrap().median = 7.0;
+    assert_eq!((decode_per_token(&run), prefill_per_token(&run)), (Some(7.0), Some(2_384_908.0)));
+    run.summary.clear();
+    assert_eq!((decode_per_token(&run), prefill_per_token(&run)), (None, None));
 }
 
 #[test]
