@@ -58,7 +58,7 @@ impl Lab {
             say(&format!("worker {name} runs with boards {}", boards.join(", ")));
         }
         lab.coordinator(&site, &[])?;
-        say(&format!("coordinator serves at {}", lab.url));
+        say(&format!("coordinator serves at {}, and looks for workers over mDNS", lab.url));
         if !lab.found(workers.len(), "good")? {
             // Workers that mDNS does not bring are named by hand; the site and everything else stays.
             say("mDNS brought no workers: multicast is not available here; falling back to static addresses");
@@ -67,7 +67,8 @@ impl Lab {
             let addresses: Vec<String> = lab.daemons.iter().map(|d| d.url.clone()).collect();
             lab.coordinator(&site, &addresses)?;
             if !lab.found(workers.len(), "good")? {
-                bail!("the coordinator did not get its workers; see the logs in {}", lab.path().display());
+                let logs = lab.folder.take().map(TempDir::keep).unwrap_or_default();
+                bail!("the coordinator did not get its workers; see the logs in {}", logs.display());
             }
         }
         Ok(lab)

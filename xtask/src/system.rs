@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{build::step, kinds::Kind};
 
@@ -17,6 +17,10 @@ const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// Where Debian's packages put the compiler.
 pub(crate) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+/// The oldest compiler that takes the firmware's dependencies. Debian 12 itself has 1.63 as `rustc` and
+/// 1.85 as `rustc-web`; a newer `rustc-web` comes with its security updates.
+const OLDEST: (u32, u32) = (1, 87);
 
 /// The program `name` on the path.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
@@ -31,27 +35,54 @@ pub(crate) fn prepare(kinds: &[Kind]) -> Result<()> {
             missing.insert(kind.emulator.debian_package.as_str());
         }
     }
-    let targets = rustup_targets();
-    if kinds.iter().any(|kind| !targets.contains(&kind.target)) && !has_debian_rust() {
+    let installed = rustup_targets();
+    let targets: BTreeSet<&str> =
+        kinds.iter().map(|kind| kind.target.as_str()).filter(|t| !installed.contains(*t)).collect();
+    // rustup brings them as well, to whoever has it and a way to its server.
+    let rustup = find("rustup").filter(|_| !targets.is_empty()).map(|_| {
+        let targets: Vec<&str> = targets.iter().copied().collect();
+        format!("rustup target add {}", targets.join(" "))
+    });
+    if !targets.is_empty() && !debian_rust_serves() {
         missing.extend(DEBIAN_RUST);
     }
     if missing.is_empty() {
         return Ok(());
     }
-    install(&missing.into_iter().collect::<Vec<_>>())
+    let rust = missing.contains(DEBIAN_RUST[0]);
+    let instead = rustup.filter(|_| rust).map_or_else(String::new, |command| {
+        format!("\n\nor, instead of {}:\n\n    {command}", DEBIAN_RUST.join(", "))
+    });
+    install(&missing.into_iter().collect::<Vec<_>>(), &instead)?;
+    ensure!(
+        !rust || debian_rust_serves(),
+        "Debian's {} is {}, and firmware needs {}.{} or later: let apt have Debian's security updates{instead}",
+        DEBIAN_RUST[0],
+        debian_version().map_or("absent".into(), |(major, minor)| format!("{major}.{minor}")),
+        OLDEST.0,
+        OLDEST.1,
+    );
+    Ok(())
 }
 
-/// Whether Debian's compiler and the source of `core` are installed.
-fn has_debian_rust() -> bool {
-    let source = Command::new(DEBIAN_RUSTC)
-        .args(["--print", "sysroot"])
-        .stderr(Stdio::null())
-        .output()
-        .ok()
-        .filter(|out| out.status.success())
-        .map(|out| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()));
-    source.is_some_and(|root| root.join("lib/rustlib/src/rust/library/core").exists())
+/// Whether Debian's compiler and the source of `core` are installed, and new enough.
+fn debian_rust_serves() -> bool {
+    let source = rustc_says(&["--print", "sysroot"])
+        .is_some_and(|root| Path::new(root.trim()).join("lib/rustlib/src/rust/library/core").exists());
+    source
+        && debian_version().is_some_and(|version| version >= OLDEST)
         && Path::new("/usr/bin/cargo").exists()
+}
+
+fn debian_version() -> Option<(u32, u32)> {
+    let version = rustc_says(&["--version"])?;
+    let mut numbers = version.split_whitespace().nth(1)?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn rustc_says(arguments: &[&str]) -> Option<String> {
+    let out = Command::new(DEBIAN_RUSTC).args(arguments).stderr(Stdio::null()).output().ok()?;
+    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
 /// Targets whose standard library rustup has installed.
@@ -67,13 +98,20 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Installs Debian packages, or says how.
-fn install(packages: &[&str]) -> Result<()> {
-    let by_hand = format!("sudo apt-get install --no-install-recommends {}", packages.join(" "));
+/// Installs Debian packages, or says how; `instead` is another way, ready to be shown.
+fn install(packages: &[&str], instead: &str) -> Result<()> {
     if find("apt-get").is_none() {
-        bail!("missing on this machine: {}; install them with your package manager", packages.join(", "));
+        bail!(
+            "missing on this machine: {}; install them with your package manager{instead}",
+            packages.join(", ")
+        );
     }
     let sudo = !is_root();
+    let prefix = if sudo { "sudo " } else { "" };
+    let by_hand = format!(
+        "{prefix}apt-get update && {prefix}apt-get install --no-install-recommends {}{instead}",
+        packages.join(" ")
+    );
     let allowed = !sudo
         || Command::new("sudo")
             .args(["-n", "true"])
@@ -91,7 +129,10 @@ fn install(packages: &[&str]) -> Result<()> {
         command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
         command
     };
-    step(&format!("installing {}", packages.join(" ")));
+    let update = || {
+        step("updating apt's package lists");
+        apt(&["-qq", "update"]).status().context("running apt-get update")
+    };
     let simulate = || -> Result<Option<String>> {
         let out = apt(&["-s", "install", "--no-install-recommends"]).args(packages).output()?;
         Ok(out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned()))
@@ -100,7 +141,7 @@ fn install(packages: &[&str]) -> Result<()> {
         Some(plan) => plan,
         // A fresh machine has no package lists yet.
         None => {
-            apt(&["-qq", "update"]).status().context("running apt-get update")?;
+            update()?;
             simulate()?.with_context(|| format!("apt-get cannot install them; try\n\n    {by_hand}\n"))?
         }
     };
@@ -112,6 +153,7 @@ fn install(packages: &[&str]) -> Result<()> {
             removed.join(", ")
         );
     }
+    step(&format!("installing {}", packages.join(" ")));
     let install = || {
         apt(&["-qq", "-y", "install", "--no-install-recommends"])
             .args(packages)
@@ -120,7 +162,7 @@ fn install(packages: &[&str]) -> Result<()> {
     };
     // Package lists grow old: files that they name may have left the mirror.
     if !install()?.success() {
-        apt(&["-qq", "update"]).status().context("running apt-get update")?;
+        update()?;
         if !install()?.success() {
             bail!("apt-get failed; try\n\n    {by_hand}\n");
         }
