@@ -34,6 +34,17 @@ struct Group {
     workloads: Vec<(Workload, Vec<TaskId>)>,
 }
 
+impl Group {
+    /// What its image is known by: with it a vocabulary is kept, which another tokenizer file changes.
+    fn key(&self) -> (Digest, Quant) {
+        let source = match &self.tokenizer {
+            None => self.model,
+            Some(tokenizer) => Digest::of_parts([&self.model.as_bytes()[..], tokenizer.as_bytes()]),
+        };
+        (source, self.quant)
+    }
+}
+
 /// What waits and what is under way.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -88,8 +99,8 @@ impl Core {
         while self.preparing.running.len() < CHILDREN {
             // An image is built once: whoever needs one that is being built waits for it.
             let free = self.preparing.waiting.iter().position(|group| {
-                let built = self.images.contains_key(&(group.model, group.quant));
-                let same = |other: &Group| (other.model, other.quant) == (group.model, group.quant);
+                let built = self.images.contains_key(&group.key());
+                let same = |other: &Group| other.key() == group.key();
                 built || !self.preparing.running.values().any(same)
             });
             let Some(mut group) = free.and_then(|at| self.preparing.waiting.remove(at)) else { return };
@@ -108,7 +119,7 @@ impl Core {
                 model: group.model,
                 tokenizer: group.tokenizer,
                 quant: group.quant,
-                image: self.images.get(&(group.model, group.quant)).copied(),
+                image: self.images.get(&group.key()).copied(),
                 workloads: group.workloads.iter().map(|(workload, _)| workload.clone()).collect(),
             };
             self.preparing.running.insert(id, group);
@@ -137,9 +148,9 @@ impl Core {
         let Some(group) = self.preparing.running.get_mut(&id) else { return };
         match outcome {
             Outcome::Image(row, vocabulary) => {
-                let at = (group.model, group.quant);
+                let at = group.key();
                 if self.images.insert(at, row) != Some(row) {
-                    tracing::info!(model = %at.0, quant = %at.1, image = %row.image, bytes = row.size, "board image");
+                    tracing::info!(model = %group.model, quant = %group.quant, image = %row.image, bytes = row.size, "board image");
                     self.transaction.put(key::image(at.0, at.1), rows::encode(&row));
                 }
                 self.vocabularies.insert(row.vocabulary, vocabulary);
@@ -147,7 +158,7 @@ impl Core {
             }
             Outcome::Workload(index, outcome) => {
                 let tasks = group.workloads.get_mut(index).map(|(_, tasks)| std::mem::take(tasks));
-                let image = self.images.get(&(group.model, group.quant)).copied();
+                let image = self.images.get(&group.key()).copied();
                 for task in tasks.unwrap_or_default() {
                     match (&outcome, image) {
                         (Ok(ready), Some(image)) => self.ready(task, ready, image),

@@ -90,6 +90,35 @@ async fn a_tokenizer_of_another_model_fails_its_tasks_with_the_childs_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_with_another_tokenizer_is_shown_in_the_words_of_that_one() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let (model, first) = tiny_model();
+    let mut second = first.clone();
+    // The tokens of bytes stand for others.
+    for at in 0..second.len() - 5 {
+        if second[at..].starts_with(b"<0x") {
+            second.swap(at + 3, at + 4);
+        }
+    }
+    let mut texts = Vec::new();
+    for file in [first, second] {
+        let mut spec = lab.client.spec(&["riscv32"]).await;
+        spec.models[0].tokenizer = Some(lab.client.put(&file).await.to_string());
+        let job = lab.client.submit(spec).await;
+        lab.client.watch(&job.job_id).await;
+        let runs = lab.client.results(&job.job_id).await;
+        let workload = &runs[0].workload;
+        let tokenizer = edgeprof_model::Model::load(&model, Some(&file)).unwrap().tokenizer().clone();
+        let text = tokenizer.decode(workload.prompt_tokens.last().copied(), &workload.output_tokens);
+        assert_eq!(workload.output_text.as_ref(), Some(&text));
+        texts.push(text);
+    }
+    assert_ne!(texts[0], texts[1]);
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_board_may_be_waited_for_and_in_vain() {
     let worker = Played::start("w", &["riscv32"]).await;
     let mut lab = Lab::start(&[&worker]).await;
