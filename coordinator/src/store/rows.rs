@@ -11,7 +11,7 @@
 //! | `token/<board>` | the last [`Token`] issued for a board |
 //! | `run/<run>` | the record, JSON in lz4 |
 //! | `event/<number>` | [`EventRow`]; numbers are eight bytes, big endian |
-//! | `image/<model>/<quant>` | [`ImageRow`] |
+//! | `image/<model>/<quant>` | [`ImageRow`]; of model and tokenizer file where there is one |
 //! | `aside/<number>` | a result of a task that is not known here, lz4 |
 
 use std::{collections::BTreeMap, str::FromStr};
