@@ -55,7 +55,7 @@ pub(crate) fn run(keep: bool) -> Result<()> {
         }
         println!("\nLogs and data: {}", lab.path().display());
         let stop: Vec<String> = lab.processes().iter().map(|(id, _)| id.to_string()).collect();
-        println!("Stop it:  kill {}; rm -r {}", stop.join(" "), lab.path().display());
+        println!("Stop it:  kill {}; sleep 2; rm -rf {}", stop.join(" "), lab.path().display());
         lab.keep();
     } else {
         step("stopping coordinator and workers");
