@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use edgeprof_client::ClientError;
-use edgeprof_model::{Inspection, ModelError};
+use edgeprof_model::{Inspection, ModelError, TokenizerInfo};
 use edgeprof_report::{Column, Sheet, number};
 
 use crate::{
@@ -46,13 +46,14 @@ fn sheet(found: &Inspection) -> Sheet {
     row("license", found.license.clone());
     row("parameters", Some(format!("{} ({})", number::grouped(found.params), number::params(found.params))));
     row("file", Some(number::bytes(found.file_bytes)));
-    row("weights", Some(format!("{} in {} tensors", number::bytes(found.weight_bytes), found.tensors)));
+    let weights = found.weight_bytes.map_or_else(|| "unknown".to_owned(), number::bytes);
+    row("weights", Some(format!("{weights} in {} tensors", found.tensors)));
     for share in &found.quantization {
         let text = format!(
             "{} tensors, {} parameters, {}",
             share.tensors,
             number::params(share.params),
-            number::bytes(share.bytes)
+            share.bytes.map_or_else(|| "unknown size".to_owned(), number::bytes)
         );
         row(&format!("  {}", share.r#type), Some(text));
     }
@@ -67,9 +68,10 @@ fn sheet(found: &Inspection) -> Sheet {
     row(
         "tokenizer",
         match &found.tokenizer {
-            Some(tokenizer) => {
-                Some(format!("{}, {} tokens", tokenizer.kind, number::grouped(tokenizer.tokens)))
+            Some(TokenizerInfo { kind, tokens: Some(n), .. }) => {
+                Some(format!("{kind}, {} tokens", number::grouped(*n)))
             }
+            Some(TokenizerInfo { kind, .. }) => Some(kind.clone()),
             None => Some("none in the file".to_owned()),
         },
     );

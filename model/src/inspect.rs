@@ -29,8 +29,9 @@ pub struct Inspection {
     pub params: u64,
     /// Length of the file.
     pub file_bytes: u64,
-    /// Bytes of the weights in it.
-    pub weight_bytes: u64,
+    /// Bytes of the weights in it, where all their types are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_bytes: Option<u64>,
     /// Tensors in the file.
     pub tensors: u64,
     /// Types of the weights: name, tensors, parameters and bytes, the largest share first.
@@ -93,8 +94,9 @@ pub struct QuantShare {
     pub tensors: u64,
     /// Parameters in them.
     pub params: u64,
-    /// Bytes they take; 0 for types that are not known.
-    pub bytes: u64,
+    /// Bytes they take, where the type is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// What a file says about its tokenizer.
@@ -102,8 +104,9 @@ pub struct QuantShare {
 pub struct TokenizerInfo {
     /// As `tokenizer.ggml.model` has it: `llama`, `gpt2`, …
     pub kind: String,
-    /// Tokens in it.
-    pub tokens: u64,
+    /// Tokens in it, where the file lists them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
     /// Begin of sequence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bos: Option<u64>,
@@ -136,7 +139,10 @@ impl Inspection {
             Parsed::Llama2c { .. } => {
                 let header = Header::from_parsed(parsed)?;
                 let shares = shares(
-                    header.tensors().iter().map(|t| (t.dtype.name().to_uppercase(), t.elements(), t.bytes())),
+                    header
+                        .tensors()
+                        .iter()
+                        .map(|t| (t.dtype.name().to_uppercase(), t.elements(), Some(t.bytes()))),
                 );
                 Ok(Self::with(&header, Format::Llama2c, shares))
             }
@@ -151,7 +157,7 @@ impl Inspection {
             license: None,
             params: header.params(),
             file_bytes: header.file_bytes(),
-            weight_bytes: header.weight_bytes(),
+            weight_bytes: Some(header.weight_bytes()),
             tensors: header.tensors().len() as u64,
             quantization,
             quant: Some(image_quant_name(header, crate::Quant::Native)),
@@ -164,7 +170,7 @@ impl Inspection {
     }
 
     fn gguf(parsed: &Parsed, g: &Gguf) -> Self {
-        let shares = shares(g.tensors.iter().map(|t| (t.ty.name(), t.elements(), t.bytes.unwrap_or(0))));
+        let shares = shares(g.tensors.iter().map(|t| (t.ty.name(), t.elements(), t.bytes)));
         let header = Header::from_parsed(parsed);
         let tokens = header.as_ref().ok().and_then(|h| Tokenizer::from_gguf(g, h.config().vocab).err());
         let problem = header.as_ref().err().or(tokens.as_ref());
@@ -211,8 +217,8 @@ impl Dims {
 impl TokenizerInfo {
     fn new(g: &Gguf) -> Option<Self> {
         let tokens = match g.meta.get("tokenizer.ggml.tokens") {
-            Some(Value::Strings(s)) => s.len() as u64,
-            _ => 0,
+            Some(Value::Strings(s)) => Some(s.len() as u64),
+            _ => None,
         };
         Some(Self {
             kind: g.str("tokenizer.ggml.model")?.to_owned(),
@@ -223,19 +229,19 @@ impl TokenizerInfo {
     }
 }
 
-/// Sums up (type, elements, bytes) by type.
-fn shares(tensors: impl Iterator<Item = (String, u64, u64)>) -> Vec<QuantShare> {
+/// Sums up (type, elements, bytes if known) by type.
+fn shares(tensors: impl Iterator<Item = (String, u64, Option<u64>)>) -> Vec<QuantShare> {
     let mut by_type: BTreeMap<String, QuantShare> = BTreeMap::new();
     for (name, params, bytes) in tensors {
         let share = by_type.entry(name.clone()).or_insert_with(|| QuantShare {
             r#type: name,
             tensors: 0,
             params: 0,
-            bytes: 0,
+            bytes: Some(0),
         });
         share.tensors += 1;
         share.params = share.params.saturating_add(params);
-        share.bytes = share.bytes.saturating_add(bytes);
+        share.bytes = share.bytes.zip(bytes).map(|(sum, bytes)| sum.saturating_add(bytes));
     }
     let mut out: Vec<_> = by_type.into_values().collect();
     out.sort_by(|a, b| b.params.cmp(&a.params).then(a.r#type.cmp(&b.r#type)));

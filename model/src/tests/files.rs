@@ -278,6 +278,13 @@ fn inspection_tells_all_from_the_header() {
     assert!(other.reason.unwrap().contains("gpt2"));
     let moe = inspect_bytes(&changed(|g| g.u32("llama.expert_count", 8))).unwrap();
     assert!(!moe.supported && moe.dims.is_none() && moe.hint.is_some());
+
+    // Sizes of an unknown type are absent, not zero, and so is a sum that it is part of.
+    let odd = inspect_bytes(&changed(|g| g.tensor("x", &[64], 999, &[0; 64]))).unwrap();
+    let share = odd.quantization.iter().find(|share| share.r#type == "type 999").unwrap();
+    assert_eq!((share.params, share.bytes, odd.weight_bytes), (64, None, None));
+    let listless = inspect_bytes(&changed(|g| g.remove("tokenizer.ggml.tokens"))).unwrap();
+    assert_eq!(listless.tokenizer.unwrap().tokens, None);
 }
 
 #[test]
