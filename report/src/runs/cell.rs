@@ -49,14 +49,13 @@ pub(super) const fn state_word(state: RunState) -> &'static str {
     }
 }
 
-/// How far the output was checked, for a column.
+/// How far the output was checked, for a column. An invalid run gets no tick: what is wrong with it may
+/// be just that, and its reasons say so.
 pub(super) fn check_word(run: &RunRecord) -> Option<String> {
-    run.workload.verification.map(|verification| {
-        match verification {
-            Verification::Hash => "hash ✓",
-            Verification::Tokens => "tokens ✓",
-            Verification::None => "unchecked",
-        }
-        .to_owned()
+    let tick = if run.state == RunState::Invalid { "" } else { " ✓" };
+    run.workload.verification.map(|verification| match verification {
+        Verification::Hash => format!("hash{tick}"),
+        Verification::Tokens => format!("tokens{tick}"),
+        Verification::None => "unchecked".to_owned(),
     })
 }

@@ -96,6 +96,15 @@ fn settings_that_differ_are_columns() {
 }
 
 #[test]
+fn an_invalid_run_has_no_tick() {
+    let mut run = m4();
+    run.state = edgeprof_common::run::RunState::Invalid;
+    run.reasons = vec!["logits hash 1, on the host 2".into()];
+    let shown = table(&[run], &Context::default());
+    assert!(shown.contains("hash") && !shown.contains('✓'), "{shown}");
+}
+
+#[test]
 fn measured_figures_stand_apart_from_estimated_ones() {
     let mut real = m3();
     real.provenance = Some(Provenance::Measured);
