@@ -102,6 +102,9 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Its file contradicts itself.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
     /// Reading or writing failed.
     #[error("storage failed: {0}")]
     Io(String),
@@ -114,7 +117,9 @@ impl StoreError {
             Self::Locked(_) => "stop the other coordinator, or give this one another --data directory",
             Self::Open { .. } => "check that the directory exists and is writable, or give another --data",
             Self::Schema { .. } => "run the version that wrote it, or give another --data directory",
-            Self::Row { .. } => "the store is damaged: restore it from a backup, or give another --data",
+            Self::Row { .. } | Self::Damaged(_) => {
+                "the store is damaged: restore it from a backup, or give another --data"
+            }
             Self::Io(_) => "check the disk's free space and health, then start the coordinator again",
         }
     }

@@ -67,7 +67,20 @@ impl Writer {
     }
 }
 
+/// Says so if the thread ends in any way but by being told to.
+struct Fuse<'a>(Option<&'a watch::Sender<Committed>>);
+
+impl Drop for Fuse<'_> {
+    fn drop(&mut self) {
+        if let Some(say) = self.0 {
+            let error = StoreError::Io("the thread that writes has ended".into());
+            say.send_replace(Committed::Failed(Arc::new(error)));
+        }
+    }
+}
+
 fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watch::Sender<Committed>) {
+    let mut fuse = Fuse(Some(say));
     let mut done = 0;
     let mut batch = Vec::with_capacity(BATCH);
     while let Some(first) = waiting.blocking_recv() {
@@ -89,6 +102,7 @@ fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watc
             Err(error) => Some(error),
         };
         if let Some(error) = failed {
+            fuse.0 = None;
             say.send_replace(Committed::Failed(Arc::new(error)));
             return;
         }
@@ -96,6 +110,7 @@ fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watc
         batch.clear();
         say.send_replace(Committed::UpTo(done));
     }
+    fuse.0 = None;
 }
 
 #[cfg(test)]
@@ -117,6 +132,29 @@ mod tests {
         committed.wait_for(|c| matches!(c, Committed::UpTo(n) if *n == last)).await.unwrap();
         assert_eq!(store.get(b"n").unwrap(), Some(1000u64.to_be_bytes().to_vec()));
         writer.close().await;
+    }
+
+    #[derive(Debug)]
+    struct Panics;
+
+    impl Store for Panics {
+        fn commit(&self, _: &[Transaction]) -> Result<Vec<Applied>, StoreError> {
+            panic!("as a library may");
+        }
+        fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(None)
+        }
+        fn scan(&self, _: &[u8], _: Option<&[u8]>, _: usize) -> Result<Vec<crate::store::Row>, StoreError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_a_failed_store() {
+        let mut writer = Writer::start(Arc::new(Panics)).unwrap();
+        writer.hand_in(Transaction::default()).await.unwrap();
+        let mut committed = writer.committed();
+        committed.wait_for(|c| matches!(c, Committed::Failed(_))).await.unwrap();
     }
 
     #[tokio::test]
