@@ -39,11 +39,9 @@ pub fn summaries(
         add("decode", &per_token, Direction::Lower, samples.iter().filter_map(decode).collect());
     }
     let speed = "tokens/s";
-    let (ttft, fill, generate): (fn(&Timing) -> _, fn(&Timing) -> _, fn(&Timing) -> _) = (
-        |timing| timing.ttft_ns as f64,
-        |timing| timing.prefill_tokens_per_second,
-        |timing| timing.decode_tokens_per_second,
-    );
+    let ttft = |timing: &Timing| timing.ttft_ns as f64;
+    let fill = |timing: &Timing| timing.prefill_tokens_per_second;
+    let generate = |timing: &Timing| timing.decode_tokens_per_second;
     add("ttft", "ns", Direction::Lower, timings.iter().map(ttft).collect());
     add("prefill_tokens_per_second", speed, Direction::Higher, timings.iter().map(fill).collect());
     add("decode_tokens_per_second", speed, Direction::Higher, timings.iter().filter_map(generate).collect());
