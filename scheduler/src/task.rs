@@ -117,6 +117,10 @@ impl Scheduler {
         let (spent, deaths) = (row.spent, row.deaths);
         let by = Some((attempt.number, attempt.lease()));
         if deaths >= max_deaths {
+            let what =
+                format!("{deaths} worker processes died while they ran it; the last: {}", error.message);
+            let error = lab_error("workers_died", what)
+                .with_hint("look at the workers' logs before it is submitted again");
             self.finish(fx, attempt.task, Verdict::Exhausted(error), by);
         } else if spent >= max_attempts {
             self.finish(fx, attempt.task, Verdict::Failed(error), by);

@@ -337,6 +337,7 @@ fn two_started_attempts_under_which_a_process_died_exhaust_a_task() {
     rig.frame(&peer("a", 2), Frame::Started(rig.lease(1)));
     rig.hello("a", 3, 3, &["a/0", "a/1"], vec![]);
     assert_eq!((rig.state(1), rig.state(2)), (Exhausted, Leased));
+    assert_eq!(rig.row(1).error.as_ref().unwrap().code, "workers_died");
 }
 
 #[test]
