@@ -14,6 +14,9 @@ use tokio::sync::watch;
 
 use crate::disk;
 
+/// Blobs whose failures are remembered.
+const FAILURES: usize = 64;
+
 /// Why a blob was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
@@ -70,6 +73,8 @@ struct Index {
     blobs: HashMap<Digest, Known>,
     clock: u64,
     uploads: u64,
+    /// Why blobs did not get here, since their last upload began.
+    failures: HashMap<Digest, String>,
 }
 
 #[derive(Debug)]
@@ -172,15 +177,18 @@ impl Blobs {
     /// When it is too large or cannot be written.
     pub fn receive(&self, digest: Digest, size: u64) -> Result<Upload, BlobError> {
         if size > self.shared.limit {
-            return Err(BlobError::TooLarge { digest, size, limit: self.shared.limit });
+            let error = BlobError::TooLarge { digest, size, limit: self.shared.limit };
+            self.note(digest, error.to_string());
+            return Err(error);
         }
         let number = {
             let mut index = self.shared.index();
+            index.failures.remove(&digest);
             index.uploads += 1;
             index.uploads
         };
         let path = self.shared.folder.join(format!("upload-{number}.tmp"));
-        let file = File::create(&path).map_err(|source| BlobError::Io { digest, source })?;
+        let file = File::create(&path).map_err(|source| self.failed(digest, source))?;
         Ok(Upload {
             blobs: self.clone(),
             digest,
@@ -190,6 +198,50 @@ impl Blobs {
             file,
             path: Some(path),
         })
+    }
+
+    /// Why the last upload of a blob failed on this side; `None` once another began.
+    pub fn failure(&self, digest: &Digest) -> Option<String> {
+        self.shared.index().failures.get(digest).cloned()
+    }
+
+    /// Forgets why a blob did not get here: the next upload may fare better.
+    pub fn forgive(&self, digest: &Digest) {
+        self.shared.index().failures.remove(digest);
+    }
+
+    fn failed(&self, digest: Digest, source: io::Error) -> BlobError {
+        let error = BlobError::Io { digest, source };
+        self.note(digest, error.to_string());
+        error
+    }
+
+    fn note(&self, digest: Digest, why: String) {
+        let mut index = self.shared.index();
+        if index.failures.len() >= FAILURES {
+            index.failures.clear();
+        }
+        index.failures.insert(digest, why);
+        drop(index);
+        self.shared.arrivals.send_modify(|n| *n += 1);
+    }
+
+    /// Makes room on a full disk: drops the least recently used blob that nobody uses.
+    fn evict(&self) -> bool {
+        let mut index = self.shared.index();
+        let unused = index.blobs.iter().filter(|(_, known)| known.pins == 0);
+        let Some(oldest) = unused.min_by_key(|(_, known)| known.used).map(|(digest, _)| *digest) else {
+            return false;
+        };
+        self.drop_blob(&mut index, &oldest);
+        true
+    }
+
+    fn drop_blob(&self, index: &mut Index, digest: &Digest) {
+        index.blobs.remove(digest);
+        if let Err(source) = disk::remove(&self.shared.path(digest)) {
+            tracing::warn!(%source, blob = %digest, "an evicted blob cannot be removed");
+        }
     }
 
     fn commit(&self, digest: Digest, size: u64) {
@@ -207,10 +259,7 @@ impl Blobs {
                 .min_by_key(|(_, known)| known.used)
                 .map(|(digest, _)| *digest);
             let Some(oldest) = oldest else { break };
-            index.blobs.remove(&oldest);
-            if let Err(source) = disk::remove(&self.shared.path(&oldest)) {
-                tracing::warn!(%source, blob = %oldest, "an evicted blob cannot be removed");
-            }
+            self.drop_blob(&mut index, &oldest);
         }
     }
 }
@@ -239,7 +288,8 @@ impl Upload {
             return Err(BlobError::TooLarge { digest, size: self.size, limit: self.expected });
         }
         self.hash.update(piece);
-        self.file.write_all(piece).map_err(|source| BlobError::Io { digest, source })?;
+        write_all(&mut self.file, piece, || self.blobs.evict())
+            .map_err(|source| self.blobs.failed(digest, source))?;
         self.blobs.shared.arrivals.send_modify(|n| *n += 1);
         Ok(())
     }
@@ -258,11 +308,25 @@ impl Upload {
         self.file
             .sync_all()
             .and_then(|()| disk::rename_durably(&path, &self.blobs.shared.path(&digest)))
-            .map_err(|source| BlobError::Io { digest, source })?;
+            .map_err(|source| self.blobs.failed(digest, source))?;
         self.blobs.commit(digest, self.size);
         self.blobs.shared.arrivals.send_modify(|n| *n += 1);
         Ok(self.size)
     }
+}
+
+/// Writes all of it. A full disk is tried again for as long as `evict` makes room.
+fn write_all(file: &mut impl Write, mut piece: &[u8], evict: impl Fn() -> bool) -> io::Result<()> {
+    while !piece.is_empty() {
+        match file.write(piece) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => piece = piece.get(n..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && evict() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Upload {
@@ -308,6 +372,54 @@ mod tests {
         put(&blobs, b"abcd");
         let again = Blobs::open(folder.path(), 100, 1_000).unwrap();
         assert_eq!(fs::read(again.pin(&digest).unwrap().path()).unwrap(), b"abcd");
+    }
+
+    /// A disk with so much room.
+    struct Disk(Arc<Mutex<usize>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut room = self.0.lock().unwrap();
+            let n = bytes.len().min(*room);
+            *room -= n;
+            if n == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(n) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_costs_blobs_that_nobody_uses_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path(), 100, 1_000).unwrap();
+        let [used, unused] = [b"aaaa", b"bbbb"].map(|bytes| put(&blobs, bytes));
+        let _pin = blobs.pin(&used).unwrap();
+        let room = Arc::new(Mutex::new(3));
+        let evict = || {
+            let evicted = blobs.evict();
+            *room.lock().unwrap() += if evicted { 4 } else { 0 };
+            evicted
+        };
+        write_all(&mut Disk(room.clone()), b"1234567", evict).unwrap();
+        assert!(blobs.has(&used) && !blobs.has(&unused));
+        let error = write_all(&mut Disk(room.clone()), b"8", evict).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn why_a_blob_did_not_get_here_is_known_until_it_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path(), 4, 1_000).unwrap();
+        let digest = Digest::of(b"abcde");
+        assert!(blobs.receive(digest, 5).is_err());
+        assert!(blobs.failure(&digest).unwrap().contains("the limit is 4"));
+        fs::remove_dir_all(folder.path()).unwrap();
+        assert!(blobs.receive(digest, 4).is_err());
+        assert!(blobs.failure(&digest).unwrap().contains("No such file"));
+        fs::create_dir(folder.path()).unwrap();
+        let _upload = blobs.receive(digest, 4).unwrap();
+        assert_eq!(blobs.failure(&digest), None);
     }
 
     #[test]

@@ -69,6 +69,10 @@ pub enum StartError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+fn why(error: Option<impl std::fmt::Display>) -> String {
+    error.map(|error| format!(": {error}")).unwrap_or_default()
+}
+
 /// A running worker.
 #[derive(Debug)]
 pub struct Daemon {
@@ -77,6 +81,7 @@ pub struct Daemon {
     /// Its name.
     pub worker: WorkerId,
     tasks: Tasks,
+    hub: JoinHandle<()>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     announcement: Option<Announcement>,
     ready_file: Option<PathBuf>,
@@ -125,7 +130,7 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
         boards: known,
     });
     let (inputs, hub_inputs) = mpsc::channel(256);
-    tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
+    let hub = tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<WorkerServer<Face>>().await;
@@ -158,10 +163,21 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
             .map_err(|source| StartError::Ready { path: path.clone(), source })?;
     }
     info!(%worker, %address, site = config.site, boards = count, "worker is serving");
-    Ok(Daemon { address, worker, tasks, server, announcement, ready_file, _home: home })
+    Ok(Daemon { address, worker, tasks, hub, server, announcement, ready_file, _home: home })
 }
 
 impl Daemon {
+    /// Waits until it cannot go on by itself, which is an error of the program, and says what ended.
+    pub async fn failed(&mut self) -> String {
+        tokio::select! {
+            hub = &mut self.hub => format!("the worker's loop has ended{}", why(hub.err())),
+            server = &mut self.server => match server {
+                Ok(served) => format!("the server has ended{}", why(served.err())),
+                Err(error) => format!("the server has ended: {error}"),
+            },
+        }
+    }
+
     /// Stops it: no emulator, no task and no ready file is left.
     pub async fn stop(self) {
         let Self { tasks, server, announcement, ready_file, .. } = self;
@@ -173,7 +189,8 @@ impl Daemon {
         }
         tasks.stop_token().cancel();
         let abort = server.abort_handle();
-        if timeout(GRACE, server).await.is_err() {
+        // It may have been waited for already: then it must not be again.
+        if !server.is_finished() && timeout(GRACE, server).await.is_err() {
             abort.abort();
         }
         tasks.stop().await;

@@ -34,9 +34,16 @@ async fn run(cli: &Cli) -> Result<()> {
     telemetry::init(settings.config.log_format);
     // Before anything is served: a signal that comes early is not lost.
     let signal = tokio::spawn(signalled());
-    let daemon = daemon::start(settings).await?;
-    let name = signal.await?.context("cannot wait for signals")?;
-    tracing::info!(signal = name, "stopping");
+    let mut daemon = daemon::start(settings).await?;
+    let outcome = tokio::select! {
+        signal = signal => {
+            let name = signal?.context("cannot wait for signals")?;
+            tracing::info!(signal = name, "stopping");
+            Ok(())
+        }
+        // Without its loop it would look alive and do nothing.
+        ended = daemon.failed() => Err(anyhow::anyhow!(ended)),
+    };
     daemon.stop().await;
-    Ok(())
+    outcome
 }

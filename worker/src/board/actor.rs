@@ -355,6 +355,12 @@ impl Actor {
                     (firmware, image) = (f, i);
                 }
             }
+            if asked.is_empty() {
+                // Of earlier attempts.
+                missing.iter().for_each(|digest| self.blobs.forgive(digest));
+            } else if let Some(why) = missing.iter().find_map(|digest| self.blobs.failure(digest)) {
+                return Err(BoardError::BlobLost(why));
+            }
             if missing != asked {
                 self.report(lease, "stage", 2 - missing.len() as u64, 2);
                 self.tell(Event::Needs(lease.clone(), missing.clone())).await;

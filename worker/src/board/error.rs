@@ -84,6 +84,9 @@ pub enum BoardError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// A blob came and could not be kept.
+    #[error("{0}")]
+    BlobLost(String),
     /// A file of this worker cannot be read.
     #[error("cannot read {what}: {source}")]
     File {
@@ -118,7 +121,7 @@ impl BoardError {
     pub fn board_is_well(&self) -> bool {
         match self {
             Self::Refused { code } => !matches!(code, FailCode::Busy | FailCode::UnknownRun),
-            Self::BlobMissing { .. } | Self::NotFirmware(_) | Self::File { .. } => true,
+            Self::BlobMissing { .. } | Self::BlobLost(_) | Self::NotFirmware(_) | Self::File { .. } => true,
             _ => false,
         }
     }
@@ -138,7 +141,7 @@ impl BoardError {
             Self::Panic(_) => (Infrastructure, "board_panic"),
             Self::Fault { .. } => (Infrastructure, "board_fault"),
             Self::BlobMissing { .. } => (Infrastructure, "blob_missing"),
-            Self::File { .. } => (Infrastructure, "worker_disk"),
+            Self::File { .. } | Self::BlobLost(_) => (Infrastructure, "worker_disk"),
             Self::Refused { code } => match code {
                 FailCode::NoImage | FailCode::BadImage | FailCode::ImageVersion { .. } => {
                     (Model, "image_refused")
@@ -161,6 +164,7 @@ impl BoardError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::EmulatorMissing { package, .. } => format!("apt install {package}"),
+            Self::BlobLost(_) => "make room on the worker's disk, or raise its limits".into(),
             Self::Refused { code: FailCode::ArenaTooSmall { .. } } => {
                 "a shorter --ctx or a smaller --kv type needs less".into()
             }
