@@ -20,13 +20,8 @@ pub fn dial_static(workers: &[String], context: &Context, tasks: &Tasks) -> Vec<
     for address in workers {
         let (sender, addresses) = watch::channel(vec![address.clone()]);
         keep_alive.push(sender);
-        let target = Target {
-            key: format!("static:{address}"),
-            found_by: FoundBy::Static,
-            worker: None,
-            addresses,
-            stop: CancellationToken::new(),
-        };
+        let target =
+            Target { key: format!("static:{address}"), found_by: FoundBy::Static, worker: None, addresses };
         tasks.spawn(keep(target, context.clone()));
     }
     keep_alive
@@ -36,8 +31,7 @@ pub fn dial_static(workers: &[String], context: &Context, tasks: &Tasks) -> Vec<
 #[derive(Debug)]
 struct Announced {
     addresses: watch::Sender<Vec<String>>,
-    stop: CancellationToken,
-    /// Fires if it does not come back.
+    /// Fires if it comes back.
     leaving: Option<CancellationToken>,
 }
 
@@ -69,16 +63,31 @@ pub async fn browse(fixed: Vec<String>, context: Context, tasks: Tasks) {
             }
             Sighting::Down(id) => {
                 if let Some(announced) = dialled.get_mut(&id) {
-                    let leaving = announced.leaving.insert(CancellationToken::new()).clone();
-                    let stop = announced.stop.clone();
-                    tasks.spawn_until_stop(async move {
-                        tokio::select! {
-                            () = leaving.cancelled() => {}
-                            () = tokio::time::sleep(GRACE) => stop.cancel(),
-                        }
-                    });
+                    let back = CancellationToken::new();
+                    if let Some(earlier) = announced.leaving.replace(back.clone()) {
+                        earlier.cancel();
+                    }
+                    tasks.spawn_until_stop(forget(announced.addresses.clone(), back));
                 }
             }
+        }
+    }
+}
+
+/// Dials a worker no more unless it comes back in time. A session that is up does not hang on this.
+async fn forget(addresses: watch::Sender<Vec<String>>, back: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = back.cancelled() => {}
+        () = tokio::time::sleep(GRACE) => {
+            addresses.send_if_modified(|addresses| {
+                // It may have come back this very moment.
+                let gone = !back.is_cancelled();
+                if gone {
+                    addresses.clear();
+                }
+                gone
+            });
         }
     }
 }
@@ -90,7 +99,7 @@ fn up(
     context: &Context,
     tasks: &Tasks,
 ) {
-    if let Some(known) = dialled.get_mut(&found.id).filter(|known| !known.stop.is_cancelled()) {
+    if let Some(known) = dialled.get_mut(&found.id) {
         if let Some(leaving) = known.leaving.take() {
             leaving.cancel();
         }
@@ -99,14 +108,12 @@ fn up(
     }
     tracing::info!(worker = %found.id, ?addresses, "found a worker");
     let (sender, receiver) = watch::channel(addresses);
-    let stop = CancellationToken::new();
     let target = Target {
         key: format!("mdns:{}", found.id),
         found_by: FoundBy::Mdns,
         worker: found.id.parse().ok(),
         addresses: receiver,
-        stop: stop.clone(),
     };
     tasks.spawn(keep(target, context.clone()));
-    dialled.insert(found.id, Announced { addresses: sender, stop, leaving: None });
+    dialled.insert(found.id, Announced { addresses: sender, leaving: None });
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edgeprof_common::{ClusterId, Epoch, Nonce};
+use edgeprof_common::{ClusterId, Epoch, Nonce, WorkerId};
 use edgeprof_proto::SESSION_PROTOCOL;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,14 @@ pub enum Refusal {
         /// Here.
         own: String,
         /// There.
+        offered: String,
+    },
+    /// It looks for another worker.
+    #[error("this is worker {own}, not {offered}")]
+    Worker {
+        /// Here.
+        own: WorkerId,
+        /// Who was to be here.
         offered: String,
     },
     /// Another cluster has this worker.

@@ -198,7 +198,12 @@ impl Hub {
             nonce: hello.nonce.parse().map_err(|_| malformed("nonce"))?,
         };
         let greeting = Greeting { protocol: hello.protocol, site: hello.site.clone(), claim };
-        let claim = fence::admit(self.fence.claim(), &self.site, &greeting).map_err(|refusal| {
+        let meant = hello.worker_id.as_ref().filter(|meant| *meant != self.worker.as_str());
+        let admitted = match meant {
+            Some(meant) => Err(Refusal::Worker { own: self.worker.clone(), offered: meant.clone() }),
+            None => fence::admit(self.fence.claim(), &self.site, &greeting),
+        };
+        let claim = admitted.map_err(|refusal| {
             warn!(%refusal, "a coordinator was turned away");
             match refusal {
                 Refusal::Epoch { .. } => with_reason(Code::FailedPrecondition, refusal.to_string(), FENCED),

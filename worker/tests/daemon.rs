@@ -57,6 +57,7 @@ async fn a_coordinator_that_may_not_command_is_told_why() {
             (Life { nonce: 51, ..life.clone() }, "another coordinator life"),
             (Life { cluster: 2, epoch: 9, ..life.clone() }, "claimed by cluster"),
             (Life { site: "barn", ..life.clone() }, "site \"lab\""),
+            (Life { meant: Some("v"), epoch: 9, ..life.clone() }, "this is worker w, not v"),
         ]
     };
     for (other, words) in cases() {
@@ -88,6 +89,25 @@ async fn a_newer_hello_ends_the_older_session() {
     };
     assert_eq!(status.code(), Code::Aborted, "{status}");
     new.good(BOARD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_cannot_be_kept_fails_its_attempt_at_once() {
+    let limits = Limits { blob_bytes: 3, ..Limits::default() };
+    let lab = Lab::with(&[("riscv32", Transport::Socket)], limits).await;
+    let mut session = Session::open(&lab.address(), &Life { meant: Some("w"), ..LIFE }).await.unwrap();
+    session.good(BOARD).await;
+    // Of an earlier attempt: no reason to give this one up.
+    let image = Digest::of(b"image").to_string();
+    session.put(&image, b"image").await.unwrap_err();
+    session.start(1, 1, BOARD, &waiting()).await;
+    let asked = |frame| matches!(frame, From::NeedBlob(_)).then_some(());
+    session.until(asked).await;
+    session.put(&image, b"image").await.unwrap_err();
+    let outcome = session.until(|frame| if let From::Result(r) = frame { r.outcome } else { None }).await;
+    let Outcome::Error(error) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((error.class.as_str(), error.code.as_str()), ("infrastructure", "worker_disk"));
+    assert!(error.message.contains("the limit is 3") && error.hint.is_some(), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,6 @@ use edgeprof_common::WorkerId;
 use edgeprof_service::channel::{ConnectError, connect};
 use rand::RngExt;
 use tokio::{sync::watch, time::Instant};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, FoundBy, SessionEvent,
@@ -33,21 +32,17 @@ pub struct Target {
     pub found_by: FoundBy,
     /// Its id, where that is known before it says so.
     pub worker: Option<WorkerId>,
-    /// Where to dial, best first; may change.
+    /// Where to dial, best first; may change. Where there is none, nobody is dialled; a session that is
+    /// up stays up.
     pub addresses: watch::Receiver<Vec<String>>,
-    /// The target is not wanted any more.
-    pub stop: CancellationToken,
 }
 
-/// Serves a target until it is stopped.
+/// Serves a target until the coordinator stops.
 pub async fn keep(mut target: Target, context: Context) {
-    let stop = target.stop.clone();
     tokio::select! {
-        () = stop.cancelled() => {}
         () = context.stop.clone().cancelled_owned() => {}
         () = forever(&mut target, &context) => {}
     }
-    let _ = context.commands.send(Command::Session(SessionEvent::Gone { key: target.key })).await;
 }
 
 async fn forever(target: &mut Target, context: &Context) {
@@ -55,6 +50,15 @@ async fn forever(target: &mut Target, context: &Context) {
     let mut told = None;
     loop {
         let addresses = target.addresses.borrow_and_update().clone();
+        if addresses.is_empty() {
+            let gone = SessionEvent::Gone { key: target.key.clone() };
+            let _ = context.commands.send(Command::Session(gone)).await;
+            (wait, told) = (FIRST, None);
+            if target.addresses.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
         let mut pause = None;
         for address in addresses {
             let since = Instant::now();
@@ -96,7 +100,7 @@ async fn forever(target: &mut Target, context: &Context) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = target.addresses.changed() => if changed.is_ok() { wait = FIRST } else {
-                // Nobody will name another address: the ones known stay.
+                // Nobody will name another address: those known stay.
                 tokio::time::sleep(pause).await;
             },
         }

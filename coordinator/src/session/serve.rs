@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
-use edgeprof_common::Digest;
+use edgeprof_common::{Digest, WorkerId};
 use edgeprof_proto::{
     SESSION_PROTOCOL,
     v1::{self, from_worker::Frame as From, to_worker::Frame as To},
@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Streaming, transport::Channel};
 
-use super::{Context, Greeting, SessionEvent, Target, Up, blobs};
+use super::{Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs};
 use crate::core::Command;
 
 /// How long a handshake may take.
@@ -48,7 +48,8 @@ pub(super) async fn serve(
 ) -> End {
     let (to_wire, wire) = mpsc::channel(16);
     let mut last = greeting.last_command;
-    let hello = hello(context, greeting);
+    let sought = target.worker.clone().filter(|_| target.found_by == FoundBy::Mdns);
+    let hello = hello(context, greeting, sought.as_ref());
     let first = v1::ToWorker { command: last, frame: Some(To::Hello(hello)) };
     if to_wire.send(first).await.is_err() {
         return End::Lost("the stream did not open".into());
@@ -74,6 +75,9 @@ pub(super) async fn serve(
     }
     if *hello.site != *context.site {
         return End::Refused(format!("it belongs to site {:?}, this is {:?}", hello.site, context.site));
+    }
+    if let Some(sought) = sought.filter(|sought| sought.as_str() != hello.worker_id) {
+        return End::Refused(format!("worker {} is at the address of {sought}", hello.worker_id));
     }
     target.worker = match hello.worker_id.parse() {
         Ok(worker) => Some(worker),
@@ -117,7 +121,7 @@ pub(super) async fn serve(
     End::Lost(reason)
 }
 
-fn hello(context: &Context, greeting: Greeting) -> v1::CoordinatorHello {
+fn hello(context: &Context, greeting: Greeting, sought: Option<&WorkerId>) -> v1::CoordinatorHello {
     let identity = context.identity;
     v1::CoordinatorHello {
         protocol: SESSION_PROTOCOL,
@@ -131,6 +135,7 @@ fn hello(context: &Context, greeting: Greeting) -> v1::CoordinatorHello {
             .into_iter()
             .map(|(board, token)| (board.to_string(), super::frames::lease(token)))
             .collect(),
+        worker_id: sought.map(ToString::to_string),
     }
 }
 

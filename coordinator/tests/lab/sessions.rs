@@ -1,9 +1,20 @@
 //! Jobs that run on a played worker.
 
+use std::sync::Arc;
+
 use edgeprof_common::run::{RunState, Verification, json_schema};
-use edgeprof_coordinator::daemon::Daemon;
+use edgeprof_coordinator::{
+    artifacts::Artifacts,
+    config::Config,
+    core::Command,
+    daemon::Daemon,
+    session::{Context, FoundBy, Greeting, SessionEvent, Target, Up, keep},
+    store::{Memory, rows},
+};
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
 use edgeprof_service::status;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Client, Lab, Played, config, program, soon};
 
@@ -100,6 +111,29 @@ async fn a_coordinator_that_restarts_midway_ends_the_job_and_records_it_once() {
     let acks = worker.until_acked(2).await;
     assert!(acks[1].duplicate);
     assert_eq!(client.results(&job.job_id).await, runs);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_learns_the_end_though_the_events_are_no_longer_kept() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { keep_events: 1, ..config(folder.path(), &[&worker]) };
+    let daemon = Daemon::start(&config, program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    let spec = client.spec(&["riscv32"]).await;
+    let job = client.submit(spec.clone()).await;
+    let seen = client.watch(&job.job_id).await[0].sequence;
+    let other = client.submit(spec).await;
+    client.watch(&other.job_id).await;
+    daemon.stop().await;
+
+    let daemon = Daemon::start(&config, program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    let request = v1::WatchJobRequest { job_id: job.job_id, after: seen };
+    let mut updates = client.0.watch_job(request).await.unwrap().into_inner();
+    let update = soon("the end", updates.message()).await.unwrap().expect("an update");
+    assert!(update.sequence > seen && update.job.unwrap().state == "succeeded");
     daemon.stop().await;
 }
 
@@ -207,4 +241,95 @@ async fn a_worker_that_has_seen_a_newer_life_ends_this_one() {
     let error = soon("the end", daemon.failed()).await.unwrap_err();
     assert!(error.to_string().contains("epoch 2"), "{error}");
     daemon.stop().await;
+}
+
+/// The loop's side of one target.
+struct Loop(mpsc::Receiver<Command>);
+
+impl Loop {
+    async fn next(&mut self) -> SessionEvent {
+        match soon("an event", self.0.recv()).await {
+            Some(Command::Session(event)) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Lets the target greet, and waits until its session is up.
+    async fn up(&mut self) -> Box<Up> {
+        loop {
+            match self.next().await {
+                SessionEvent::Greet { reply, .. } => drop(reply.send(Some(Greeting::default()))),
+                SessionEvent::Up(up) => return up,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn announced(worker: &Played, id: &str) -> (watch::Sender<Vec<String>>, Loop, Context, Target) {
+    let (sender, addresses) = watch::channel(vec![worker.address.to_string()]);
+    let (commands, receiver) = mpsc::channel(64);
+    let folder = tempfile::tempdir().unwrap();
+    let context = Context {
+        commands,
+        identity: rows::claim(&Memory::default()).unwrap(),
+        site: "test".into(),
+        artifacts: Artifacts::open(folder.path()).unwrap(),
+        sessions: Arc::default(),
+        stop: CancellationToken::new(),
+    };
+    let worker = Some(id.parse().unwrap());
+    let target = Target { key: format!("mdns:{id}"), found_by: FoundBy::Mdns, worker, addresses };
+    (sender, Loop(receiver), context, target)
+}
+
+/// Invariant 7: silence on mDNS never kills a worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_outlives_the_announcement_that_led_to_it() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let (addresses, mut events, context, target) = announced(&worker, "w");
+    let stop = context.stop.clone();
+    let kept = tokio::spawn(keep(target, context));
+    let up = events.up().await;
+    addresses.send_replace(Vec::new());
+    // Sent after the announcement was gone.
+    let task = edgeprof_common::TaskId::random().to_string();
+    worker.say(From::Accepted(v1::Accepted { task_id: task, ..v1::Accepted::default() }));
+    loop {
+        match events.next().await {
+            SessionEvent::Frame(id, frame) if id == up.session => {
+                if matches!(frame.frame, Some(From::Accepted(_))) {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Once the session has ended by itself, nobody is dialled before another address is named.
+    up.stop.cancel();
+    while !matches!(events.next().await, SessionEvent::Gone { .. }) {}
+    addresses.send_replace(vec![worker.address.to_string()]);
+    events.up().await;
+    stop.cancel();
+    kept.await.unwrap();
+}
+
+/// Another worker may have got the port of one that is gone: its own session must not suffer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_another_name_than_announced_is_not_served_for_it() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let (_addresses, mut events, context, target) = announced(&worker, "w-before");
+    let stop = context.stop.clone();
+    let kept = tokio::spawn(keep(target, context));
+    let reason = loop {
+        match events.next().await {
+            SessionEvent::Greet { reply, .. } => drop(reply.send(Some(Greeting::default()))),
+            SessionEvent::Dialled { reason, .. } => break reason.unwrap_or_default(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(reason.contains("w-before"), "{reason}");
+    assert_eq!(worker.sought().as_deref(), Some("w-before"));
+    stop.cancel();
+    kept.await.unwrap();
 }

@@ -63,6 +63,8 @@ struct State {
     spoil: Option<fn(&mut v1::Result)>,
     /// Answer to every greeting.
     refusal: Option<Status>,
+    /// The worker that the last greeting was meant for.
+    sought: Option<String>,
     starts: usize,
     acks: Vec<v1::Ack>,
     nacks: Vec<v1::Nack>,
@@ -132,6 +134,10 @@ impl Played {
 
     pub(crate) fn refuse(&self, status: Status) {
         self.with(|state| state.refusal = Some(status));
+    }
+
+    pub(crate) fn sought(&self) -> Option<String> {
+        self.state.lock().unwrap().sought.clone()
     }
 
     pub(crate) async fn until_running(&self, count: usize) {
@@ -349,6 +355,7 @@ impl Worker for Played {
         };
         let (outgoing, frames) = mpsc::channel(256);
         self.with(|state| {
+            state.sought = hello.worker_id.clone();
             if let Some(status) = &state.refusal {
                 return Err(status.clone());
             }

@@ -99,9 +99,10 @@ pub struct Life {
     pub nonce: u64,
     pub site: &'static str,
     pub issued: Vec<(&'static str, u64, u64)>,
+    pub meant: Option<&'static str>,
 }
 
-pub const LIFE: Life = Life { cluster: 1, epoch: 1, nonce: 1, site: "lab", issued: Vec::new() };
+pub const LIFE: Life = Life { cluster: 1, epoch: 1, nonce: 1, site: "lab", issued: Vec::new(), meant: None };
 
 impl Life {
     fn hello(&self) -> v1::CoordinatorHello {
@@ -114,6 +115,7 @@ impl Life {
             nonce: Nonce::from_raw(self.nonce).to_string(),
             version: "test".into(),
             issued: issued.map(|(b, epoch, counter)| ((*b).into(), lease(*epoch, *counter))).collect(),
+            worker_id: self.meant.map(str::to_owned),
         }
     }
 }
