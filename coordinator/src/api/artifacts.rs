@@ -2,9 +2,10 @@
 
 use edgeprof_common::Digest;
 use edgeprof_proto::v1;
+use edgeprof_service::status::exhausted;
 use tonic::{Code, Status, Streaming};
 
-use super::Api;
+use super::{Api, FULL};
 use crate::artifacts::{Artifacts, UploadError};
 
 /// Digests in one question.
@@ -43,6 +44,7 @@ pub(super) async fn put(api: &Api, mut chunks: Streaming<v1::ArtifactChunk>) -> 
     if let Some(size) = api.artifacts.size(&digest) {
         return Ok(size);
     }
+    api.room(size).map_err(|message| exhausted(message, FULL))?;
     let mut upload = api.artifacts.upload(digest, size).map_err(status)?;
     upload.write(&first.data).map_err(status)?;
     while let Some(chunk) = chunks.message().await? {

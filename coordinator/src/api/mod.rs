@@ -5,7 +5,7 @@ mod results;
 mod submit;
 mod watch;
 
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use edgeprof_common::{BoardId, JobId};
 use edgeprof_proto::v1::{self, profiler_server::Profiler};
@@ -24,6 +24,9 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Jobs that one list shows at most.
 const JOBS: usize = 10_000;
+
+/// When a full disk is worth another try.
+const FULL: Duration = Duration::from_secs(60);
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -47,6 +50,23 @@ pub struct Api {
 }
 
 impl Api {
+    /// Whether the disk takes `more` bytes without touching the reserve, which is for results.
+    fn room(&self, more: u64) -> Result<(), String> {
+        let Ok(stat) = nix::sys::statvfs::statvfs(&self.data) else { return Ok(()) };
+        #[allow(clippy::useless_conversion)]
+        let free = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size());
+        let reserve = self.reserve_bytes;
+        if free >= reserve.saturating_add(more) {
+            return Ok(());
+        }
+        Err(match more {
+            0 => format!("the coordinator's disk has {free} bytes free, less than its reserve of {reserve}"),
+            _ => format!(
+                "the coordinator's disk has {free} bytes free, too few for {more} more and its reserve of {reserve}"
+            ),
+        })
+    }
+
     /// Asks the loop.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Status> {
         let (reply, answer) = oneshot::channel();

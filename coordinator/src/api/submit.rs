@@ -1,9 +1,6 @@
 //! A job in: looked at, planned, made durable.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgeprof_common::{Digest, ErrorClass, JobId, TaskError, job::JobSpec};
 use edgeprof_model::{Format, Header, ModelError};
@@ -11,7 +8,7 @@ use edgeprof_proto::v1;
 use edgeprof_service::status::{exhausted, with_hint};
 use tonic::{Code, Status};
 
-use super::Api;
+use super::{Api, FULL};
 use crate::{
     artifacts::{Artifacts, firmware},
     core::{Busy, Command},
@@ -68,7 +65,8 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
 
 /// Files first, then the plan.
 fn look(api: &Api, id: JobId, spec: &JobSpec, boards: &[Present]) -> Result<Vec<TaskDef>, Refusal> {
-    room(api)?;
+    // Results must find room: new work is refused before the disk is full.
+    api.room(0).map_err(|message| Refusal::Busy { message })?;
     all_there(&api.artifacts, spec)?;
     let headers = spec
         .models
@@ -110,22 +108,6 @@ fn firmware_of(
     kinds.iter().map(|kind| (kind.clone(), pin(kind).map_err(blamed))).collect()
 }
 
-/// Results must find room: new work is refused before the disk is full.
-fn room(api: &Api) -> Result<(), Refusal> {
-    let Ok(stat) = nix::sys::statvfs::statvfs(&api.data) else { return Ok(()) };
-    #[allow(clippy::useless_conversion)]
-    let free = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size());
-    if free < api.reserve_bytes {
-        return Err(Refusal::Busy {
-            message: format!(
-                "the coordinator's disk has {free} bytes free, less than its reserve of {}",
-                api.reserve_bytes
-            ),
-        });
-    }
-    Ok(())
-}
-
 fn all_there(artifacts: &Artifacts, spec: &JobSpec) -> Result<(), Refusal> {
     let models = spec.models.iter().flat_map(|model| [Some(model.digest), model.tokenizer]);
     let missing: BTreeSet<Digest> =
@@ -146,6 +128,6 @@ fn refused(refusal: &Refusal) -> Status {
         Refusal::Precondition { message, hint } => {
             with_hint(Code::FailedPrecondition, message, hint.as_deref())
         }
-        Refusal::Busy { message } => exhausted(message, Duration::from_secs(60)),
+        Refusal::Busy { message } => exhausted(message, FULL),
     }
 }

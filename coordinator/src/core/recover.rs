@@ -49,7 +49,9 @@ impl Core {
         let mut jobs = BTreeMap::new();
         let (mut order, mut keys) = (Vec::new(), HashMap::new());
         for row in recovered.jobs {
-            let last_event = recovered.last_events.get(&row.id).copied().unwrap_or_default();
+            // Where its events are no longer kept, the last was one of those before the oldest.
+            let pruned = || recovered.events.map_or(0, |(first, _)| first.saturating_sub(1));
+            let last_event = recovered.last_events.get(&row.id).copied().unwrap_or_else(pruned);
             order.push(row.id);
             if let Some(key) = &row.idempotency_key {
                 keys.insert(key.clone(), row.id);

@@ -1,12 +1,13 @@
 //! Submissions that are not taken, or not all of them.
 
 use edgeprof_common::run::RunState;
+use edgeprof_coordinator::{config::Config, daemon::Daemon};
 use edgeprof_proto::v1;
-use edgeprof_service::status::hint;
+use edgeprof_service::status::{hint, retry_after};
 use tonic::Code;
 
 use crate::{
-    support::{Lab, Played},
+    support::{Client, Lab, Played, config, program},
     testing::tiny_model,
 };
 
@@ -45,6 +46,20 @@ async fn a_missing_artifact_is_a_precondition() {
     let (code, message, _) = refused(move |spec| spec.models[0].digest = digest).await;
     assert_eq!(code, Code::FailedPrecondition);
     assert!(message.contains(&absent), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reserve_of_the_disk_is_not_for_uploads() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { reserve_bytes: u64::MAX, ..config(folder.path(), &[]) };
+    let daemon = Daemon::start(&config, program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    let digest = edgeprof_common::Digest::of(b"x").to_string();
+    let chunk = v1::ArtifactChunk { digest, size: 1, data: b"x".to_vec().into() };
+    let status = client.0.put_artifact(tokio_stream::iter([chunk])).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().contains("1 more") && retry_after(&status).is_some(), "{status:?}");
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
