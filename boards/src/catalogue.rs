@@ -157,7 +157,7 @@ fn check(file: &str, kind: &Kind) -> Result<(), String> {
             return Err("the loader misses the model region".into());
         }
         let exact = kind.counter.tick_hz << emulator.icount_shift;
-        if kind.counter.rounding == Rounding::Exact && exact % 1_000_000_000 != 0 {
+        if kind.counter.rounding == Rounding::Exact && !exact.is_multiple_of(1_000_000_000) {
             return Err("an instruction is no whole number of ticks".into());
         }
         if exact < 1_000_000_000 {

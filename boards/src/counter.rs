@@ -18,7 +18,7 @@ impl Kind {
         let per = u128::from(self.counter.tick_hz) << emulator.icount_shift;
         let scaled = u128::from(ticks) * NANO;
         let instructions = match self.counter.rounding {
-            Rounding::Exact => (scaled % per == 0).then_some(scaled / per)?,
+            Rounding::Exact => scaled.is_multiple_of(per).then_some(scaled / per)?,
             Rounding::Begun => {
                 let down = scaled / per;
                 ((down * per).div_ceil(NANO) == u128::from(ticks)).then_some(down)?

@@ -91,10 +91,10 @@ pub async fn resolve(
     if let Some(url) = filled(&said.environment) {
         return one(&url, Origin::Environment);
     }
-    if let Some(path) = said.config.as_deref().filter(|path| path.exists()) {
-        if let Some(url) = filled(&config::read::<Config>(path)?.coordinator) {
-            return one(&url, Origin::Config(path.to_owned()));
-        }
+    if let Some(path) = said.config.as_deref().filter(|path| path.exists())
+        && let Some(url) = filled(&config::read::<Config>(path)?.coordinator)
+    {
+        return one(&url, Origin::Config(path.to_owned()));
     }
     let because = match search.await {
         Ok(found) if found.len() > 1 => {

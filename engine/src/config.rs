@@ -71,10 +71,10 @@ impl Config {
         if !within(self.heads, MAX_WIDTH) {
             return bad("heads");
         }
-        if !within(self.kv_heads, self.heads) || self.heads % self.kv_heads != 0 {
+        if !within(self.kv_heads, self.heads) || !self.heads.is_multiple_of(self.kv_heads) {
             return bad("kv_heads");
         }
-        if !within(self.head_dim, MAX_HEAD_DIM) || self.head_dim % 2 != 0 {
+        if !within(self.head_dim, MAX_HEAD_DIM) || !self.head_dim.is_multiple_of(2) {
             return bad("head_dim");
         }
         if u64::from(self.heads) * u64::from(self.head_dim) > u64::from(MAX_WIDTH) {

@@ -202,7 +202,7 @@ impl<'a> Image<'a> {
         if bytes.len() < HEADER_LEN {
             return Err(truncated(HEADER_LEN as u64));
         }
-        if bytes.as_ptr().addr() % 4 != 0 {
+        if !bytes.as_ptr().addr().is_multiple_of(4) {
             return Err(ImageError::Misaligned);
         }
         if bytes[..4] != MAGIC {

@@ -23,7 +23,7 @@ pub(crate) struct Tensor {
 /// Bytes of a row of `cols` weights in a file. Rows of ggml's quantized types are whole groups of
 /// 32, an f16 scale and 32 or 16 bytes each; `None` for a row that is not.
 pub(crate) fn row_bytes(dtype: DType, cols: u64) -> Option<u64> {
-    let groups = (cols % 32 == 0).then_some(cols / 32);
+    let groups = cols.is_multiple_of(32).then_some(cols / 32);
     match dtype {
         DType::F32 => Some(cols * 4),
         DType::F16 => Some(cols * 2),

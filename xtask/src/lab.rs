@@ -18,8 +18,11 @@ use tempfile::TempDir;
 
 use crate::build::target;
 
-/// How long a daemon may take to serve, or a worker to be found.
+/// How long a daemon may take to serve, or a worker with a known address to be dialled.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long mDNS may take: where multicast works, it takes one second.
+const DISCOVERY: Duration = Duration::from_secs(15);
 
 /// Where a built program lies.
 pub(crate) fn program(name: &str) -> PathBuf {
@@ -59,17 +62,22 @@ impl Lab {
         }
         lab.coordinator(&site, &[])?;
         say(&format!("coordinator serves at {}, and looks for workers over mDNS", lab.url));
-        if !lab.found(workers.len(), "good")? {
-            // Workers that mDNS does not bring are named by hand; the site and everything else stays.
-            say("mDNS brought no workers: multicast is not available here; falling back to static addresses");
+        if !lab.all("workers", workers.len(), "alive", DISCOVERY)? {
+            // Workers that mDNS does not bring are named by hand; site, data and everything else stay.
+            say(
+                "mDNS did not bring the workers: multicast does not work here; falling back to static addresses",
+            );
             let coordinator = lab.daemons.pop().context("the coordinator was started last")?;
             coordinator.stop();
             let addresses: Vec<String> = lab.daemons.iter().map(|d| d.url.clone()).collect();
             lab.coordinator(&site, &addresses)?;
-            if !lab.found(workers.len(), "good")? {
-                let logs = lab.folder.take().map(TempDir::keep).unwrap_or_default();
-                bail!("the coordinator did not get its workers; see the logs in {}", logs.display());
+            if !lab.all("workers", workers.len(), "alive", PATIENCE)? {
+                return Err(lab.lost("the coordinator did not get its workers"));
             }
+        }
+        if !lab.all("boards", workers.iter().map(|boards| boards.len()).sum(), "good", PATIENCE)? {
+            let _ = lab.client().arg("boards").status();
+            return Err(lab.lost("not every board is good"));
         }
         Ok(lab)
     }
@@ -113,8 +121,7 @@ impl Lab {
         for worker in workers {
             command.args(["--worker", worker.trim_start_matches("http://")]);
         }
-        let name = format!("coordinator-{}", workers.len());
-        self.daemon(&name, site, command)?;
+        self.daemon("coordinator", site, command)?;
         self.url = self.daemons.last().map(|d| d.url.clone()).unwrap_or_default();
         Ok(())
     }
@@ -124,6 +131,8 @@ impl Lab {
         let (data, ready) = (self.path().join(name), self.path().join(format!("{name}.url")));
         let log = self.path().join(format!("{name}.log"));
         fs::create_dir_all(&data)?;
+        // Of an earlier life of the same daemon.
+        let _ = fs::remove_file(&ready);
         let mut child = command
             .args(["--listen", "127.0.0.1:0", "--site", site])
             .arg("--data")
@@ -133,7 +142,7 @@ impl Lab {
             .env("EDGEPROF_FIRMWARE", target().join("firmware"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
+            .stderr(File::options().create(true).append(true).open(&log)?)
             .spawn()
             .with_context(|| format!("starting {:?}", command.get_program()))?;
         let url = wait_for(PATIENCE, || {
@@ -157,19 +166,20 @@ impl Lab {
         Ok(())
     }
 
-    /// Waits until `count` workers are alive.
-    fn found(&self, count: usize, board_health: &str) -> Result<bool> {
-        let all = |list: &Value, key: &str, word: &str| {
-            list.as_array().is_some_and(|l| !l.is_empty() && l.iter().all(|item| item[key] == word))
-        };
-        let found = wait_for(PATIENCE, || {
-            let workers = self.ask(&["workers"])?;
-            if workers.as_array().map(Vec::len) != Some(count) || !all(&workers, "health", "alive") {
-                return Ok(None);
-            }
-            Ok(all(&self.ask(&["boards"])?, "health", board_health).then_some(()))
+    /// Waits until `count` of `what` are there, each of them in `health`.
+    fn all(&self, what: &str, count: usize, health: &str, patience: Duration) -> Result<bool> {
+        let there = wait_for(patience, || {
+            let list = self.ask(&[what])?;
+            let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+            Ok((list.len() == count && list.iter().all(|item| item["health"] == health)).then_some(()))
         })?;
-        Ok(found.is_some())
+        Ok(there.is_some())
+    }
+
+    /// An error that leaves the logs behind, and names them.
+    fn lost(&mut self, what: &str) -> anyhow::Error {
+        let logs = self.folder.take().map(TempDir::keep).unwrap_or_default();
+        anyhow::anyhow!("{what}; see the logs in {}", logs.display())
     }
 }
 

@@ -11,7 +11,7 @@ use edgeprof_common::{
 use expect_test::expect;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::Command,
+    process::{Child, Command},
 };
 
 use crate::{
@@ -19,9 +19,17 @@ use crate::{
     files::Files,
 };
 
+/// Ctrl-C.
+fn interrupt(child: &Child) {
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGINT).unwrap();
+}
+
 /// A cell of an emulated board.
 fn record(number: u128) -> RunRecord {
     let decode = 2_384_916u64;
+    let per_token = serde_json::json!({"unit": "instructions/token", "direction": "lower", "n": 1,
+        "median": decode, "mean": decode, "discarded_warmups": 0});
     serde_json::from_value(serde_json::json!({
         "schema": "edgeprof.run.v1",
         "run_id": RunId::from_raw(number), "job_id": JOB, "task_id": TaskId::from_raw(number),
@@ -43,7 +51,8 @@ fn record(number: u128) -> RunRecord {
             "cycles": {"low": 2_384_916.0, "high": 5_246_815.2},
             "decode_tokens_per_second": {"low": 4.764_795_222_823_933, "high": 10.482_549_490_212_653},
             "calibration": "uncalibrated"},
-        "memory": {"arena": 217_088, "kv_cache": 4096, "flash_weights": 20_480, "method": "arena high-water mark"}
+        "memory": {"arena": 217_088, "kv_cache": 4096, "flash_weights": 20_480, "method": "arena high-water mark"},
+        "summary": {"prefill": per_token, "decode": per_token}
     }))
     .unwrap()
 }
@@ -250,8 +259,7 @@ async fn the_first_interrupt_cancels_the_job_and_waits_for_its_end() {
     let line = ["run", "-m", &model, "--tokenizer", &tokenizer, "-b", "all", "-o", "json"];
     let child = command(Some(address), &line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     watching.notified().await;
-    let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    interrupt(&child);
     let output =
         tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.unwrap().unwrap();
     assert!(state.lock().unwrap().cancelled);
@@ -272,13 +280,11 @@ async fn the_second_interrupt_leaves_at_once() {
     let mut child =
         command(Some(address), &line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     watching.notified().await;
-    let pid = child.id().unwrap().to_string();
-    let interrupt = || Command::new("kill").args(["-INT", &pid]).status();
-    assert!(interrupt().await.unwrap().success());
+    interrupt(&child);
     let mut said = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).await.unwrap();
     assert!(said.starts_with("cancelling"), "{said}");
-    assert!(interrupt().await.unwrap().success());
+    interrupt(&child);
     let output =
         tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.unwrap().unwrap();
     assert_eq!((code(&output), out(&output).as_str()), (130, ""));

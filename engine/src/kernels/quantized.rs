@@ -230,7 +230,7 @@ pub(super) fn embed(out: &mut [f32], w: &Tensor<'_>, r: usize) {
         for (i, out) in out.iter_mut().enumerate() {
             let c = g * GROUP + i;
             let q = if w.dtype == DType::Q8_0 {
-                let bias = if c % 2 == 0 { 0x80 } else { 0 };
+                let bias = if c.is_multiple_of(2) { 0x80 } else { 0 };
                 i32::from((data[c] ^ bias) as i8)
             } else {
                 i32::from(data[c / 2] >> (4 * (c % 2)) & 0xf) - 8

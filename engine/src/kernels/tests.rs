@@ -30,9 +30,9 @@ fn naive(w: &Tensor<'_>, q: &[i8], scales: &[f32], r: usize) -> f32 {
     let (data, ws) = (w.row(r), w.row_scales(r));
     let weight = |c: usize| -> i64 {
         match w.dtype {
-            DType::Q8_0 if c % 2 == 0 => i64::from(data[c]) - 128,
+            DType::Q8_0 if c.is_multiple_of(2) => i64::from(data[c]) - 128,
             DType::Q8_0 => i64::from(data[c] as i8),
-            _ if c % 2 == 0 => i64::from(data[c / 2] % 16) - 8,
+            _ if c.is_multiple_of(2) => i64::from(data[c / 2] % 16) - 8,
             _ => i64::from(data[c / 2] / 16) - 8,
         }
     };

@@ -54,7 +54,7 @@ impl GgmlType {
     /// row is no whole number of blocks, or the size overflows.
     pub(crate) fn bytes(self, elements: u64, row: u64) -> Option<u64> {
         let &(_, _, block, size) = self.row()?;
-        if row % block != 0 {
+        if !row.is_multiple_of(block) {
             return None;
         }
         (elements / block).checked_mul(size)

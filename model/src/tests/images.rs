@@ -38,7 +38,7 @@ fn weight(image: &Image<'_>, role: Role, layer: u32, r: usize, c: usize) -> f32 
     match t.dtype {
         DType::F32 => f32::from_le_bytes(row[4 * c..4 * c + 4].try_into().unwrap()),
         DType::F16 => f16::to_f32(u16::from_le_bytes([row[2 * c], row[2 * c + 1]])),
-        DType::Q8_0 if c % 2 == 0 => f32::from(i16::from(row[c]) - 128) * scale(),
+        DType::Q8_0 if c.is_multiple_of(2) => f32::from(i16::from(row[c]) - 128) * scale(),
         DType::Q8_0 => f32::from(row[c] as i8) * scale(),
         DType::Q4_0 => f32::from(i16::from(row[c / 2] >> (4 * (c % 2)) & 15) - 8) * scale(),
     }
