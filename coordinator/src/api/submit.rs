@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use edgeprof_boards::catalogue;
 use edgeprof_common::{Digest, ErrorClass, JobId, TaskError, job::JobSpec};
 use edgeprof_model::{Format, Header, ModelError};
 use edgeprof_proto::v1;
@@ -33,17 +34,17 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
         return Err(Status::invalid_argument(format!("an idempotency key has at most {KEY} bytes")));
     }
     let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
-    if let Some(key) = key.clone() {
-        if let Some((job, row)) = api.ask(|reply| Command::Known { key, reply }).await? {
-            return if row.spec == spec {
-                Ok(job)
-            } else {
-                Err(Status::already_exists(format!(
-                    "this idempotency key made job {}, which asks for something else",
-                    row.id
-                )))
-            };
-        }
+    if let Some(key) = key.clone()
+        && let Some((job, row)) = api.ask(|reply| Command::Known { key, reply }).await?
+    {
+        return if row.spec == spec {
+            Ok(job)
+        } else {
+            Err(Status::already_exists(format!(
+                "this idempotency key made job {}, which asks for something else",
+                row.id
+            )))
+        };
     }
     let boards = api.ask(Command::Present).await?;
     let id = JobId::random();
@@ -95,7 +96,10 @@ fn firmware_of(
     kinds: &BTreeSet<String>,
 ) -> BTreeMap<String, Result<FirmwarePin, TaskError>> {
     let pin = |kind: &str| match spec.firmware {
-        Some(file) => firmware::uploaded(&api.artifacts, file),
+        Some(file) => {
+            let isa = catalogue().get(kind).map_or("", |kind| &kind.isa);
+            firmware::uploaded(&api.artifacts, file, isa)
+        }
         None => api.firmware.import(&api.artifacts, kind),
     };
     let blamed = |error: firmware::FirmwareError| {

@@ -7,7 +7,7 @@ use std::{
 
 use edgeprof_common::Digest;
 
-use super::{Artifacts, NotFirmware, UploadError, loaded_digest};
+use super::{Artifacts, NotFirmware, UploadError, check_core, loaded_digest};
 use crate::store::rows::FirmwarePin;
 
 /// Larger than any image of a board with code in flash.
@@ -96,17 +96,18 @@ impl Folders {
     }
 }
 
-/// A firmware that a client uploaded.
+/// A firmware that a client uploaded, for boards of an instruction set.
 ///
 /// # Errors
 /// When it is not there, or is not one.
-pub fn uploaded(artifacts: &Artifacts, file: Digest) -> Result<FirmwarePin, FirmwareError> {
+pub fn uploaded(artifacts: &Artifacts, file: Digest, isa: &str) -> Result<FirmwarePin, FirmwareError> {
     let path = artifacts.path(&file);
     if artifacts.size(&file).is_none() {
         return Err(FirmwareError::NoArtifact(file));
     }
     let bytes = load(&path)?;
-    let loaded = loaded_digest(&bytes).map_err(|source| FirmwareError::Bad { path, source })?;
+    let loaded = check_core(&bytes, isa).and_then(|()| loaded_digest(&bytes));
+    let loaded = loaded.map_err(|source| FirmwareError::Bad { path, source })?;
     Ok(FirmwarePin { file, loaded, size: bytes.len() as u64 })
 }
 

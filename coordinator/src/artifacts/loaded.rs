@@ -4,7 +4,7 @@
 use edgeprof_common::Digest;
 use object::{
     Endianness, FileKind,
-    elf::{FileHeader32, FileHeader64, PT_LOAD},
+    elf::{EM_ARM, EM_RISCV, FileHeader32, FileHeader64, Machine, PT_LOAD},
     read::elf::{FileHeader, ProgramHeader},
 };
 
@@ -49,6 +49,34 @@ fn segments<H: FileHeader<Endian = Endianness>>(elf: &[u8]) -> Result<Digest, No
     Ok(Digest::of_parts(parts.iter().map(Vec::as_slice)))
 }
 
+/// Checks that an ELF file is for a core of this instruction set, as the catalogue names it.
+///
+/// # Errors
+/// When it is for another, which would not even start.
+pub fn check_core(elf: &[u8], isa: &str) -> Result<(), NotFirmware> {
+    let (wide, machine, name) = match isa {
+        _ if isa.starts_with("arm") => (false, EM_ARM, "32-bit Arm"),
+        _ if isa.starts_with("rv32") => (false, EM_RISCV, "32-bit RISC-V"),
+        _ if isa.starts_with("rv64") => (true, EM_RISCV, "64-bit RISC-V"),
+        _ => return Ok(()),
+    };
+    let bad = |error: object::read::Error| NotFirmware(error.to_string());
+    let found = match FileKind::parse(elf).map_err(bad)? {
+        FileKind::Elf32 => (false, machine_of::<FileHeader32<Endianness>>(elf).map_err(bad)?),
+        FileKind::Elf64 => (true, machine_of::<FileHeader64<Endianness>>(elf).map_err(bad)?),
+        other => return Err(NotFirmware(format!("found {other:?}, expected an ELF file"))),
+    };
+    if found == (wide, machine) {
+        return Ok(());
+    }
+    Err(NotFirmware(format!("it is built for another processor than {isa}, which is {name}")))
+}
+
+fn machine_of<H: FileHeader<Endian = Endianness>>(elf: &[u8]) -> object::read::Result<Machine> {
+    let header = H::parse(elf)?;
+    Ok(header.e_machine(header.endian()?))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -91,5 +119,16 @@ pub(crate) mod tests {
         for bytes in [&b""[..], b"MZ", b"\x7fELF", &elf(b"code", b"")[..86], &elf(b"", b"")] {
             assert!(loaded_digest(bytes).is_err());
         }
+    }
+
+    #[test]
+    fn a_file_for_another_core_is_told() {
+        let mut elf = elf(b"code", b"");
+        elf[18..20].copy_from_slice(&EM_ARM.0.to_le_bytes());
+        check_core(&elf, "armv7-m").unwrap();
+        check_core(&elf, "something else").unwrap();
+        let error = check_core(&elf, "rv32imac").unwrap_err().to_string();
+        assert!(error.contains("rv32imac") && error.contains("32-bit RISC-V"), "{error}");
+        check_core(b"no ELF", "armv7-m").unwrap_err();
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use edgeprof_common::Digest;
 
-pub use loaded::{NotFirmware, loaded_digest};
+pub use loaded::{NotFirmware, check_core, loaded_digest};
 pub use upload::{Upload, UploadError};
 
 /// The folder of all blobs of one coordinator.
