@@ -27,10 +27,10 @@ impl Core {
         reply: oneshot::Sender<Result<v1::Job, Busy>>,
     ) {
         // The same key may have come twice at once.
-        if let Some(id) = row.idempotency_key.as_ref().and_then(|key| self.keys.get(key)).copied() {
-            if let Some(job) = self.view(id, true) {
-                return self.reply(reply, Ok(job));
-            }
+        if let Some(id) = row.idempotency_key.as_ref().and_then(|key| self.keys.get(key)).copied()
+            && let Some(job) = self.view(id, true)
+        {
+            return self.reply(reply, Ok(job));
         }
         if let Err(full) = self.scheduler.admits(tasks.len()) {
             return self.reply(reply, Err(full.into()));
@@ -143,11 +143,11 @@ impl Core {
 
     /// Remembers that watchers have something to learn.
     pub(super) fn mark(&mut self, id: JobId, how: Dirty) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            if job.watchers.is_some() {
-                job.dirty = job.dirty.max(how);
-                self.dirty.insert(id);
-            }
+        if let Some(job) = self.jobs.get_mut(&id)
+            && job.watchers.is_some()
+        {
+            job.dirty = job.dirty.max(how);
+            self.dirty.insert(id);
         }
     }
 

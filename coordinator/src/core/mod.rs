@@ -219,16 +219,29 @@ impl Core {
         let mut committed = self.parts.writer.committed();
         self.start_preparing();
         self.finish_step().await;
+        let mut woke = Instant::now();
+        let mut pulse = woke + PULSE;
         let outcome = loop {
             if let Some(failed) = self.failed.take() {
                 break Err(failed);
             }
             let began = Instant::now();
-            let wake = self.wake(began);
+            // What workers said meanwhile still waits in the queue.
+            self.notice_stall(woke, woke);
+            // However many commands keep the loop from sleeping.
+            if began >= pulse {
+                pulse = began + PULSE;
+                self.step(Event::Tick);
+                self.end_waiting();
+                self.finish_step().await;
+            }
+            let wake = self.wake(pulse).max(began);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ok(()),
                 changed = committed.changed() => {
+                    self.notice_stall(began, wake);
+                    woke = Instant::now();
                     let state = committed.borrow_and_update().clone();
                     if changed.is_err() && matches!(state, crate::store::Committed::Nothing) {
                         break Ok(());
@@ -238,6 +251,7 @@ impl Core {
                 command = commands.recv() => match command {
                     Some(command) => {
                         self.notice_stall(began, wake);
+                        woke = Instant::now();
                         self.handle(command);
                         self.finish_step().await;
                     }
@@ -245,8 +259,8 @@ impl Core {
                 },
                 () = tokio::time::sleep_until(wake) => {
                     self.notice_stall(began, wake);
+                    woke = Instant::now();
                     self.step(Event::Tick);
-                    self.end_waiting();
                     self.finish_step().await;
                 }
             }
@@ -262,15 +276,14 @@ impl Core {
         Now(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn wake(&self, began: Instant) -> Instant {
-        let mut wake = began + PULSE;
+    fn wake(&self, mut wake: Instant) -> Instant {
         if let Some(at) = self.scheduler.next_wakeup() {
             wake = wake.min(self.origin + Duration::from_millis(at.0));
         }
         if !self.dirty.is_empty() {
             wake = wake.min(self.told + COALESCE);
         }
-        wake.max(began)
+        wake
     }
 
     /// If the loop woke long after it wanted to, every worker looks silent and none is.

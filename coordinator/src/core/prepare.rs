@@ -15,7 +15,7 @@ use super::{Command, Core};
 use crate::{
     preparing::{Outcome, Ready, Request, Workload},
     store::rows::{self, ImageRow, Prepared, TaskDef, key},
-    submit,
+    submit::{self, Present},
 };
 
 /// Children at once.
@@ -193,10 +193,10 @@ impl Core {
             Some(submit::check_prepared(&def.cell.model.name, ready.tokens.len(), ready.arena_bytes, kind))
         };
         let verdicts: Vec<_> = def.firmware.keys().filter_map(fits).collect();
-        if !verdicts.iter().any(Result::is_ok) {
-            if let Some(Err(error)) = verdicts.into_iter().next() {
-                return self.step(Event::PrepareFailed { task, error });
-            }
+        if !verdicts.iter().any(Result::is_ok)
+            && let Some(Err(error)) = verdicts.into_iter().next()
+        {
+            return self.step(Event::PrepareFailed { task, error });
         }
         let prepared = Prepared {
             image,
@@ -220,7 +220,7 @@ impl Core {
         self.prepared.insert(task, prepared);
         let wait = self.defs.get(&task).and_then(|def| self.jobs.get(&def.job)?.row.spec.wait_for_board_ms);
         match wait {
-            Some(millis) if !self.has_board(task) => {
+            Some(millis) if !self.has_board(task, &self.present()) => {
                 let until = Instant::now() + Duration::from_millis(millis.min(1 << 40));
                 self.awaiting.push_back(Awaiting { task, image, until });
             }
@@ -228,15 +228,19 @@ impl Core {
         }
     }
 
-    fn has_board(&self, task: TaskId) -> bool {
+    fn has_board(&self, task: TaskId, present: &[Present]) -> bool {
         let Some(def) = self.defs.get(&task) else { return false };
-        self.present().iter().any(|board| def.requirement.meets(&board.id, &board.kind, &board.labels))
+        present.iter().any(|board| def.requirement.meets(&board.id, &board.kind, &board.labels))
     }
 
     /// Looks again at tasks whose boards were not there.
     pub(super) fn end_waiting(&mut self) {
+        if self.awaiting.is_empty() {
+            return;
+        }
+        let present = self.present();
         for waiting in std::mem::take(&mut self.awaiting) {
-            if self.has_board(waiting.task) {
+            if self.has_board(waiting.task, &present) {
                 self.step(Event::Ready { task: waiting.task, image: waiting.image });
             } else if waiting.until <= Instant::now() {
                 let error = TaskError::new(ErrorClass::Request, "no_board", "no such board came in time")

@@ -1,6 +1,8 @@
 //! Workers and boards: what sessions say of them.
 
-use edgeprof_common::{BoardHealth, BoardId, WorkerId, run::Board as Seen};
+use std::collections::BTreeSet;
+
+use edgeprof_common::{BoardId, WorkerHealth, WorkerId, run::Board as Seen};
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
 use edgeprof_scheduler::{Event, Frame, Outcome, Peer, SessionId};
 
@@ -187,10 +189,13 @@ impl Core {
         }
     }
 
+    /// Boards of workers that live. One that restarts is there: it takes work in a moment.
     pub(super) fn present(&self) -> Vec<Present> {
+        let dead = self.scheduler.workers().filter(|worker| worker.health == WorkerHealth::Dead);
+        let dead: BTreeSet<_> = dead.map(|worker| worker.id).collect();
         self.scheduler
             .boards()
-            .filter(|board| board.health != BoardHealth::Unknown)
+            .filter(|board| !dead.contains(board.worker))
             .map(|board| Present {
                 id: board.report.id.clone(),
                 kind: board.report.kind.clone(),

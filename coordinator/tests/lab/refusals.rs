@@ -7,7 +7,7 @@ use edgeprof_service::status::{hint, retry_after};
 use tonic::Code;
 
 use crate::{
-    support::{Client, Lab, Played, config, program},
+    support::{Client, Lab, Played, config, program, soon},
     testing::tiny_model,
 };
 
@@ -143,5 +143,47 @@ async fn a_board_may_be_waited_for_and_in_vain() {
     lab.client.watch(&job.job_id).await;
     let runs = lab.client.results(&job.job_id).await;
     assert_eq!(runs[0].error.as_ref().unwrap().code, "no_board");
+    lab.daemon.stop().await;
+}
+
+/// Clients that ask all the time keep the loop from sleeping, not from looking at the clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_board_ends_in_time_though_the_loop_is_busy() {
+    let mut lab = Lab::start(&[]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let spec = v1::JobSpec { wait_for_board_ms: Some(1), ..spec };
+    let job = lab.client.try_submit(spec, "").await.unwrap();
+    let request = v1::GetJobRequest { job_id: job.job_id.clone() };
+    let ended = soon("the end", async {
+        loop {
+            let job = lab.client.0.get_job(request.clone()).await.unwrap().into_inner();
+            if job.state != "open" {
+                return job;
+            }
+        }
+    });
+    assert_eq!(ended.await.tasks[0].error.as_ref().unwrap().code, "no_board");
+    lab.daemon.stop().await;
+}
+
+/// Between two runs a board may be restarting: that is no reason to say that there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_board_that_restarts_is_there() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    lab.client.until_boards().await;
+    worker.ail("unknown");
+    soon("the restart", async {
+        let list = v1::ListBoardsRequest::default;
+        while lab.client.0.list_boards(list()).await.unwrap().into_inner().boards[0].health == "good" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.try_submit(spec, "").await.unwrap();
+    worker.ail("good");
+    let updates = lab.client.watch(&job.job_id).await;
+    assert_eq!(updates.last().unwrap().job.as_ref().unwrap().state, "succeeded");
     lab.daemon.stop().await;
 }

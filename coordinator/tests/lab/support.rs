@@ -136,6 +136,15 @@ impl Played {
         self.with(|state| state.refusal = Some(status));
     }
 
+    /// Every board's health from now on.
+    pub(crate) fn ail(&self, health: &str) {
+        self.with(|state| {
+            for board in &mut state.boards {
+                (board.health, board.idle) = (health.into(), health == "good");
+            }
+        });
+    }
+
     pub(crate) fn sought(&self) -> Option<String> {
         self.state.lock().unwrap().sought.clone()
     }
