@@ -107,7 +107,9 @@ pub fn uploaded(artifacts: &Artifacts, file: Digest, isa: &str) -> Result<Firmwa
     }
     let bytes = load(&path)?;
     let loaded = check_core(&bytes, isa).and_then(|()| loaded_digest(&bytes));
-    let loaded = loaded.map_err(|source| FirmwareError::Bad { path, source })?;
+    // The client knows it by its digest, not by its place here.
+    let named = || file.to_string().into();
+    let loaded = loaded.map_err(|source| FirmwareError::Bad { path: named(), source })?;
     Ok(FirmwarePin { file, loaded, size: bytes.len() as u64 })
 }
 
