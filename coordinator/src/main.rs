@@ -61,12 +61,12 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
             return fail(code, &error, Some(error.hint()));
         }
     };
-    if let Some(path) = &flags.ready_file {
-        if let Err(error) = write_ready(path, daemon.address()) {
-            let code = fail(1, &format!("cannot write {}: {error}", path.display()), None);
-            daemon.stop().await;
-            return code;
-        }
+    if let Some(path) = &flags.ready_file
+        && let Err(error) = write_ready(path, daemon.address())
+    {
+        let code = fail(1, &format!("cannot write {}: {error}", path.display()), None);
+        daemon.stop().await;
+        return code;
     }
     let code = tokio::select! {
         signal = &mut stop => match signal {

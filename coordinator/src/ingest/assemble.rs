@@ -201,13 +201,13 @@ fn fill(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
 fn judge(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
     let mut invalid = measured.reasons.clone();
     let kind = record.board.as_ref().map(|board| board.kind.as_str());
-    if let Some(pin) = kind.and_then(|kind| subject.task.firmware.get(kind)) {
-        if pin.loaded != measured.firmware.digest {
-            invalid.push(format!(
-                "the board ran firmware {}, the task is for {}",
-                measured.firmware.digest, pin.loaded
-            ));
-        }
+    if let Some(pin) = kind.and_then(|kind| subject.task.firmware.get(kind))
+        && pin.loaded != measured.firmware.digest
+    {
+        invalid.push(format!(
+            "the board ran firmware {}, the task is for {}",
+            measured.firmware.digest, pin.loaded
+        ));
     }
     let (verification, mismatch) = verify(subject, measured);
     record.workload.verification = Some(verification);

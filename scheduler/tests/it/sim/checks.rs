@@ -26,10 +26,12 @@ pub(crate) struct Checks {
 impl Checks {
     /// Whether a tick at this time is news.
     pub(crate) fn tick_wanted(&mut self, epoch: Epoch, at: u64, now: u64) -> bool {
-        if let Some((of, planned)) = self.tick {
-            if of == epoch && planned > now && planned <= at {
-                return false;
-            }
+        if let Some((of, planned)) = self.tick
+            && of == epoch
+            && planned > now
+            && planned <= at
+        {
+            return false;
         }
         self.tick = Some((epoch, at));
         true

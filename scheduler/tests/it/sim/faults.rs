@@ -41,12 +41,12 @@ impl Lab {
             8 => self.workers[index].frozen_until = self.now + self.rng.between(500, 15_000),
             _ => {
                 let by = self.rng.between(500, 20_000);
-                if let Some(coordinator) = self.coordinator.as_mut() {
-                    if coordinator.stalled_until <= self.now {
-                        coordinator.stalled_until = self.now + by;
-                        let epoch = coordinator.epoch;
-                        self.at(by, Ev::StallOver(epoch, by));
-                    }
+                if let Some(coordinator) = self.coordinator.as_mut()
+                    && coordinator.stalled_until <= self.now
+                {
+                    coordinator.stalled_until = self.now + by;
+                    let epoch = coordinator.epoch;
+                    self.at(by, Ev::StallOver(epoch, by));
                 }
             }
         }

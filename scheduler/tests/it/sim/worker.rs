@@ -73,7 +73,7 @@ impl SimWorker {
         let id: WorkerId = format!("w{index}").parse().unwrap();
         let board = |n: u64| SimBoard {
             id: BoardId::on(&id, &format!("b{n}")).unwrap(),
-            kind: if n % 2 == 0 { "m4" } else { "m3" },
+            kind: if n.is_multiple_of(2) { "m4" } else { "m3" },
             job: None,
             resetting: false,
             image: None,
