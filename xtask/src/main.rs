@@ -1,8 +1,10 @@
 //! Every chore of the project, the same for people and for CI: `cargo xtask --help`.
 
+mod apt;
 mod bench;
 mod build;
 mod demo;
+mod emulators;
 mod firmware;
 mod kinds;
 mod lab;
@@ -53,6 +55,7 @@ enum Bench {
 }
 
 fn main() -> ExitCode {
+    emulators::on_path();
     match run(Arguments::parse().chore) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
