@@ -5,7 +5,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -55,11 +56,11 @@ pub(crate) fn prepare(kinds: &[Kind]) -> Result<()> {
     let (root, bin) = (folder().join("root"), folder().join("bin"));
     apt::unpack(&plan, &root)?;
     fs::create_dir_all(&bin)?;
+    let libraries = libraries(&root)?;
     for program in missing.into_values().flatten() {
         let real = root.join("usr/bin").join(program);
         ensure!(real.exists(), "{} has no {program}", packages.join(", "));
-        let libraries = ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu"].map(|lib| root.join(lib));
-        let libraries = env::join_paths(libraries).context("the target folder's path has a colon")?;
+        let libraries = env::join_paths(&libraries).context("the target folder's path has a colon")?;
         let script = format!(
             "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
             libraries.display(),
@@ -68,6 +69,22 @@ pub(crate) fn prepare(kinds: &[Kind]) -> Result<()> {
         let path = bin.join(program);
         fs::write(&path, script)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        let starts = Command::new(&path).arg("--version").stdout(Stdio::null()).status()?;
+        ensure!(starts.success(), "the unpacked {program} does not start ({starts})");
     }
     Ok(())
+}
+
+/// The folders of shared libraries below `root`, such as `usr/lib/x86_64-linux-gnu`.
+fn libraries(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for folder in ["lib", "usr/lib"].map(|folder| root.join(folder)).iter().filter(|folder| folder.is_dir()) {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() && path.to_string_lossy().ends_with("-linux-gnu") {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
 }

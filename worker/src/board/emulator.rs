@@ -87,6 +87,10 @@ pub async fn version(kind: &Kind) -> Result<String, BoardError> {
             Err(BoardError::EmulatorMissing { program, package: emulator.debian_package.clone() })
         }
         Err(source) => Err(BoardError::Spawn { program, source }),
+        Ok(output) if !output.status.success() => Err(BoardError::Died {
+            status: output.status.to_string(),
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        }),
         Ok(output) => Ok(version_of(&String::from_utf8_lossy(&output.stdout))),
     }
 }
@@ -128,6 +132,13 @@ mod tests {
         let line = "char device redirected to /dev/pts/12 (label u)";
         assert_eq!(pty_of(line), Some(PathBuf::from("/dev/pts/12")));
         assert_eq!(pty_of("something else"), None);
+    }
+
+    #[tokio::test]
+    async fn an_emulator_that_does_not_start_is_no_emulator() {
+        let mut kind = catalogue().get("riscv32").unwrap().clone();
+        kind.emulator.as_mut().unwrap().program = "/bin/false".into();
+        assert!(matches!(version(&kind).await, Err(BoardError::Died { .. })));
     }
 
     #[tokio::test]
