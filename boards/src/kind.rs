@@ -70,6 +70,18 @@ pub struct Memory {
     pub ram: Region,
     /// The engine's arena.
     pub arena: Region,
+    /// How the model region is written by the firmware.
+    pub model_store: ModelStore,
+}
+
+/// How a firmware writes its model region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelStore {
+    /// It is RAM.
+    Ram,
+    /// Not at all: an emulator or a probe puts the image there.
+    ReadOnly,
 }
 
 impl Memory {

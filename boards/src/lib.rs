@@ -18,4 +18,6 @@ mod linker;
 
 pub use catalogue::{Catalogue, CatalogueError, catalogue};
 pub use estimate::{Estimate, Range};
-pub use kind::{Counter, Emulator, EstimateBasis, Firmware, Kind, Memory, Region, Rounding, Runtime, Source};
+pub use kind::{
+    Counter, Emulator, EstimateBasis, Firmware, Kind, Memory, ModelStore, Region, Rounding, Runtime, Source,
+};

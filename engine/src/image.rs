@@ -55,7 +55,7 @@
 use crate::config::Config;
 use crate::dtype::{DType, GROUP};
 use crate::error::ImageError;
-use crc::{CRC_32_ISO_HDLC, Crc, Table};
+use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 
 pub use crate::image::plan::{Plan, Role, TensorPlan, layout, table_len, total_len};
 
@@ -75,6 +75,12 @@ pub const ALIGN: u64 = 16;
 pub const NO_LAYER: u32 = u32::MAX;
 
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+
+/// CRC-32 as the image uses it, of bytes that come piece by piece.
+#[must_use]
+pub fn crc32_digest() -> Digest<'static, u32, Table<1>> {
+    CRC.digest()
+}
 
 /// CRC-32 as the image uses it.
 #[must_use]

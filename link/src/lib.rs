@@ -20,6 +20,17 @@
 //! before that `Pong` belongs to an earlier conversation. `Hello` tells what runs there, `Image` which
 //! model lies in the board's model region.
 //!
+//! # Loading
+//!
+//! ```text
+//! host   Load{total_len, crc32}   Chunk{offset, data}…
+//! board  Loading{next}            Loading{next}…
+//! ```
+//!
+//! `next` acknowledges all bytes before it. The host keeps a few chunks under way and goes back to `next`
+//! when one was lost. A board that has some of the image answers a `Load` with where to go on; one that
+//! has all of it, with its length.
+//!
 //! # A run
 //!
 //! ```text
@@ -47,8 +58,8 @@ mod message;
 pub use bounded::{List, Text, TooLong};
 pub use frame::{Decoder, EncodeError, Encoder, Received, Stats};
 pub use message::{
-    BoardHello, FailCode, FromBoard, ImageInfo, Kv, MAX_PROMPT_TOKENS_PER_FRAME, MAX_STOP_TOKENS, RunRequest,
-    Stop, ToBoard, Work, isa,
+    BoardHello, FailCode, FromBoard, ImageInfo, Kv, LoadFailure, MAX_CHUNK, MAX_PROMPT_TOKENS_PER_FRAME,
+    MAX_STOP_TOKENS, MAX_TRACE, RunRequest, Stop, ToBoard, Work, isa,
 };
 
 /// Version of the protocol: first byte of every frame.

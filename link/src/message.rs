@@ -9,6 +9,12 @@ use crate::bounded::{List, Text};
 /// Tokens in one `Prompt` frame; fewer where the board's `max_frame` is small (5 bytes each at most).
 pub const MAX_PROMPT_TOKENS_PER_FRAME: usize = 128;
 
+/// Bytes of an image in one `Chunk` frame; fewer where the board's `max_frame` is small.
+pub const MAX_CHUNK: usize = 512;
+
+/// Return addresses in one `Trace` frame.
+pub const MAX_TRACE: usize = 12;
+
 /// Stop tokens of a run.
 pub const MAX_STOP_TOKENS: usize = 4;
 
@@ -60,6 +66,29 @@ pub enum ToBoard {
     Cancel {
         /// The run to end.
         run: u32,
+    },
+    /// Begins to put an image into the model region, or goes on with the same one where it was left.
+    /// Answered with `Loading` or `LoadFailed`, but not while a run goes.
+    Load {
+        /// Length of the image in bytes.
+        total_len: u32,
+        /// CRC-32 of all of it, header included.
+        crc32: u32,
+    },
+    /// A piece of that image. Answered with `Loading`; one that is out of place changes nothing.
+    Chunk {
+        /// Where it belongs, in bytes from the image's beginning; a multiple of 4.
+        offset: u32,
+        /// Its bytes; a multiple of 4 but in the last.
+        data: List<u8, MAX_CHUNK>,
+    },
+    /// What is the CRC-32 of this piece of your own code and constants? Answered with `CodeSum`, but
+    /// not while a run goes.
+    CodeSum {
+        /// Its first address.
+        address: u64,
+        /// Its length in bytes.
+        len: u32,
     },
 }
 
@@ -180,8 +209,35 @@ pub enum FromBoard {
         pc: u64,
         /// Return address in the faulting context.
         lr: u64,
-        /// Cause: CFSR on Cortex-M, mcause on RISC-V.
+        /// Cause: CFSR on ARMv7-M and ARMv8-M, 0 on ARMv6-M, mcause on RISC-V.
         status: u64,
+    },
+    /// How far the image is, after a `Load` and every `Chunk`.
+    Loading {
+        /// CRC-32 of the image that is being loaded, as `Load` gave it.
+        crc32: u32,
+        /// Bytes that are there, from the first on without a gap. At the image's length it is whole, and
+        /// its CRC-32 was found right.
+        next: u32,
+    },
+    /// The image cannot be loaded.
+    LoadFailed {
+        /// Why.
+        code: LoadFailure,
+    },
+    /// Answer to `CodeSum`.
+    CodeSum {
+        /// The question's.
+        address: u64,
+        /// The question's.
+        len: u32,
+        /// Absent where the piece is not all code or constants.
+        crc32: Option<u32>,
+    },
+    /// Comes before `Panic` or `Fault`: what looked like return addresses on the stack, the innermost first.
+    Trace {
+        /// Addresses in the code.
+        addresses: List<u64, MAX_TRACE>,
     },
 }
 
@@ -307,5 +363,26 @@ pub enum FailCode {
     Engine {
         /// The engine's error code.
         code: u32,
+    },
+}
+
+/// Why an image cannot be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoadFailure {
+    /// The firmware cannot write the model region of this board.
+    ReadOnly,
+    /// The model region is smaller.
+    TooLong {
+        /// Its size in bytes.
+        max: u32,
+    },
+    /// A chunk came, and nothing is being loaded: the board was restarted in between.
+    NotBegun,
+    /// All bytes came, and their CRC-32 is another.
+    Damaged,
+    /// The memory did not keep what was written.
+    Storage {
+        /// Where, in bytes from the region's beginning.
+        offset: u32,
     },
 }

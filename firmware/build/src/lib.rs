@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-use edgeprof_boards::{Kind, catalogue};
+use edgeprof_boards::{Kind, ModelStore, catalogue};
 
 /// Writes `memory.x` and `kind.rs` to `OUT_DIR` and tells cargo how to link.
 ///
@@ -61,6 +61,8 @@ fn constants(kind: &Kind) -> String {
     line(format_args!("pub(crate) const TICK_HZ: u64 = {};", kind.counter.tick_hz));
     line(format_args!("pub(crate) const MAX_FRAME: usize = {};", kind.max_frame));
     line(format_args!("pub(crate) const MAX_PROMPT: usize = {};", kind.max_prompt));
+    let in_ram = kind.memory.model_store == ModelStore::Ram;
+    line(format_args!("pub(crate) const MODEL_IN_RAM: bool = {in_ram};"));
     // Nothing may depend on the day or the place of the build, only on what the builder states.
     let build = env::var("EDGEPROF_BUILD_ID").unwrap_or_default();
     line(format_args!("pub(crate) const BUILD_ID: &str = {build:?};"));

@@ -1,5 +1,7 @@
 //! What a main provides.
 
+use edgeprof_link::LoadFailure;
+
 /// The serial line to the host.
 pub trait Line {
     /// A received byte, if there is one. Never waits.
@@ -32,11 +34,27 @@ pub trait Counter {
 
 /// The fixed regions.
 pub trait Memory {
-    /// The model region, read only.
-    fn model(&self) -> &'static [u8];
+    /// The model region.
+    fn model(&self) -> &[u8];
 
-    /// The arena.
-    fn arena(&mut self) -> &mut [u64];
+    /// The model region to read, and the arena.
+    fn model_and_arena(&mut self) -> (&[u8], &mut [u64]);
+
+    /// Makes ready the first `len` bytes of the model region for [`Memory::store`]. What was there is no image
+    /// any more.
+    ///
+    /// # Errors
+    /// If this board's region cannot be written, or does not take it.
+    fn clear(&mut self, len: usize) -> Result<(), LoadFailure>;
+
+    /// Writes to the model region. `at` is a multiple of 4; bytes are written once after [`Memory::clear`].
+    ///
+    /// # Errors
+    /// If the region does not keep them.
+    fn store(&mut self, at: usize, bytes: &[u8]) -> Result<(), LoadFailure>;
+
+    /// CRC-32 of a piece of code and constants; `None` if any of it is something else.
+    fn code_sum(&self, address: u64, len: u32) -> Option<u32>;
 
     /// Deepest stack since boot in bytes.
     fn stack_high_water(&self) -> u32;

@@ -11,6 +11,7 @@ pub mod check;
 pub mod extend;
 #[cfg(target_os = "none")]
 pub mod linked;
+mod load;
 mod port;
 mod run;
 mod server;

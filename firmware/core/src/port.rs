@@ -1,6 +1,6 @@
 //! The line, spoken in messages.
 
-use edgeprof_link::{Decoder, Encoder, FromBoard, MAX_FRAME, Text, ToBoard};
+use edgeprof_link::{Decoder, Encoder, FromBoard, MIN_MAX_FRAME, ToBoard};
 
 use crate::board::Line;
 
@@ -59,13 +59,15 @@ impl<L: Line, const N: usize> Port<L, N> {
     }
 }
 
-/// Sends the message of a board that is about to stop, on a line whose state is unknown: first a
-/// 0x00, so that the host drops the half frame before it.
-pub fn send_last(line: &mut impl Line, message: &FromBoard) {
-    let mut out = [0; 192];
-    const { assert!(192 < MAX_FRAME && size_of::<Text<96>>() < 192) }
-    if let Ok(len) = Encoder::new().encode(message, &mut out) {
-        line.write(&[0]);
-        line.write(out.get(..len).unwrap_or_default());
+/// Sends the last messages of a board that is about to stop, on a line whose state is unknown: first a 0x00,
+/// so that the host drops the half frame before it.
+pub fn send_last(line: &mut impl Line, messages: &[FromBoard]) {
+    let mut out = [0; MIN_MAX_FRAME];
+    let mut encoder = Encoder::new();
+    line.write(&[0]);
+    for message in messages {
+        if let Ok(len) = encoder.encode(message, &mut out) {
+            line.write(out.get(..len).unwrap_or_default());
+        }
     }
 }

@@ -27,13 +27,13 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
         Kv::F16 => KvType::F16,
         Kv::I8 => KvType::I8,
     };
-    let region = memory.model();
+    let (region, arena) = memory.model_and_arena();
     let fault = |error| fail_code(region, request, error);
 
     counter.start();
     let session = Image::parse(region)
         .map_err(EngineError::from)
-        .and_then(|image| Session::new(&image, memory.arena(), request.ctx, kv));
+        .and_then(|image| Session::new(&image, arena, request.ctx, kv));
     let ticks = counter.stop();
     let mut session = session.map_err(fault)?;
     port.send(&FromBoard::Interval { run, work: Work::Load, ticks });
@@ -129,7 +129,12 @@ impl<L: Line, C: Counter, const N: usize> Watch<'_, L, C, N> {
             ToBoard::Run(request) => busy(request.run),
             ToBoard::Go { run } => busy(run),
             // Asked again when the run is over; a prompt's run was refused already.
-            ToBoard::Hello | ToBoard::Image | ToBoard::Prompt { .. } => None,
+            ToBoard::Hello
+            | ToBoard::Image
+            | ToBoard::Prompt { .. }
+            | ToBoard::Load { .. }
+            | ToBoard::Chunk { .. }
+            | ToBoard::CodeSum { .. } => None,
         };
         if let Some(answer) = answer {
             self.port.send(&answer);

@@ -5,6 +5,7 @@ use edgeprof_engine::{DType, ImageError};
 use edgeprof_link::{BoardHello, FailCode, FromBoard, ImageInfo, Kv, PROTOCOL, RunRequest, Text, ToBoard};
 
 use crate::board::{Counter, Facts, Line, Memory};
+use crate::load::Loader;
 use crate::port::Port;
 use crate::run::run;
 
@@ -20,6 +21,7 @@ pub struct Server<L, C, M, const N: usize> {
     overhead: u32,
     /// Whether the image's checksum was found right since boot.
     verified: bool,
+    loader: Loader,
     announced: Option<RunRequest>,
     prompt: &'static mut [u32],
     /// Prompt tokens received, from the first on without a gap.
@@ -37,10 +39,16 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             session: 0,
             overhead: 0,
             verified: false,
+            loader: Loader::new(),
             announced: None,
             prompt,
             received: 0,
         }
+    }
+
+    /// The memory, as the main gave it.
+    pub fn memory_mut(&mut self) -> &mut M {
+        &mut self.memory
     }
 
     /// Serves for ever.
@@ -92,6 +100,20 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
                     self.announced = None;
                 }
             }
+            ToBoard::Load { total_len, crc32 } => {
+                let answer = self.loader.begin(&mut self.memory, total_len, crc32);
+                // What was whole already stays as it was found.
+                self.verified &= answer == FromBoard::Loading { crc32, next: total_len };
+                self.port.send(&answer);
+            }
+            ToBoard::Chunk { offset, data } => {
+                let answer = self.loader.take(&mut self.memory, offset, &data);
+                self.port.send(&answer);
+            }
+            ToBoard::CodeSum { address, len } => {
+                let crc32 = self.memory.code_sum(address, len);
+                self.port.send(&FromBoard::CodeSum { address, len, crc32 });
+            }
         }
     }
 
@@ -109,7 +131,7 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
                 .fold(0, |bits, dtype| bits | 1 << *dtype as u32),
             kv: Kv::F32.bit() | Kv::F16.bit() | Kv::I8.bit(),
             isa: facts.isa,
-            arena_bytes: bytes(size_of_val(self.memory.arena()) as u64),
+            arena_bytes: bytes(size_of_val(self.memory.model_and_arena().1) as u64),
             model_region_bytes: bytes(self.memory.model().len() as u64),
             max_prompt: bytes(self.prompt.len() as u64),
             max_frame: bytes(N as u64),

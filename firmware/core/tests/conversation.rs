@@ -8,7 +8,8 @@ use edgeprof_engine::image::{self, Role};
 use edgeprof_engine::{Config, DType};
 use edgeprof_firmware_core::{Counter, Facts, Line, Memory, Server};
 use edgeprof_link::{
-    Decoder, Encoder, FailCode, FromBoard, ImageInfo, Kv, List, MAX_FRAME, RunRequest, Stop, ToBoard, Work,
+    Decoder, Encoder, FailCode, FromBoard, ImageInfo, Kv, List, LoadFailure, MAX_FRAME, RunRequest, Stop,
+    ToBoard, Work,
 };
 
 const MAX_PROMPT: usize = 16;
@@ -51,19 +52,49 @@ impl Counter for Ticks {
     }
 }
 
-struct Ram(&'static [u8], Vec<u64>);
+struct Ram {
+    model: Vec<u64>,
+    arena: Vec<u64>,
+    writable: bool,
+}
+
+impl Ram {
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the same memory, in bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.model.as_mut_ptr().cast(), self.model.len() * 8) }
+    }
+}
 
 impl Memory for Ram {
-    fn model(&self) -> &'static [u8] {
-        self.0
+    fn model(&self) -> &[u8] {
+        // SAFETY: the same memory, in bytes.
+        unsafe { std::slice::from_raw_parts(self.model.as_ptr().cast(), self.model.len() * 8) }
     }
-    fn arena(&mut self) -> &mut [u64] {
-        &mut self.1
+    fn model_and_arena(&mut self) -> (&[u8], &mut [u64]) {
+        // SAFETY: the same memory, in bytes.
+        let model = unsafe { std::slice::from_raw_parts(self.model.as_ptr().cast(), self.model.len() * 8) };
+        (model, &mut self.arena)
+    }
+    fn clear(&mut self, _len: usize) -> Result<(), LoadFailure> {
+        self.store(0, &[0; 16])
+    }
+    fn store(&mut self, at: usize, bytes: &[u8]) -> Result<(), LoadFailure> {
+        if !self.writable {
+            return Err(LoadFailure::ReadOnly);
+        }
+        self.bytes()[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+    fn code_sum(&self, address: u64, len: u32) -> Option<u32> {
+        (address == 8).then(|| image::crc32(&CODE[..len as usize]))
     }
     fn stack_high_water(&self) -> u32 {
         1
     }
 }
+
+/// What the bench has for code, at address 8.
+const CODE: &[u8] = b"neither code nor constants";
 
 /// A model of noise, aligned as a region is.
 fn noise() -> Vec<u64> {
@@ -107,12 +138,6 @@ fn noise() -> Vec<u64> {
     bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect()
 }
 
-fn as_bytes(words: Vec<u64>) -> &'static [u8] {
-    let words = words.leak();
-    // SAFETY: the same memory, in bytes.
-    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) }
-}
-
 struct Bench {
     wire: Wire,
     encoder: Encoder,
@@ -121,7 +146,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(model: &'static [u8], arena_words: usize) -> Self {
+    fn new(model: Vec<u64>, arena_words: usize) -> Self {
         let wire = Wire::default();
         let facts = Facts {
             kind: "bench",
@@ -137,7 +162,7 @@ impl Bench {
         let mut server = Server::new(
             wire.clone(),
             Ticks(wire.timing.clone()),
-            Ram(model, vec![0; arena_words]),
+            Ram { model, arena: vec![0; arena_words], writable: true },
             facts,
             vec![0; MAX_PROMPT].leak(),
         );
@@ -195,7 +220,7 @@ fn failed(run: u32, code: FailCode) -> Vec<FromBoard> {
 
 #[test]
 fn a_run_is_told_interval_by_interval() {
-    let mut bench = Bench::new(as_bytes(noise()), 10_000);
+    let mut bench = Bench::new(noise(), 10_000);
     assert_eq!(bench.say(&ToBoard::Ping { nonce: 9 }), [FromBoard::Pong { nonce: 9, session: 77 }]);
     let said = bench.run(request(5, 3, 3), &[1, 2, 3]);
     let interval = |work| FromBoard::Interval { run: 5, work, ticks: 100 };
@@ -233,7 +258,7 @@ fn a_run_is_told_interval_by_interval() {
 
 #[test]
 fn while_a_run_goes_the_line_is_answered() {
-    let mut bench = Bench::new(as_bytes(noise()), 10_000);
+    let mut bench = Bench::new(noise(), 10_000);
     let mut words = bench.frame(&ToBoard::Run(request(6, 1, 1)));
     words.extend(bench.frame(&ToBoard::Ping { nonce: 4 }));
     words.extend(bench.frame(&ToBoard::Cancel { run: 6 }));
@@ -255,7 +280,7 @@ fn while_a_run_goes_the_line_is_answered() {
 #[test]
 fn a_run_is_cancelled_in_the_middle_of_its_prompt() {
     for uncounted in [0, 8] {
-        let mut bench = Bench::new(as_bytes(noise()), 10_000);
+        let mut bench = Bench::new(noise(), 10_000);
         let words = bench.frame(&ToBoard::Cancel { run: 5 });
         let request = RunRequest { uncounted, ..request(5, 9, 2) };
         assert_eq!(bench.say(&ToBoard::Run(request)), [FromBoard::Accepted { run: 5 }]);
@@ -274,7 +299,7 @@ fn a_run_is_cancelled_in_the_middle_of_its_prompt() {
 
 #[test]
 fn what_cannot_run_is_refused_by_name() {
-    let mut bench = Bench::new(as_bytes(noise()), 10_000);
+    let mut bench = Bench::new(noise(), 10_000);
     let over = RunRequest { ctx: 99, ..request(1, 17, 1) };
     assert_eq!(bench.say(&ToBoard::Run(over)), failed(1, FailCode::PromptTooLong { max: 16 }));
     assert_eq!(bench.say(&ToBoard::Run(request(1, 0, 1))), failed(1, FailCode::BadRequest));
@@ -309,19 +334,102 @@ fn images_are_judged_before_they_run() {
     newer[0] = u64::from_ne_bytes(*b"EPBI\x09\x00\x80\x00");
 
     let go = |bench: &mut Bench| bench.run(request(1, 1, 1), &[1]);
-    let mut bench = Bench::new(as_bytes(vec![0; 100]), 10_000);
+    let mut bench = Bench::new(vec![0; 100], 10_000);
     assert_eq!(bench.say(&ToBoard::Image), [FromBoard::Image(ImageInfo::default())]);
     assert_eq!(go(&mut bench), failed(1, FailCode::NoImage));
-    let mut bench = Bench::new(as_bytes(damaged), 10_000);
+    let mut bench = Bench::new(damaged, 10_000);
     let [FromBoard::Image(info)] = bench.say(&ToBoard::Image)[..] else { panic!() };
     assert!(info.present && !info.checksum_ok && info.total_len > 0 && info.crc32 != 0);
     assert_eq!(go(&mut bench), failed(1, FailCode::BadImage));
-    let mut bench = Bench::new(as_bytes(newer), 10_000);
+    let mut bench = Bench::new(newer, 10_000);
     assert_eq!(go(&mut bench), failed(1, FailCode::ImageVersion { found: 9 }));
-    let mut bench = Bench::new(as_bytes(words), 10);
+    let mut bench = Bench::new(words, 10);
     let said = go(&mut bench);
     let [FromBoard::Failed { code: FailCode::ArenaTooSmall { need, have: 80 }, .. }] = said[..] else {
         panic!("{said:?}")
     };
     assert!(need > 80);
+}
+
+/// An image as it travels.
+fn image() -> (Vec<u8>, u32) {
+    let words = noise();
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let sum = image::crc32(&bytes);
+    (bytes, sum)
+}
+
+fn chunk(image: &[u8], offset: usize) -> ToBoard {
+    let data = image.get(offset..(offset + 512).min(image.len())).unwrap();
+    ToBoard::Chunk { offset: offset as u32, data: List::from_slice(data).unwrap() }
+}
+
+fn loading(crc32: u32, next: usize) -> Vec<FromBoard> {
+    vec![FromBoard::Loading { crc32, next: next as u32 }]
+}
+
+#[test]
+fn an_image_is_loaded_over_the_line_and_runs() {
+    let (image, sum) = image();
+    let load = ToBoard::Load { total_len: image.len() as u32, crc32: sum };
+    let mut bench = Bench::new(vec![0; image.len() / 8 + 3], 10_000);
+    assert_eq!(bench.say(&load), loading(sum, 0));
+    // Twice, too late and beyond the end: nothing changes but by the chunk that is due.
+    assert_eq!(bench.say(&chunk(&image, 0)), loading(sum, 512));
+    assert_eq!(bench.say(&chunk(&image, 0)), loading(sum, 512));
+    assert_eq!(bench.say(&chunk(&image, 1_024)), loading(sum, 512));
+    // A host that comes back goes on where it was.
+    assert_eq!(bench.say(&load), loading(sum, 512));
+    for offset in (512..image.len()).step_by(512) {
+        let next = (offset + 512).min(image.len());
+        assert_eq!(bench.say(&chunk(&image, offset)), loading(sum, next));
+    }
+    assert_eq!(bench.say(&load), loading(sum, image.len()));
+    let said = bench.run(request(1, 1, 2), &[1]);
+    assert!(matches!(said.last(), Some(FromBoard::Done { generated: 2, .. })), "{said:?}");
+}
+
+#[test]
+fn an_image_that_is_there_already_is_not_sent_again() {
+    let (image, sum) = image();
+    let mut bench = Bench::new(noise(), 10_000);
+    let load = ToBoard::Load { total_len: image.len() as u32, crc32: sum };
+    assert_eq!(bench.say(&load), loading(sum, image.len()));
+}
+
+#[test]
+fn a_half_loaded_image_does_not_run() {
+    let (image, sum) = image();
+    let mut bench = Bench::new(noise(), 10_000);
+    // Another than the one that is there.
+    assert_eq!(bench.say(&ToBoard::Load { total_len: 600, crc32: !sum }), loading(!sum, 0));
+    assert_eq!(bench.run(request(1, 1, 1), &[1]), failed(1, FailCode::NoImage));
+    assert_eq!(bench.say(&chunk(&image, 0)), loading(!sum, 512));
+    let rest = ToBoard::Chunk { offset: 512, data: List::from_slice(&[1; 88]).unwrap() };
+    let failure = |code| vec![FromBoard::LoadFailed { code }];
+    assert_eq!(bench.say(&rest), failure(LoadFailure::Damaged));
+    assert_eq!(bench.run(request(2, 1, 1), &[1]), failed(2, FailCode::BadImage));
+    assert_eq!(bench.say(&rest), failure(LoadFailure::NotBegun));
+    let max = image.len() as u32;
+    let too_long = ToBoard::Load { total_len: max + 1, crc32: 0 };
+    assert_eq!(bench.say(&too_long), failure(LoadFailure::TooLong { max }));
+}
+
+#[test]
+fn a_region_that_cannot_be_written_says_so() {
+    let (image, sum) = image();
+    let mut bench = Bench::new(vec![0; image.len() / 8], 10_000);
+    bench.server.memory_mut().writable = false;
+    let load = ToBoard::Load { total_len: image.len() as u32, crc32: sum };
+    assert_eq!(bench.say(&load), [FromBoard::LoadFailed { code: LoadFailure::ReadOnly }]);
+}
+
+#[test]
+fn the_board_proves_which_code_it_runs() {
+    let mut bench = Bench::new(noise(), 10_000);
+    let (address, len) = (8, CODE.len() as u32);
+    let sum = |crc32| vec![FromBoard::CodeSum { address, len, crc32 }];
+    assert_eq!(bench.say(&ToBoard::CodeSum { address, len }), sum(Some(image::crc32(CODE))));
+    let other = bench.say(&ToBoard::CodeSum { address: 9, len });
+    assert_eq!(other, [FromBoard::CodeSum { address: 9, len, crc32: None }]);
 }

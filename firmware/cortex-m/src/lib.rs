@@ -11,6 +11,7 @@ use core::panic::PanicInfo;
 use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::NVIC;
 use cortex_m_rt::ExceptionFrame;
+use edgeprof_firmware_core::linked::trace;
 use edgeprof_firmware_core::{Line, send_last};
 use edgeprof_link::{FromBoard, Text, isa};
 
@@ -55,7 +56,8 @@ pub fn stop_on_panic(line: &mut impl Line, irq: Irq, info: &PanicInfo<'_>) -> ! 
     let place = info.location().map_or(("", 0), |at| (at.file(), at.line()));
     // A text takes what fits and never fails.
     let _ = write!(message, "{}:{}: {}", place.0, place.1, info.message());
-    send_last(line, &FromBoard::Panic { message });
+    let here = core::ptr::addr_of!(message).addr();
+    send_last(line, &[FromBoard::Trace { addresses: trace(here, is_return) }, FromBoard::Panic { message }]);
     stop(irq)
 }
 
@@ -64,8 +66,25 @@ pub fn stop_on_fault(line: &mut impl Line, irq: Irq, frame: &ExceptionFrame) -> 
     // SAFETY: the configurable fault status register, read only, on every ARMv7-M core.
     let status = unsafe { register::read(0xe000_ed28) };
     let (pc, lr) = (u64::from(frame.pc()), u64::from(frame.lr()));
-    send_last(line, &FromBoard::Fault { pc, lr, status: u64::from(status) });
+    let here = core::ptr::from_ref(frame).addr() + size_of::<ExceptionFrame>();
+    let fault = FromBoard::Fault { pc, lr, status: u64::from(status) };
+    send_last(line, &[FromBoard::Trace { addresses: trace(here, is_return) }, fault]);
     stop(irq)
+}
+
+/// Whether a word may be a return address: odd, as all are in Thumb code, and behind a BL or BLX.
+fn is_return(word: usize) -> bool {
+    let half = |at: usize| {
+        // SAFETY: code of this firmware, by the caller's range; volatile, since address 0 is among it.
+        unsafe { core::ptr::with_exposed_provenance::<u16>(at).read_volatile() }
+    };
+    if word & 1 == 0 || word < 5 {
+        return false;
+    }
+    let at = word - 1;
+    let (long, short) = (half(at - 4), half(at - 2));
+    // BL <label> (T1), BLX <register> (T1): Armv7-M Architecture Reference Manual, A7.7.18 and A7.7.19.
+    (long & 0xf800 == 0xf000 && short & 0xd000 == 0xd000) || short & 0xff87 == 0x4780
 }
 
 fn stop(irq: Irq) -> ! {

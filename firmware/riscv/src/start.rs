@@ -1,12 +1,12 @@
 //! Start code and trap entry.
 //!
 //! A main provides `extern "C" fn main() -> !` and
-//! `extern "C" fn edgeprof_trap(cause: usize, pc: usize, ra: usize) -> !`.
+//! `extern "C" fn edgeprof_trap(cause: usize, pc: usize, ra: usize, sp: usize) -> !`.
 
 use core::arch::global_asm;
 
-// A trap is the end of the firmware's life, so its entry saves nothing; it takes a fresh stack, since the
-// old one may be what failed.
+// A trap is the end of the firmware's life, so its entry saves nothing. It takes the stack's lower half, since
+// the stack pointer may be what failed, and what lies above it tells how it came here.
 global_asm!(
     r#"
     .section .init, "ax"
@@ -46,7 +46,13 @@ _start:
     .p2align 2
 _edgeprof_trap_entry:
     mv   a2, ra
+    mv   a3, sp
     la   sp, _stack_start
+    la   t0, _stack_end
+    sub  t1, sp, t0
+    srli t1, t1, 1
+    add  sp, t0, t1
+    andi sp, sp, -16
     csrr a0, mcause
     csrr a1, mepc
     call edgeprof_trap

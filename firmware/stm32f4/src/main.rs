@@ -32,7 +32,7 @@ fn main() -> ! {
     static mut PROMPT: [u32; kind::MAX_PROMPT] = [0; kind::MAX_PROMPT];
     static mut SERVER: core::mem::MaybeUninit<Board> = core::mem::MaybeUninit::uninit();
     // SAFETY: the entry point runs once.
-    let memory = unsafe { LinkedMemory::take() };
+    let memory = unsafe { LinkedMemory::take(kind::MODEL_IN_RAM) };
     let facts = Facts {
         kind: kind::NAME,
         build_id: kind::BUILD_ID,
@@ -54,7 +54,7 @@ fn main() -> ! {
 fn main() -> ! {
     use edgeprof_firmware_cortex_m::check::{PER_TURN, sled, turns};
     // SAFETY: the entry point runs once.
-    let _ = unsafe { LinkedMemory::take() };
+    let _ = unsafe { LinkedMemory::take(kind::MODEL_IN_RAM) };
     let (line, timers) = (Usart::open(), Timers::open());
     edgeprof_firmware_core::check::run::<_, _, { kind::MAX_FRAME }>(line, timers, sled, turns, PER_TURN)
 }

@@ -29,7 +29,7 @@ extern "C" fn main() -> ! {
     static mut PROMPT: [u32; kind::MAX_PROMPT] = [0; kind::MAX_PROMPT];
     static mut SERVER: core::mem::MaybeUninit<Board> = core::mem::MaybeUninit::uninit();
     // SAFETY: the start code calls this once.
-    let memory = unsafe { LinkedMemory::take() };
+    let memory = unsafe { LinkedMemory::take(kind::MODEL_IN_RAM) };
     let mut isa = 0;
     if cfg!(target_feature = "f") {
         isa |= edgeprof_link::isa::FPU_SINGLE;
@@ -58,7 +58,7 @@ extern "C" fn main() -> ! {
 extern "C" fn main() -> ! {
     use edgeprof_firmware_riscv::check::{PER_TURN, sled, turns};
     // SAFETY: the start code calls this once.
-    let _ = unsafe { LinkedMemory::take() };
+    let _ = unsafe { LinkedMemory::take(kind::MODEL_IN_RAM) };
     let (line, counter) = (Uart::open(), Minstret::default());
     edgeprof_firmware_core::check::run::<_, _, { kind::MAX_FRAME }>(line, counter, sled, turns, PER_TURN)
 }
@@ -69,6 +69,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn edgeprof_trap(cause: usize, pc: usize, ra: usize) -> ! {
-    stop_on_trap(&mut Uart::open(), cause, pc, ra)
+extern "C" fn edgeprof_trap(cause: usize, pc: usize, ra: usize, sp: usize) -> ! {
+    stop_on_trap(&mut Uart::open(), cause, pc, ra, sp)
 }
