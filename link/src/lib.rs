@@ -34,15 +34,18 @@
 //! # A run
 //!
 //! ```text
-//! host   Run{run, prompt_len, …}   Prompt{run, offset, tokens}…   Go{run}
-//! board  Accepted{run}                                            Interval{Load} Interval{Prefill}
-//!        Token{0} Interval{Decode{1}} Token{1} …                  Done | Failed
+//! host   Run{run, prompt_len, …}  Prompt{offset, tokens}…  Go{run}
+//! board  Accepted{received: 0}    Accepted{received}…      Record{0, Interval{Load}}
+//! board  Record{1, Interval{Prefill}} Record{2, Token{0}} Record{3, Interval{Decode{1}}} …  Record{n, Done}
+//! host   Heard{next}…
 //! ```
 //!
 //! A `Run` discards one that was announced and not started; while one is going it is answered with
-//! [`FailCode::Busy`]. `Prompt` frames come in order of their offset. The board writes to the line
-//! between timed intervals only, and takes no interrupt inside one: a `Cancel` is looked at after
-//! every token.
+//! [`FailCode::Busy`]. Records are numbered; a host that misses one asks with `Heard{next, again: true}`, and
+//! repeats what it said last when nothing comes, so that a run survives any loss of frames. The board keeps
+//! the last [`MAX_UNHEARD`] of them, and those of its last run until the next is announced. It writes to the
+//! line between timed intervals only, and takes no interrupt inside one: `Heard` and `Cancel` are looked at
+//! after every token. A `Hello` during a run is a new host that knows nothing of it, and cancels it.
 //!
 //! # Evolution
 //!
@@ -59,11 +62,11 @@ pub use bounded::{List, Text, TooLong};
 pub use frame::{Decoder, EncodeError, Encoder, Received, Stats};
 pub use message::{
     BoardHello, FailCode, FromBoard, ImageInfo, Kv, LoadFailure, MAX_CHUNK, MAX_PROMPT_TOKENS_PER_FRAME,
-    MAX_STOP_TOKENS, MAX_TRACE, RunRequest, Stop, ToBoard, Work, isa,
+    MAX_STOP_TOKENS, MAX_TRACE, MAX_UNHEARD, Record, RunRequest, Stop, ToBoard, Work, isa,
 };
 
 /// Version of the protocol: first byte of every frame.
-pub const PROTOCOL: u8 = 1;
+pub const PROTOCOL: u8 = 2;
 
 /// Longest frame in bytes on the wire, terminator included.
 pub const MAX_FRAME: usize = 1_100;

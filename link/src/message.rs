@@ -12,6 +12,9 @@ pub const MAX_PROMPT_TOKENS_PER_FRAME: usize = 128;
 /// Bytes of an image in one `Chunk` frame; fewer where the board's `max_frame` is small.
 pub const MAX_CHUNK: usize = 512;
 
+/// Records that a board sends without having heard that they arrived.
+pub const MAX_UNHEARD: usize = 8;
+
 /// Return addresses in one `Trace` frame.
 pub const MAX_TRACE: usize = 12;
 
@@ -45,8 +48,8 @@ pub enum ToBoard {
     Image,
     /// Announces a run. Answered with `Accepted` or `Failed`.
     Run(RunRequest),
-    /// A piece of the announced run's prompt, in order. Answered with `Failed` if it is out of place,
-    /// else not at all.
+    /// A piece of the announced run's prompt. Answered with `Accepted` or `Failed`; one that is out of place
+    /// changes nothing.
     Prompt {
         /// The announced run.
         run: u32,
@@ -55,14 +58,24 @@ pub enum ToBoard {
         /// Token ids.
         tokens: List<u32, MAX_PROMPT_TOKENS_PER_FRAME>,
     },
-    /// Starts the announced run, whose prompt is complete.
+    /// Starts the announced run, whose prompt is complete. Once it goes, or has ended, a `Go` is taken for a
+    /// `Heard` of nothing.
     Go {
         /// The announced run.
         run: u32,
     },
+    /// Acknowledges records of the run.
+    Heard {
+        /// The run.
+        run: u32,
+        /// All records below this number have arrived.
+        next: u32,
+        /// Whether to send again those from `next` on that were sent before.
+        again: bool,
+    },
     /// Ends the run after the token in work, one of the prompt or a generated one, with `Done` and
-    /// `Stop::Cancelled`. No answer if there is no such run: its `Done` is on the way already. A board
-    /// without a receive buffer may lose it while it computes: repeat it until `Done`.
+    /// `Stop::Cancelled`. No answer if there is no such run. A board without a receive buffer may lose it
+    /// while it computes: repeat it until `Done`.
     Cancel {
         /// The run to end.
         run: u32,
@@ -150,48 +163,24 @@ pub enum FromBoard {
     Hello(BoardHello),
     /// Answer to `Image`.
     Image(ImageInfo),
-    /// The run is announced; send its prompt and `Go`.
+    /// The run is announced, and so much of its prompt is there.
     Accepted {
         /// The run.
         run: u32,
+        /// Tokens of the prompt, from the first on without a gap; with all of them, send `Go`.
+        received: u32,
     },
-    /// A generated token.
-    Token {
+    /// What a run tells, in order. Those that are not acknowledged are kept for sending again: when
+    /// [`MAX_UNHEARD`] are, the board waits for a `Heard`.
+    Record {
         /// The run.
         run: u32,
-        /// Index among the generated tokens, from 0.
-        index: u32,
-        /// Token id.
-        id: u32,
+        /// Its place among the records of the run, from 0.
+        number: u32,
+        /// What it tells.
+        what: Record,
     },
-    /// A timed interval has ended.
-    Interval {
-        /// The run.
-        run: u32,
-        /// What was done in it.
-        work: Work,
-        /// Raw ticks of the board's counter, the overhead of reading it included
-        /// ([`BoardHello::overhead_ticks`]).
-        ticks: u64,
-    },
-    /// The run has ended by itself or was cancelled.
-    Done {
-        /// The run.
-        run: u32,
-        /// Tokens generated.
-        generated: u32,
-        /// Why it ended.
-        stop: Stop,
-        /// FNV-1a-64 over every computed logit vector.
-        logits_hash: u64,
-        /// Arena in use at most, in bytes.
-        arena_used: u32,
-        /// Of these, bytes of the KV cache.
-        kv_bytes: u32,
-        /// Deepest stack since boot, in bytes.
-        stack_high_water: u32,
-    },
-    /// A request was refused or a run has failed.
+    /// A request was refused.
     Failed {
         /// The run.
         run: u32,
@@ -295,6 +284,46 @@ pub struct ImageInfo {
     pub crc32: u32,
     /// Whether the payload has that CRC.
     pub checksum_ok: bool,
+}
+
+/// One thing that a run tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// A timed interval has ended.
+    Interval {
+        /// What was done in it.
+        work: Work,
+        /// Raw ticks of the board's counter, the overhead of reading it included
+        /// ([`BoardHello::overhead_ticks`]).
+        ticks: u64,
+    },
+    /// A generated token.
+    Token {
+        /// Index among the generated tokens, from 0.
+        index: u32,
+        /// Token id.
+        id: u32,
+    },
+    /// The run has ended by itself or was cancelled. The last record.
+    Done {
+        /// Tokens generated.
+        generated: u32,
+        /// Why it ended.
+        stop: Stop,
+        /// FNV-1a-64 over every computed logit vector.
+        logits_hash: u64,
+        /// Arena in use at most, in bytes.
+        arena_used: u32,
+        /// Of these, bytes of the KV cache.
+        kv_bytes: u32,
+        /// Deepest stack since boot, in bytes.
+        stack_high_water: u32,
+    },
+    /// The run has failed. The last record.
+    Failed {
+        /// Why.
+        code: FailCode,
+    },
 }
 
 /// The work of a timed interval.

@@ -3,14 +3,14 @@
 use std::panic::catch_unwind;
 
 use edgeprof_link::{
-    BoardHello, Decoder, Encoder, FailCode, FromBoard, Kv, List, MAX_FRAME, MIN_MAX_FRAME, RunRequest, Stop,
-    Text, ToBoard, Work, isa,
+    BoardHello, Decoder, Encoder, FailCode, FromBoard, Kv, List, MAX_FRAME, MIN_MAX_FRAME, Record,
+    RunRequest, Stop, Text, ToBoard, Work, isa,
 };
 use proptest::prelude::*;
 
 fn hello() -> FromBoard {
     FromBoard::Hello(BoardHello {
-        protocol: 1,
+        protocol: 2,
         kind: Text::cut("mps2-an386"),
         build_id: Text::cut("v0.1.0-12-g0123abc"),
         firmware_version: Text::cut("0.1.0"),
@@ -32,20 +32,12 @@ fn hello() -> FromBoard {
     })
 }
 
-fn from_board() -> impl Strategy<Value = FromBoard> {
+fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
-        (any::<u32>(), any::<u32>()).prop_map(|(nonce, session)| FromBoard::Pong { nonce, session }),
-        Just(hello()),
-        (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(run, index, id)| FromBoard::Token {
-            run,
-            index,
-            id
-        }),
-        (any::<u32>(), any::<u32>(), any::<u64>()).prop_map(|(run, tokens, ticks)| {
-            FromBoard::Interval { run, work: Work::Prefill { tokens }, ticks }
-        }),
-        (any::<u32>(), any::<u64>()).prop_map(|(run, logits_hash)| FromBoard::Done {
-            run,
+        (any::<u32>(), any::<u32>()).prop_map(|(index, id)| Record::Token { index, id }),
+        (any::<u32>(), any::<u64>())
+            .prop_map(|(tokens, ticks)| Record::Interval { work: Work::Prefill { tokens }, ticks }),
+        any::<u64>().prop_map(|logits_hash| Record::Done {
             generated: 16,
             stop: Stop::StopToken,
             logits_hash,
@@ -53,6 +45,21 @@ fn from_board() -> impl Strategy<Value = FromBoard> {
             kv_bytes: 0,
             stack_high_water: 0,
         }),
+    ]
+}
+
+fn from_board() -> impl Strategy<Value = FromBoard> {
+    prop_oneof![
+        (any::<u32>(), any::<u32>()).prop_map(|(nonce, session)| FromBoard::Pong { nonce, session }),
+        Just(hello()),
+        (any::<u32>(), any::<u32>(), record()).prop_map(|(run, number, what)| FromBoard::Record {
+            run,
+            number,
+            what
+        }),
+        (any::<u32>(), any::<u32>()).prop_map(|(crc32, next)| FromBoard::Loading { crc32, next }),
+        prop::collection::vec(any::<u64>(), 0..=12)
+            .prop_map(|addresses| FromBoard::Trace { addresses: List::from_slice(&addresses).unwrap() }),
         (any::<u64>(), any::<u64>()).prop_map(|(need, have)| FromBoard::Failed {
             run: 0,
             code: FailCode::ArenaTooSmall { need, have }
@@ -80,6 +87,8 @@ fn to_board() -> impl Strategy<Value = ToBoard> {
         (any::<u32>(), prop::collection::vec(any::<u32>(), 0..=128)).prop_map(|(run, tokens)| {
             ToBoard::Prompt { run, offset: run / 2, tokens: List::from_slice(&tokens).unwrap() }
         }),
+        (any::<u32>(), prop::collection::vec(any::<u8>(), 0..=512))
+            .prop_map(|(offset, data)| { ToBoard::Chunk { offset, data: List::from_slice(&data).unwrap() } }),
     ]
 }
 
@@ -149,11 +158,8 @@ fn a_million_single_corruptions_are_never_another_message() {
     let mut decoder = Decoder::<FromBoard, 256>::new();
     let (mut dropped, mut harmless) = (0, 0);
     for round in 0..1_000_000_u32 {
-        let sent = FromBoard::Interval {
-            run: round,
-            work: Work::Decode { index: round & 0xff },
-            ticks: random.next() & 0xffff_ffff,
-        };
+        let (work, ticks) = (Work::Decode { index: round & 0xff }, random.next() & 0xffff_ffff);
+        let sent = FromBoard::Record { run: round, number: round, what: Record::Interval { work, ticks } };
         let mut encoder = Encoder::new();
         let len = encoder.encode(&sent, &mut out).unwrap();
         let mut line = out[..len].to_vec();
@@ -197,13 +203,13 @@ fn causes_are_counted_apart() {
     decoder.feed(&frame[..len], none);
     assert_eq!(decoder.stats().unknown, 1);
     // After all that a good frame arrives.
-    let len = encoder.encode(&FromBoard::Accepted { run: 5 }, &mut frame).unwrap();
+    let len = encoder.encode(&FromBoard::Accepted { run: 5, received: 0 }, &mut frame).unwrap();
     let mut found = 0;
     decoder.feed(&frame[..len], |_| found += 1);
     assert_eq!(found, 1);
     // And a missing one is noticed.
-    encoder.encode(&FromBoard::Accepted { run: 6 }, &mut frame).unwrap();
-    let len = encoder.encode(&FromBoard::Accepted { run: 7 }, &mut frame).unwrap();
+    encoder.encode(&FromBoard::Accepted { run: 6, received: 0 }, &mut frame).unwrap();
+    let len = encoder.encode(&FromBoard::Accepted { run: 7, received: 0 }, &mut frame).unwrap();
     decoder.feed(&frame[..len], |_| found += 1);
     assert_eq!((found, decoder.stats().lost), (2, 1));
 }

@@ -1,9 +1,9 @@
 //! A check of the counter itself: intervals whose instructions are known.
 //!
-//! Sent as `Interval`s of a run that carries their length: `run` is the number of instructions beyond an
-//! empty interval. After each `Go`, so that the host decides when.
+//! Sent as records of a run that carries their length: `run` is the number of instructions beyond an empty
+//! interval. After each `Go`, so that the host decides when.
 
-use edgeprof_link::{FromBoard, ToBoard, Work};
+use edgeprof_link::{FromBoard, Record, ToBoard, Work};
 
 use crate::board::{Counter, Line};
 use crate::port::Port;
@@ -27,20 +27,24 @@ pub fn run<L: Line, C: Counter, const N: usize>(
             ToBoard::Go { .. } => {
                 for n in 0..64 {
                     let ticks = timed(&mut counter, &sled, n);
-                    port.send(&FromBoard::Interval { run: n, work: Work::Load, ticks });
+                    port.send(&record(n, Work::Load, ticks));
                 }
                 for n in TURNS {
                     let empty = timed(&mut counter, &turns, 0);
                     let ticks = timed(&mut counter, &turns, n);
                     let work = Work::Prefill { tokens: per_turn };
-                    port.send(&FromBoard::Interval { run: 0, work, ticks: empty });
-                    port.send(&FromBoard::Interval { run: n, work, ticks });
+                    port.send(&record(0, work, empty));
+                    port.send(&record(n, work, ticks));
                 }
-                port.send(&FromBoard::Accepted { run: 0 });
+                port.send(&FromBoard::Accepted { run: 0, received: 0 });
             }
             _ => {}
         }
     }
+}
+
+fn record(run: u32, work: Work, ticks: u64) -> FromBoard {
+    FromBoard::Record { run, number: 0, what: Record::Interval { work, ticks } }
 }
 
 /// One place for all, so that what surrounds the work is the same.

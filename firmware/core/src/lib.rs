@@ -13,6 +13,7 @@ pub mod extend;
 pub mod linked;
 mod load;
 mod port;
+mod records;
 mod run;
 mod server;
 

@@ -6,22 +6,23 @@ use edgeprof_engine::generate::{Interval, Observer, Request, StopReason, generat
 use edgeprof_engine::image::Image;
 use edgeprof_engine::session::Session;
 use edgeprof_engine::{EngineError, KvType};
-use edgeprof_link::{FailCode, FromBoard, Kv, RunRequest, Stop, ToBoard, Work};
+use edgeprof_link::{FailCode, FromBoard, Kv, Record, RunRequest, Stop, ToBoard, Work};
 
 use crate::board::{Counter, Line, Memory};
 use crate::port::Port;
+use crate::records::Records;
 use crate::server::{bytes, image_fault};
 
-/// Runs a request whose image is verified and whose prompt is complete, and gives its `Done`.
+/// Runs a request whose image is verified and whose prompt is complete, and gives its last record.
 pub(crate) fn run<L: Line, C: Counter, const N: usize>(
     port: &mut Port<L, N>,
+    records: &mut Records,
     counter: &mut C,
     memory: &mut impl Memory,
     request: &RunRequest,
     prompt: &[u32],
     boot: u32,
-) -> Result<FromBoard, FailCode> {
-    let run = request.run;
+) -> Result<Record, FailCode> {
     let kv = match request.kv {
         Kv::F32 => KvType::F32,
         Kv::F16 => KvType::F16,
@@ -36,7 +37,7 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
         .and_then(|image| Session::new(&image, arena, request.ctx, kv));
     let ticks = counter.stop();
     let mut session = session.map_err(fault)?;
-    port.send(&FromBoard::Interval { run, work: Work::Load, ticks });
+    records.tell(port, Record::Interval { work: Work::Load, ticks });
 
     let request = Request {
         prompt,
@@ -47,7 +48,7 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
         stop_tokens: &request.stop_tokens,
         stop_at_eos: !request.stop_tokens.is_empty(),
     };
-    let mut watch = Watch { port, counter, run, boot, timing: false, cancelled: false };
+    let mut watch = Watch { port, records, counter, boot, timing: false, cancelled: false };
     let outcome = generate(&mut session, &request, &mut watch);
     // A pass that failed or gave a stop token has begun an interval that nobody ended.
     if watch.timing {
@@ -55,8 +56,7 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
     }
     let outcome = outcome.map_err(fault)?;
     let layout = *session.layout();
-    Ok(FromBoard::Done {
-        run,
+    Ok(Record::Done {
         generated: outcome.generated,
         stop: match outcome.stop {
             StopReason::Length => Stop::Length,
@@ -74,8 +74,8 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
 /// Times the intervals, and speaks with the host between them.
 struct Watch<'a, L, C, const N: usize> {
     port: &'a mut Port<L, N>,
+    records: &'a mut Records,
     counter: &'a mut C,
-    run: u32,
     boot: u32,
     timing: bool,
     cancelled: bool,
@@ -97,7 +97,7 @@ impl<L: Line, C: Counter, const N: usize> Observer for Watch<'_, L, C, N> {
             Interval::Prefill { tokens } => Work::Prefill { tokens },
             Interval::Decode { index } => Work::Decode { index },
         };
-        self.port.send(&FromBoard::Interval { run: self.run, work, ticks });
+        self.records.tell(self.port, Record::Interval { work, ticks });
     }
 
     fn prompt_token(&mut self) -> ControlFlow<()> {
@@ -105,40 +105,55 @@ impl<L: Line, C: Counter, const N: usize> Observer for Watch<'_, L, C, N> {
     }
 
     fn token(&mut self, index: u32, id: u32) -> ControlFlow<()> {
-        self.port.send(&FromBoard::Token { run: self.run, index, id });
+        self.records.tell(self.port, Record::Token { index, id });
         self.listen()
     }
 }
 
 impl<L: Line, C: Counter, const N: usize> Watch<'_, L, C, N> {
+    /// Answers what has come in; waits if the host has to hear before it can be told more.
     fn listen(&mut self) -> ControlFlow<()> {
         while let Some(message) = self.port.poll() {
+            self.answer(&message);
+        }
+        // A token is told with its interval: there must be room for both.
+        while self.records.nearly_full() && !self.cancelled {
+            let message = self.port.receive();
             self.answer(&message);
         }
         if self.cancelled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn answer(&mut self, message: &ToBoard) {
-        let busy = |run| Some(FromBoard::Failed { run, code: FailCode::Busy });
+        let own = self.records.run();
         let answer = match *message {
-            ToBoard::Cancel { run } => {
-                self.cancelled |= run == self.run;
-                None
+            ToBoard::Heard { run, next, again } if run == own => {
+                return self.records.heard(self.port, next, again);
             }
-            ToBoard::Ping { nonce } => Some(FromBoard::Pong { nonce, session: self.boot }),
-            ToBoard::Run(request) => busy(request.run),
-            ToBoard::Go { run } => busy(run),
+            ToBoard::Go { run } if run == own => return self.records.heard(self.port, 0, true),
+            ToBoard::Cancel { run } if run == own => {
+                self.cancelled = true;
+                return;
+            }
+            // A host that knows nothing of this run. It asks again.
+            ToBoard::Hello => {
+                self.cancelled = true;
+                return;
+            }
+            ToBoard::Ping { nonce } => FromBoard::Pong { nonce, session: self.boot },
+            ToBoard::Run(RunRequest { run, .. }) | ToBoard::Go { run } => {
+                FromBoard::Failed { run, code: FailCode::Busy }
+            }
             // Asked again when the run is over; a prompt's run was refused already.
-            ToBoard::Hello
-            | ToBoard::Image
+            ToBoard::Image
             | ToBoard::Prompt { .. }
+            | ToBoard::Heard { .. }
+            | ToBoard::Cancel { .. }
             | ToBoard::Load { .. }
             | ToBoard::Chunk { .. }
-            | ToBoard::CodeSum { .. } => None,
+            | ToBoard::CodeSum { .. } => return,
         };
-        if let Some(answer) = answer {
-            self.port.send(&answer);
-        }
+        self.port.send(&answer);
     }
 }
 

@@ -2,11 +2,14 @@
 
 use edgeprof_engine::image::{self, Image};
 use edgeprof_engine::{DType, ImageError};
-use edgeprof_link::{BoardHello, FailCode, FromBoard, ImageInfo, Kv, PROTOCOL, RunRequest, Text, ToBoard};
+use edgeprof_link::{
+    BoardHello, FailCode, FromBoard, ImageInfo, Kv, PROTOCOL, Record, RunRequest, Text, ToBoard,
+};
 
 use crate::board::{Counter, Facts, Line, Memory};
 use crate::load::Loader;
 use crate::port::Port;
+use crate::records::Records;
 use crate::run::run;
 
 /// The board's side of the conversation. Large: it belongs into a static, not on the stack.
@@ -22,6 +25,7 @@ pub struct Server<L, C, M, const N: usize> {
     /// Whether the image's checksum was found right since boot.
     verified: bool,
     loader: Loader,
+    records: Records,
     announced: Option<RunRequest>,
     prompt: &'static mut [u32],
     /// Prompt tokens received, from the first on without a gap.
@@ -40,6 +44,7 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             overhead: 0,
             verified: false,
             loader: Loader::new(),
+            records: Records::new(),
             announced: None,
             prompt,
             received: 0,
@@ -88,12 +93,18 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             }
             ToBoard::Run(request) => self.announce(request),
             ToBoard::Prompt { run, offset, tokens } => {
-                if let Err(code) = self.take_prompt(run, offset, &tokens) {
-                    self.announced = None;
-                    self.port.send(&FromBoard::Failed { run, code });
-                }
+                let answer = match self.take_prompt(run, offset, &tokens) {
+                    Ok(received) => FromBoard::Accepted { run, received },
+                    Err(code) => FromBoard::Failed { run, code },
+                };
+                self.port.send(&answer);
             }
             ToBoard::Go { run } => self.go(run),
+            ToBoard::Heard { run, next, again } => {
+                if run == self.records.run() {
+                    self.records.heard(&mut self.port, next, again);
+                }
+            }
             // A run in work sees it by itself; of one that was announced only it takes leave.
             ToBoard::Cancel { run } => {
                 if self.announced.is_some_and(|announced| announced.run == run) {
@@ -178,34 +189,26 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             Some(code) => FromBoard::Failed { run, code },
             None => {
                 self.announced = Some(request);
-                FromBoard::Accepted { run }
+                FromBoard::Accepted { run, received: 0 }
             }
         };
         self.port.send(&answer);
     }
 
-    fn take_prompt(&mut self, run: u32, offset: u32, tokens: &[u32]) -> Result<(), FailCode> {
+    /// Takes tokens if they are the next ones; how many are there.
+    fn take_prompt(&mut self, run: u32, offset: u32, tokens: &[u32]) -> Result<u32, FailCode> {
         let announced = self.announced.filter(|announced| announced.run == run);
         let announced = announced.ok_or(FailCode::UnknownRun)?;
         let end = self.received + tokens.len();
-        if offset as usize != self.received || end > announced.prompt_len as usize {
-            return Err(FailCode::BadRequest);
+        if offset as usize == self.received && end <= announced.prompt_len as usize {
+            let place = self.prompt.get_mut(self.received..end).ok_or(FailCode::BadRequest)?;
+            place.copy_from_slice(tokens);
+            self.received = end;
         }
-        let place = self.prompt.get_mut(self.received..end).ok_or(FailCode::BadRequest)?;
-        place.copy_from_slice(tokens);
-        self.received = end;
-        Ok(())
+        Ok(bytes(self.received as u64))
     }
 
-    fn start(&mut self, run_id: u32) -> Result<FromBoard, FailCode> {
-        let request = match self.announced {
-            Some(request) if request.run == run_id => request,
-            _ => return Err(FailCode::UnknownRun),
-        };
-        self.announced = None;
-        if self.received != request.prompt_len as usize {
-            return Err(FailCode::BadRequest);
-        }
+    fn start(&mut self, request: &RunRequest) -> Result<Record, FailCode> {
         // The checksum takes a pass over the image: once a boot, and never inside an interval.
         if !self.verified {
             let region = self.memory.model();
@@ -214,15 +217,27 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             self.verified = true;
         }
         let prompt = self.prompt.get(..self.received).ok_or(FailCode::BadRequest)?;
-        run(&mut self.port, &mut self.counter, &mut self.memory, &request, prompt, self.session)
+        let Self { port, records, counter, memory, session, .. } = self;
+        run(port, records, counter, memory, request, prompt, *session)
     }
 
-    fn go(&mut self, run_id: u32) {
-        let answer = self.start(run_id).unwrap_or_else(|code| FromBoard::Failed { run: run_id, code });
+    fn go(&mut self, run: u32) {
+        let request = match self.announced {
+            Some(request) if request.run == run && self.received == request.prompt_len as usize => request,
+            // Its end was lost, or its beginning.
+            None if run == self.records.run() => return self.records.heard(&mut self.port, 0, true),
+            Some(request) if request.run == run => {
+                return self.port.send(&FromBoard::Failed { run, code: FailCode::BadRequest });
+            }
+            _ => return self.port.send(&FromBoard::Failed { run, code: FailCode::UnknownRun }),
+        };
+        self.announced = None;
+        self.records.restart(run);
+        let last = self.start(&request).unwrap_or_else(|code| Record::Failed { code });
         // Statics lie below the stack: once it has used all of its room they cannot be trusted.
         let stack = self.memory.stack_high_water();
         assert!(stack < self.facts.stack_bytes, "stack overflow");
-        self.port.send(&answer);
+        self.records.tell(&mut self.port, last);
     }
 }
 

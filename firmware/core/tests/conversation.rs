@@ -8,8 +8,8 @@ use edgeprof_engine::image::{self, Role};
 use edgeprof_engine::{Config, DType};
 use edgeprof_firmware_core::{Counter, Facts, Line, Memory, Server};
 use edgeprof_link::{
-    Decoder, Encoder, FailCode, FromBoard, ImageInfo, Kv, List, LoadFailure, MAX_FRAME, RunRequest, Stop,
-    ToBoard, Work,
+    Decoder, Encoder, FailCode, FromBoard, ImageInfo, Kv, List, LoadFailure, MAX_FRAME, Record, RunRequest,
+    Stop, ToBoard, Work,
 };
 
 const MAX_PROMPT: usize = 16;
@@ -21,6 +21,38 @@ struct Wire {
     timing: Rc<RefCell<bool>>,
     /// What the host says as soon as the board has sent something.
     on_write: Rc<RefCell<Vec<u8>>>,
+    /// What it says each time the board has nothing to do but to wait.
+    on_wait: Rc<RefCell<VecDeque<Vec<u8>>>>,
+    /// Hears records, and says so.
+    ear: Rc<RefCell<Ear>>,
+}
+
+struct Ear {
+    decoder: Decoder<FromBoard>,
+    encoder: Encoder,
+    deaf: bool,
+}
+
+impl Default for Ear {
+    fn default() -> Self {
+        Self { decoder: Decoder::new(), encoder: Encoder::new(), deaf: false }
+    }
+}
+
+impl Ear {
+    fn listen(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut answers = Vec::new();
+        let Self { decoder, encoder, deaf } = self;
+        decoder.feed(bytes, |received| {
+            if let (FromBoard::Record { run, number, .. }, false) = (received.message, *deaf) {
+                let mut out = [0; MAX_FRAME];
+                let heard = ToBoard::Heard { run, next: number + 1, again: false };
+                let len = encoder.encode(&heard, &mut out).unwrap();
+                answers.extend_from_slice(&out[..len]);
+            }
+        });
+        answers
+    }
 }
 
 impl Line for Wire {
@@ -28,12 +60,14 @@ impl Line for Wire {
         self.to_board.borrow_mut().pop_front()
     }
     fn wait(&mut self) {
-        panic!("the host has said all it had to say");
+        let words = self.on_wait.borrow_mut().pop_front();
+        self.to_board.borrow_mut().extend(words.expect("the host has said all it had to say"));
     }
     fn write(&mut self, bytes: &[u8]) {
         assert!(!*self.timing.borrow(), "the line was written to inside a timed interval");
         self.from_board.borrow_mut().extend_from_slice(bytes);
         self.to_board.borrow_mut().extend(self.on_write.borrow_mut().drain(..));
+        self.to_board.borrow_mut().extend(self.ear.borrow_mut().listen(bytes));
     }
 }
 
@@ -180,7 +214,9 @@ impl Bench {
     fn say(&mut self, message: &ToBoard) -> Vec<FromBoard> {
         let frame = self.frame(message);
         self.wire.to_board.borrow_mut().extend(frame);
-        self.server.step();
+        while !self.wire.to_board.borrow().is_empty() {
+            self.server.step();
+        }
         let bytes = self.wire.from_board.take();
         let mut found = Vec::new();
         self.decoder.feed(&bytes, |received| found.push(received.message));
@@ -190,14 +226,31 @@ impl Bench {
 
     fn run(&mut self, request: RunRequest, prompt: &[u32]) -> Vec<FromBoard> {
         let run = request.run;
-        assert_eq!(self.say(&ToBoard::Run(request)), [FromBoard::Accepted { run }]);
+        assert_eq!(self.say(&ToBoard::Run(request)), accepted(run, 0));
         let (first, second) = prompt.split_at(prompt.len() / 2);
         for (offset, part) in [(0, first), (first.len() as u32, second)] {
             let tokens = List::from_slice(part).unwrap();
-            assert_eq!(self.say(&ToBoard::Prompt { run, offset, tokens }), []);
+            let received = offset + part.len() as u32;
+            assert_eq!(self.say(&ToBoard::Prompt { run, offset, tokens }), accepted(run, received));
         }
         self.say(&ToBoard::Go { run })
     }
+}
+
+fn accepted(run: u32, received: u32) -> Vec<FromBoard> {
+    vec![FromBoard::Accepted { run, received }]
+}
+
+/// What the records of a run tell, which are numbered from 0.
+fn told(run: u32, said: &[FromBoard]) -> Vec<Record> {
+    let mut told = Vec::new();
+    for message in said {
+        if let FromBoard::Record { run: of, number, what } = *message {
+            assert_eq!((of, number as usize), (run, told.len()));
+            told.push(what);
+        }
+    }
+    told
 }
 
 fn request(run: u32, prompt_len: u32, n_gen: u32) -> RunRequest {
@@ -223,19 +276,20 @@ fn a_run_is_told_interval_by_interval() {
     let mut bench = Bench::new(noise(), 10_000);
     assert_eq!(bench.say(&ToBoard::Ping { nonce: 9 }), [FromBoard::Pong { nonce: 9, session: 77 }]);
     let said = bench.run(request(5, 3, 3), &[1, 2, 3]);
-    let interval = |work| FromBoard::Interval { run: 5, work, ticks: 100 };
+    let said = told(5, &said);
+    let interval = |work| Record::Interval { work, ticks: 100 };
     let ids: Vec<u32> = said
         .iter()
-        .filter_map(|message| if let FromBoard::Token { id, .. } = message { Some(*id) } else { None })
+        .filter_map(|what| if let Record::Token { id, .. } = what { Some(*id) } else { None })
         .collect();
-    let token = |index: u32| FromBoard::Token { run: 5, index, id: ids[index as usize] };
+    let token = |index: u32| Record::Token { index, id: ids[index as usize] };
     let prefill = interval(Work::Prefill { tokens: 1 });
     assert_eq!(
         said[..9],
         [
             interval(Work::Load),
-            prefill.clone(),
-            prefill.clone(),
+            prefill,
+            prefill,
             prefill,
             token(0),
             interval(Work::Decode { index: 1 }),
@@ -244,16 +298,58 @@ fn a_run_is_told_interval_by_interval() {
             token(2),
         ]
     );
-    let [FromBoard::Done { run: 5, generated: 3, stop: Stop::Length, logits_hash, .. }] = said[9..] else {
+    let [Record::Done { generated: 3, stop: Stop::Length, logits_hash, .. }] = said[9..] else {
         panic!("{said:?}")
     };
     // The same again gives the same hash, and with uncounted tokens too, but less intervals.
     let again = bench.run(RunRequest { uncounted: 2, ..request(6, 3, 3) }, &[1, 2, 3]);
+    let again = told(6, &again);
     assert_eq!(again.len(), said.len() - 2);
     assert!(
-        matches!(again.last(), Some(FromBoard::Done { logits_hash: same, .. }) if *same == logits_hash),
+        matches!(again.last(), Some(Record::Done { logits_hash: same, .. }) if *same == logits_hash),
         "{again:?}"
     );
+}
+
+#[test]
+fn what_was_not_heard_is_told_again_and_waited_for() {
+    let mut bench = Bench::new(noise(), 10_000);
+    bench.wire.ear.borrow_mut().deaf = true;
+    assert_eq!(bench.say(&ToBoard::Run(request(5, 1, 4))), accepted(5, 0));
+    let tokens = List::from_slice(&[1]).unwrap();
+    assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), accepted(5, 1));
+    // After seven of ten records there is no room for two more: the host asks for all, then has heard them.
+    let heard = |next, again| ToBoard::Heard { run: 5, next, again };
+    let words = [bench.frame(&heard(0, true)), bench.frame(&heard(7, false))];
+    bench.wire.on_wait.borrow_mut().extend(words);
+    let said = bench.say(&ToBoard::Go { run: 5 });
+    let number = |message: &FromBoard| match message {
+        FromBoard::Record { number, .. } => *number,
+        other => panic!("{other:?}"),
+    };
+    let numbers: Vec<u32> = said.iter().map(number).collect();
+    assert_eq!(numbers, (0..7).chain(0..10).collect::<Vec<_>>());
+    // The end was lost: a `Go`, or a `Heard`, brings what was not acknowledged once more.
+    let said = bench.say(&ToBoard::Go { run: 5 });
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(matches!(said[2], FromBoard::Record { number: 9, what: Record::Done { generated: 4, .. }, .. }));
+    assert_eq!(bench.say(&heard(9, true)), said[2..]);
+    assert_eq!(bench.say(&heard(10, true)), []);
+}
+
+#[test]
+fn a_new_host_ends_the_run_that_it_knows_nothing_of() {
+    let mut bench = Bench::new(noise(), 10_000);
+    bench.wire.ear.borrow_mut().deaf = true;
+    assert_eq!(bench.say(&ToBoard::Run(request(5, 1, 9))), accepted(5, 0));
+    let tokens = List::from_slice(&[1]).unwrap();
+    assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), accepted(5, 1));
+    let words = [bench.frame(&ToBoard::Ping { nonce: 1 }), bench.frame(&ToBoard::Hello)].concat();
+    *bench.wire.on_write.borrow_mut() = words;
+    let said = bench.say(&ToBoard::Go { run: 5 });
+    assert!(said.contains(&FromBoard::Pong { nonce: 1, session: 77 }), "{said:?}");
+    assert!(matches!(told(5, &said).last(), Some(Record::Done { stop: Stop::Cancelled, .. })), "{said:?}");
+    assert!(matches!(bench.say(&ToBoard::Hello)[..], [FromBoard::Hello(_)]));
 }
 
 #[test]
@@ -263,17 +359,17 @@ fn while_a_run_goes_the_line_is_answered() {
     words.extend(bench.frame(&ToBoard::Ping { nonce: 4 }));
     words.extend(bench.frame(&ToBoard::Cancel { run: 6 }));
     words.extend(bench.frame(&ToBoard::Cancel { run: 5 }));
-    assert_eq!(bench.say(&ToBoard::Run(request(5, 1, 9))), [FromBoard::Accepted { run: 5 }]);
+    assert_eq!(bench.say(&ToBoard::Run(request(5, 1, 9))), accepted(5, 0));
     let tokens = List::from_slice(&[1]).unwrap();
-    assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), []);
+    assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), accepted(5, 1));
     *bench.wire.on_write.borrow_mut() = words;
     let said = bench.say(&ToBoard::Go { run: 5 });
     assert!(said.contains(&FromBoard::Failed { run: 6, code: FailCode::Busy }), "{said:?}");
     assert!(said.contains(&FromBoard::Pong { nonce: 4, session: 77 }), "{said:?}");
-    let last = said.last();
+    let told = told(5, &said);
     assert!(
-        matches!(last, Some(FromBoard::Done { run: 5, generated: 1, stop: Stop::Cancelled, .. })),
-        "{last:?}"
+        matches!(told.last(), Some(Record::Done { generated: 1, stop: Stop::Cancelled, .. })),
+        "{told:?}"
     );
 }
 
@@ -283,15 +379,15 @@ fn a_run_is_cancelled_in_the_middle_of_its_prompt() {
         let mut bench = Bench::new(noise(), 10_000);
         let words = bench.frame(&ToBoard::Cancel { run: 5 });
         let request = RunRequest { uncounted, ..request(5, 9, 2) };
-        assert_eq!(bench.say(&ToBoard::Run(request)), [FromBoard::Accepted { run: 5 }]);
+        assert_eq!(bench.say(&ToBoard::Run(request)), accepted(5, 0));
         let tokens = List::from_slice(&[1; 9]).unwrap();
-        assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), []);
+        assert_eq!(bench.say(&ToBoard::Prompt { run: 5, offset: 0, tokens }), accepted(5, 9));
         // It is there as soon as the load was told of.
         *bench.wire.on_write.borrow_mut() = words;
         let said = bench.say(&ToBoard::Go { run: 5 });
         assert_eq!(said.len(), if uncounted == 0 { 3 } else { 2 }, "{said:?}");
         assert!(
-            matches!(said.last(), Some(FromBoard::Done { generated: 0, stop: Stop::Cancelled, .. })),
+            matches!(told(5, &said).last(), Some(Record::Done { generated: 0, stop: Stop::Cancelled, .. })),
             "{said:?}"
         );
     }
@@ -306,21 +402,20 @@ fn what_cannot_run_is_refused_by_name() {
     let nan = RunRequest { temperature: f32::NAN, ..request(1, 1, 1) };
     assert_eq!(bench.say(&ToBoard::Run(nan)), failed(1, FailCode::BadRequest));
     assert_eq!(bench.say(&ToBoard::Go { run: 1 }), failed(1, FailCode::UnknownRun));
-    // A prompt with a hole, one that is too long, one that is incomplete, one that is not ours.
+    // Prompts with a hole, and too long, change nothing; one that is incomplete does not run; one of no run.
     let tokens = List::from_slice(&[1, 2]).unwrap();
     for (offset, count) in [(1, 4), (0, 1)] {
         bench.say(&ToBoard::Run(request(2, count, 1)));
-        let said = bench.say(&ToBoard::Prompt { run: 2, offset, tokens });
-        assert_eq!(said, failed(2, FailCode::BadRequest));
+        assert_eq!(bench.say(&ToBoard::Prompt { run: 2, offset, tokens }), accepted(2, 0));
     }
     bench.say(&ToBoard::Run(request(3, 4, 1)));
-    assert_eq!(bench.say(&ToBoard::Prompt { run: 3, offset: 0, tokens }), []);
+    assert_eq!(bench.say(&ToBoard::Prompt { run: 3, offset: 0, tokens }), accepted(3, 2));
     assert_eq!(bench.say(&ToBoard::Go { run: 3 }), failed(3, FailCode::BadRequest));
     let said = bench.say(&ToBoard::Prompt { run: 4, offset: 0, tokens });
     assert_eq!(said, failed(4, FailCode::UnknownRun));
     // A token that the model does not have: the load was fine, the run is not.
     let said = bench.run(request(5, 1, 1), &[4_000]);
-    assert_eq!(said[1..], failed(5, FailCode::BadRequest));
+    assert_eq!(told(5, &said)[1..], [Record::Failed { code: FailCode::BadRequest }]);
 }
 
 #[test]
@@ -333,19 +428,20 @@ fn images_are_judged_before_they_run() {
     let mut newer = words.clone();
     newer[0] = u64::from_ne_bytes(*b"EPBI\x09\x00\x80\x00");
 
-    let go = |bench: &mut Bench| bench.run(request(1, 1, 1), &[1]);
+    let go = |bench: &mut Bench| told(1, &bench.run(request(1, 1, 1), &[1]));
+    let refused = |code| vec![Record::Failed { code }];
     let mut bench = Bench::new(vec![0; 100], 10_000);
     assert_eq!(bench.say(&ToBoard::Image), [FromBoard::Image(ImageInfo::default())]);
-    assert_eq!(go(&mut bench), failed(1, FailCode::NoImage));
+    assert_eq!(go(&mut bench), refused(FailCode::NoImage));
     let mut bench = Bench::new(damaged, 10_000);
     let [FromBoard::Image(info)] = bench.say(&ToBoard::Image)[..] else { panic!() };
     assert!(info.present && !info.checksum_ok && info.total_len > 0 && info.crc32 != 0);
-    assert_eq!(go(&mut bench), failed(1, FailCode::BadImage));
+    assert_eq!(go(&mut bench), refused(FailCode::BadImage));
     let mut bench = Bench::new(newer, 10_000);
-    assert_eq!(go(&mut bench), failed(1, FailCode::ImageVersion { found: 9 }));
+    assert_eq!(go(&mut bench), refused(FailCode::ImageVersion { found: 9 }));
     let mut bench = Bench::new(words, 10);
     let said = go(&mut bench);
-    let [FromBoard::Failed { code: FailCode::ArenaTooSmall { need, have: 80 }, .. }] = said[..] else {
+    let [Record::Failed { code: FailCode::ArenaTooSmall { need, have: 80 } }] = said[..] else {
         panic!("{said:?}")
     };
     assert!(need > 80);
@@ -386,7 +482,7 @@ fn an_image_is_loaded_over_the_line_and_runs() {
     }
     assert_eq!(bench.say(&load), loading(sum, image.len()));
     let said = bench.run(request(1, 1, 2), &[1]);
-    assert!(matches!(said.last(), Some(FromBoard::Done { generated: 2, .. })), "{said:?}");
+    assert!(matches!(told(1, &said).last(), Some(Record::Done { generated: 2, .. })), "{said:?}");
 }
 
 #[test]
@@ -403,12 +499,14 @@ fn a_half_loaded_image_does_not_run() {
     let mut bench = Bench::new(noise(), 10_000);
     // Another than the one that is there.
     assert_eq!(bench.say(&ToBoard::Load { total_len: 600, crc32: !sum }), loading(!sum, 0));
-    assert_eq!(bench.run(request(1, 1, 1), &[1]), failed(1, FailCode::NoImage));
+    let said = bench.run(request(1, 1, 1), &[1]);
+    assert_eq!(told(1, &said), [Record::Failed { code: FailCode::NoImage }]);
     assert_eq!(bench.say(&chunk(&image, 0)), loading(!sum, 512));
     let rest = ToBoard::Chunk { offset: 512, data: List::from_slice(&[1; 88]).unwrap() };
     let failure = |code| vec![FromBoard::LoadFailed { code }];
     assert_eq!(bench.say(&rest), failure(LoadFailure::Damaged));
-    assert_eq!(bench.run(request(2, 1, 1), &[1]), failed(2, FailCode::BadImage));
+    let said = bench.run(request(2, 1, 1), &[1]);
+    assert_eq!(told(2, &said), [Record::Failed { code: FailCode::BadImage }]);
     assert_eq!(bench.say(&rest), failure(LoadFailure::NotBegun));
     let max = image.len() as u32;
     let too_long = ToBoard::Load { total_len: max + 1, crc32: 0 };
