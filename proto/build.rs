@@ -24,7 +24,7 @@ const RECORDS: [&str; 15] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["job", "run", "profiler", "worker"].map(|name| format!("edgeprof/v1/{name}.proto"));
+    let files = ["board", "job", "run", "profiler", "worker"].map(|name| format!("edgeprof/v1/{name}.proto"));
     for file in &files {
         println!("cargo::rerun-if-changed={file}");
     }
@@ -36,9 +36,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut builder = tonic_prost_build::configure()
         .bytes(".edgeprof.v1.ArtifactChunk.data")
         .bytes(".edgeprof.v1.BlobChunk.data");
-    for message in
-        RECORDS.into_iter().chain(["JobSpec", "Job", "Task", "Progress", "BoardStatus", "WorkerStatus"])
-    {
+    for message in RECORDS.into_iter().chain([
+        "JobSpec",
+        "Job",
+        "Task",
+        "Progress",
+        "BoardStatus",
+        "WorkerStatus",
+        "Check",
+        "AttemptLog",
+    ]) {
         builder = builder.type_attribute(
             format!(".edgeprof.v1.{message}"),
             "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default, deny_unknown_fields)]",

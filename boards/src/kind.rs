@@ -122,6 +122,9 @@ pub struct Counter {
     pub tick_hz: u64,
     /// How raw ticks relate to whole instructions under the emulator.
     pub rounding: Rounding,
+    /// Ticks a second of the same counter on silicon, with the clocks as this firmware leaves them; absent where
+    /// there is no silicon, or the firmware does not set its clocks up.
+    pub silicon_hz: Option<u64>,
 }
 
 /// How a raw tick count relates to whole instructions.

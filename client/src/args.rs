@@ -126,12 +126,32 @@ pub(crate) enum Command {
         #[arg(value_name = "JOB|RUN")]
         id: String,
     },
+    /// Show what passed on the boards' lines, attempt by attempt
+    Logs {
+        /// Id of a job, of a task or of a run
+        #[arg(value_name = "JOB|TASK|RUN")]
+        id: String,
+    },
+    /// Look after one board
+    Board {
+        #[command(subcommand)]
+        command: BoardCommand,
+    },
     /// List the built-in suites
     Suites,
     /// Look at model files; needs no cluster
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BoardCommand {
+    /// Say what is wrong with a board, and the way out; exits with 1 if it cannot be used
+    Check {
+        /// Id of the board
+        board: String,
     },
 }
 

@@ -227,6 +227,33 @@ impl Client {
         Ok(runs.iter().map(|run| bridge("run", run)).collect::<Result<_, _>>()?)
     }
 
+    /// What passed on the lines of the boards, attempt by attempt, of a job or of one task.
+    ///
+    /// # Errors
+    /// When there is no such job, or the coordinator is lost.
+    pub async fn logs(&self, id: &str) -> Result<Vec<v1::AttemptLog>, ClientError> {
+        let collect = || async {
+            let request = v1::GetLogsRequest { id: id.to_owned() };
+            let mut stream = self.profiler().get_logs(request).await?.into_inner();
+            let mut logs = Vec::new();
+            while let Some(log) = stream.message().await? {
+                logs.push(log);
+            }
+            Ok(logs)
+        };
+        calling(&self.address, self.patience, collect).await
+    }
+
+    /// What there is to say of a board that has no attempt.
+    ///
+    /// # Errors
+    /// When there is no such board, it is busy, or its worker or the coordinator is out of reach.
+    pub async fn check_board(&self, board: &str) -> Result<Vec<v1::Check>, ClientError> {
+        let request = v1::CheckBoardRequest { board: board.to_owned() };
+        let answer = self.call(request, |mut p, q| async move { p.check_board(q).await }).await?;
+        Ok(answer.checks)
+    }
+
     /// Whether the text is a job's id; else it may be a run's.
     pub fn is_job_id(text: &str) -> bool {
         text.parse::<JobId>().is_ok()

@@ -33,7 +33,7 @@ mod retry;
 mod watch;
 
 pub use client::Client;
-pub use edgeprof_proto::v1::{BoardStatus, Job, Progress, Task, WorkerStatus};
+pub use edgeprof_proto::v1::{AttemptLog, BoardStatus, Check, Job, Progress, Task, WorkerStatus};
 pub use error::ClientError;
 pub use file::{LocalFile, check_models};
 pub use watch::{Event, Watch};

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod board;
 mod cluster;
 mod exit;
 mod follow;
 mod job;
 mod jobs;
+mod logs;
 mod model;
 mod output;
 mod progress;
@@ -46,6 +48,10 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Watch { job } => jobs::watch(&global, &job).await,
         Command::Cancel { job } => jobs::cancel(&global, &job).await,
         Command::Results { id } => jobs::results(&global, &id).await,
+        Command::Logs { id } => logs::show(&global, &id).await,
+        Command::Board { command: args::BoardCommand::Check { board } } => {
+            board::check(&global, &board).await
+        }
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),
     }

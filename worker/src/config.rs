@@ -18,6 +18,8 @@ use edgeprof_service::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::board::attached::Port;
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -56,6 +58,23 @@ pub struct Cli {
     /// Print the defaults as TOML and exit
     #[arg(long)]
     pub print_default_config: bool,
+    /// What else this program does
+    #[command(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// What the worker's program does besides being the daemon.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Print ready [[board]] stanzas for the serial devices and emulators of this machine
+    Scan {
+        /// A device to look at besides those that the system lists; repeatable
+        #[arg(long = "port", value_name = "DEVICE")]
+        ports: Vec<PathBuf>,
+        /// Baud rate to try [default: 115200]
+        #[arg(long, value_name = "RATE")]
+        baud: Option<u32>,
+    },
 }
 
 /// The configuration file.
@@ -158,9 +177,36 @@ pub struct BoardConfig {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// How an emulated board is connected.
-    #[serde(default)]
-    pub transport: Transport,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
+    /// Serial device of a board that runs our firmware already; best one of /dev/serial/by-id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<PathBuf>,
+    /// Its baud rate; default 115200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baud: Option<u32>,
+    /// Whether an emulator is behind the port, started by somebody else by the kind's recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulated: Option<bool>,
 }
+
+impl BoardConfig {
+    /// An emulated board of a kind.
+    pub fn of_kind(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            name: None,
+            labels: BTreeMap::new(),
+            transport: None,
+            port: None,
+            baud: None,
+            emulated: None,
+        }
+    }
+}
+
+/// Baud rate of the firmware as it is.
+pub const BAUD: u32 = 115_200;
 
 /// How an emulated board is connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,8 +250,38 @@ pub enum SetupError {
         known: String,
     },
     /// A kind that only exists as hardware.
-    #[error("board kind {0:?} has no emulator")]
+    #[error("board kind {0:?} has no emulator: give it the `port` that it is attached to")]
     NoEmulator(String),
+    /// A key that only makes sense beside another.
+    #[error("board {board:?}: `{key}` is for {which}")]
+    Misplaced {
+        /// The board.
+        board: String,
+        /// The key.
+        key: &'static str,
+        /// Which boards have it.
+        which: &'static str,
+    },
+    /// A kind that is only emulated, at a port.
+    #[error("board {board:?}: {kind} is not known as silicon, so nothing could be measured on it; if an emulator is behind {}, say `emulated = true`", port.display())]
+    NoSilicon {
+        /// The board.
+        board: String,
+        /// Its kind.
+        kind: String,
+        /// Where it is said to be.
+        port: PathBuf,
+    },
+    /// Two boards at one port.
+    #[error("boards {first:?} and {second:?} are at the same port {}", port.display())]
+    SamePort {
+        /// One.
+        first: String,
+        /// The other.
+        second: String,
+        /// The port.
+        port: PathBuf,
+    },
     /// A number of boards that makes no sense.
     #[error("in --board {0:?}: the number after x is 1 to 64")]
     Count(String),
@@ -237,8 +313,17 @@ pub struct Board {
     pub kind: &'static Kind,
     /// For selecting it.
     pub labels: BTreeMap<String, String>,
-    /// How it is connected.
-    pub transport: Transport,
+    /// What is behind its line.
+    pub behind: Behind,
+}
+
+/// What is behind a board's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// An emulator that this worker starts.
+    Emulator(Transport),
+    /// Whatever is attached to a port.
+    Port(Port),
 }
 
 impl Board {
@@ -319,13 +404,7 @@ fn typed_boards(typed: &str) -> Result<Vec<BoardConfig>, SetupError> {
         }
         _ => (typed, 1),
     };
-    let board = BoardConfig {
-        kind: kind.to_owned(),
-        name: None,
-        labels: BTreeMap::new(),
-        transport: Transport::default(),
-    };
-    Ok(vec![board; count])
+    Ok(vec![BoardConfig::of_kind(kind); count])
 }
 
 fn check(asked: Vec<BoardConfig>) -> Result<Vec<Board>, SetupError> {
@@ -333,11 +412,8 @@ fn check(asked: Vec<BoardConfig>) -> Result<Vec<Board>, SetupError> {
     let mut boards: Vec<Board> = Vec::new();
     for board in asked {
         let kind = kind(&board.kind)?;
-        if kind.emulator.is_none() {
-            return Err(SetupError::NoEmulator(board.kind));
-        }
         let number = numbers.entry(board.kind.clone()).or_default();
-        let name = board.name.unwrap_or_else(|| format!("{}.{number}", board.kind));
+        let name = board.name.clone().unwrap_or_else(|| format!("{}.{number}", board.kind));
         *number += 1;
         if name.parse::<WorkerId>().is_err() || name.len() > 60 {
             return Err(SetupError::Name(name));
@@ -345,9 +421,49 @@ fn check(asked: Vec<BoardConfig>) -> Result<Vec<Board>, SetupError> {
         if boards.iter().any(|other| other.name == name) {
             return Err(SetupError::Twice(name));
         }
-        boards.push(Board { name, kind, labels: board.labels, transport: board.transport });
+        let behind = behind(&name, kind, &board)?;
+        if let Behind::Port(port) = &behind
+            && let Some(other) = boards.iter().find(|other| at(other).is_some_and(|p| same(p, &port.path)))
+        {
+            let first = other.name.clone();
+            return Err(SetupError::SamePort { first, second: name, port: port.path.clone() });
+        }
+        boards.push(Board { name, kind, labels: board.labels, behind });
     }
     Ok(boards)
+}
+
+fn behind(name: &str, kind: &Kind, board: &BoardConfig) -> Result<Behind, SetupError> {
+    let misplaced = |key, which| Err(SetupError::Misplaced { board: name.to_owned(), key, which });
+    let Some(path) = board.port.clone() else {
+        return match board {
+            BoardConfig { baud: Some(_), .. } => misplaced("baud", "boards with a `port`"),
+            BoardConfig { emulated: Some(_), .. } => misplaced("emulated", "boards with a `port`"),
+            _ if kind.emulator.is_none() => Err(SetupError::NoEmulator(kind.name.clone())),
+            _ => Ok(Behind::Emulator(board.transport.unwrap_or_default())),
+        };
+    };
+    if board.transport.is_some() {
+        return misplaced("transport", "boards that this worker emulates, not for those with a `port`");
+    }
+    let emulated = board.emulated.unwrap_or(false);
+    if !emulated && kind.counter.silicon_hz.is_none() {
+        return Err(SetupError::NoSilicon { board: name.to_owned(), kind: kind.name.clone(), port: path });
+    }
+    Ok(Behind::Port(Port { path, baud: board.baud.unwrap_or(BAUD), emulated }))
+}
+
+fn at(board: &Board) -> Option<&Path> {
+    match &board.behind {
+        Behind::Port(port) => Some(&port.path),
+        Behind::Emulator(_) => None,
+    }
+}
+
+/// Whether two names are of one device: links of /dev/serial lead to it.
+fn same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    one == other || real(one) == real(other)
 }
 
 fn kind(typed: &str) -> Result<&'static Kind, SetupError> {

@@ -15,8 +15,13 @@ use tracing::{info, warn};
 
 use crate::{
     blobs::Blobs,
-    board::{actor::Actor, device::Device, process::Spawner},
-    config::Settings,
+    board::{
+        actor::Actor,
+        device::{Device, Source},
+        emulated::Emulation,
+        process::Spawner,
+    },
+    config::{Behind, Settings},
     disk,
     fence::{Fence, FenceError},
     home::{Home, HomeError},
@@ -27,6 +32,9 @@ use crate::{
 
 /// How long open calls may take to end when the worker stops.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// One attempt, and questions that wait for a board.
+const ORDERS: usize = 8;
 
 /// Why the worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -113,11 +121,17 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let mut known = Vec::new();
     for board in boards {
         let id = board.id(&worker);
-        let device = Device::new(board.kind, board.transport, spawner.clone(), limits.boot_timeout);
-        let (attempts, receiver) = mpsc::channel(1);
+        let source = match board.behind {
+            Behind::Emulator(transport) => {
+                Source::Emulated(Emulation { transport, spawner: spawner.clone() })
+            }
+            Behind::Port(port) => Source::Attached(port),
+        };
+        let device = Device::new(board.kind, source, limits.boot_timeout);
+        let (orders, receiver) = mpsc::channel(ORDERS);
         let actor = Actor::new(id.clone(), device, blobs.clone(), limits.clone(), receiver, events.clone());
         tasks.spawn(actor.run(tasks.stop_token()));
-        known.push(hub::Board { id, kind: board.kind, labels: board.labels, attempts });
+        known.push(hub::Board { id, kind: board.kind, labels: board.labels, orders });
     }
     drop(events);
     let count = known.len();

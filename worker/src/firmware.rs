@@ -1,6 +1,7 @@
 //! What a firmware's ELF file says of itself.
 
 use edgeprof_common::Digest;
+use edgeprof_engine::image::crc32;
 use object::{
     Endianness, Object, ObjectSection,
     elf::{FileHeader32, FileHeader64, PT_LOAD},
@@ -19,6 +20,19 @@ pub struct Firmware {
     pub loaded: Digest,
     /// The compiler that built it, from the `.comment` section.
     pub compiler: Option<String>,
+    /// What is loaded where.
+    pub segments: Vec<Segment>,
+}
+
+/// A piece that is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Physical address.
+    pub address: u64,
+    /// Length in bytes.
+    pub len: u32,
+    /// CRC-32 of its bytes.
+    pub crc32: u32,
 }
 
 impl Firmware {
@@ -41,6 +55,7 @@ fn parse<E: FileHeader<Endian = Endianness>>(file: &[u8]) -> Result<Firmware, Fi
     let endian = elf.endian();
     // Physical address and length as u64 LE, then the bytes, segment by segment in file order.
     let mut pieces: Vec<([u8; 16], &[u8])> = Vec::new();
+    let mut segments = Vec::new();
     for segment in elf.elf_program_headers() {
         let length: u64 = segment.p_filesz(endian).into();
         if segment.p_type(endian) != PT_LOAD || length == 0 {
@@ -49,6 +64,8 @@ fn parse<E: FileHeader<Endian = Endianness>>(file: &[u8]) -> Result<Firmware, Fi
         let address: u64 = segment.p_paddr(endian).into();
         let bytes =
             segment.data(endian, file).map_err(|()| FirmwareError("a segment is cut short".into()))?;
+        let len = u32::try_from(length).map_err(|_| FirmwareError("a segment is too long".into()))?;
+        segments.push(Segment { address, len, crc32: crc32(bytes) });
         let mut head = [0; 16];
         head[..8].copy_from_slice(&address.to_le_bytes());
         head[8..].copy_from_slice(&length.to_le_bytes());
@@ -64,7 +81,7 @@ fn parse<E: FileHeader<Endian = Endianness>>(file: &[u8]) -> Result<Firmware, Fi
         .filter_map(|text| std::str::from_utf8(text).ok())
         .find(|text| text.starts_with("rustc"))
         .map(str::to_owned);
-    Ok(Firmware { loaded, compiler })
+    Ok(Firmware { loaded, compiler, segments })
 }
 
 #[cfg(test)]
@@ -104,6 +121,7 @@ mod tests {
         assert_eq!(one.loaded, by_hand);
         assert_ne!(Firmware::parse(&elf(&[(1, 9, b"code")], b"")).unwrap().loaded, one.loaded);
         assert_eq!(one.compiler, None);
+        assert_eq!(one.segments, [Segment { address: 8, len: 4, crc32: crc32(b"code") }]);
     }
 
     #[test]

@@ -26,7 +26,10 @@ use tracing::{info, warn};
 use self::send::{accepted, started};
 use crate::{
     blobs::Blobs,
-    board::actor::{Attempt, Event, Outcome},
+    board::{
+        actor::{Attempt, Event, Order, Outcome},
+        check::Check,
+    },
     fence::{self, Claim, Fence, Greeting, Refusal},
     outbox::{Key, Outbox},
     roster::{Current, Decision, Held, Reason, Slot},
@@ -54,6 +57,8 @@ pub enum Input {
     Frame(u64, ToWorker),
     /// That session has ended.
     Closed(u64),
+    /// Somebody asks how a board is. The answer says what was looked at, or why it was not.
+    Check(BoardId, oneshot::Sender<Result<Vec<Check>, Status>>),
 }
 
 /// A session that was let in.
@@ -77,7 +82,7 @@ pub struct Board {
     /// For selecting it.
     pub labels: BTreeMap<String, String>,
     /// Its task.
-    pub attempts: mpsc::Sender<Attempt>,
+    pub orders: mpsc::Sender<Order>,
 }
 
 /// What the hub is made from.
@@ -106,7 +111,7 @@ pub struct Hub {
     fence: Fence,
     outbox: Outbox,
     blobs: Blobs,
-    boards: BTreeMap<BoardId, (Slot, &'static Kind, mpsc::Sender<Attempt>)>,
+    boards: BTreeMap<BoardId, (Slot, &'static Kind, mpsc::Sender<Order>)>,
     session: Option<Session>,
     sessions: u64,
     last_command: u64,
@@ -129,7 +134,7 @@ impl Hub {
         let Parts { worker, site, fence, outbox, blobs, boards } = parts;
         let boards = boards
             .into_iter()
-            .map(|b| (b.id.clone(), (Slot::new(b.id, &b.kind.name, b.labels), b.kind, b.attempts)))
+            .map(|b| (b.id.clone(), (Slot::new(b.id, &b.kind.name, b.labels), b.kind, b.orders)))
             .collect();
         Self {
             worker,
@@ -180,7 +185,32 @@ impl Hub {
                 }
             }
             Input::Closed(number) => self.closed(number),
+            Input::Check(board, reply) => self.check(&board, reply),
         }
+    }
+
+    /// Passes the question on to the board, unless an attempt keeps it busy.
+    fn check(&self, board: &BoardId, reply: oneshot::Sender<Result<Vec<Check>, Status>>) {
+        let refused = match self.boards.get(board) {
+            None => Status::not_found(format!("{} has no board {board}", self.worker)),
+            Some((Slot { current: Some(current), .. }, _, _)) => Status::failed_precondition(format!(
+                "{board} is busy with task {}; it is checked when it is idle",
+                current.lease.task
+            )),
+            Some((_, _, orders)) => {
+                let (ask, answer) = oneshot::channel();
+                if orders.try_send(Order::Check(ask)).is_ok() {
+                    // Ends with the board's answer, or with the board.
+                    tokio::spawn(async move {
+                        let gone = |_| Status::unavailable("the worker is stopping");
+                        let _ = reply.send(answer.await.map_err(gone));
+                    });
+                    return;
+                }
+                Status::resource_exhausted(format!("{board} has too many questions to answer"))
+            }
+        };
+        let _ = reply.send(Err(refused));
     }
 
     fn closed(&mut self, number: u64) {
@@ -299,7 +329,7 @@ impl Hub {
         }
         let waiting = self.outbox.get(&(lease.task, lease.token)).is_some();
         let room = self.outbox.has_room();
-        let Some((slot, kind, attempts)) = self.boards.get_mut(&lease.board) else {
+        let Some((slot, kind, orders)) = self.boards.get_mut(&lease.board) else {
             let message = format!("{} has no board {board}", self.worker);
             return self.send(rejected(Reason::UnknownBoard, message));
         };
@@ -324,14 +354,14 @@ impl Hub {
                         slot.raise(lease.token);
                         slot.ended = Some(lease.token);
                         self.send(accepted(&lease));
-                        return self.finish(&lease, Some(Outcome::Failed(error)));
+                        return self.finish(&lease, Outcome::Failed(error), "");
                     }
                 };
                 let (cancel, recall) = (CancellationToken::new(), CancellationToken::new());
                 let attempt =
                     Attempt { lease: lease.clone(), spec, cancel: cancel.clone(), recall: recall.clone() };
                 // The channel has room: the board has ended its last attempt, and is good.
-                if attempts.try_send(attempt).is_err() {
+                if orders.try_send(Order::Attempt(Box::new(attempt))).is_err() {
                     return self.send(rejected(Reason::Busy, "the board is going away".into()));
                 }
                 slot.raise(lease.token);
@@ -405,21 +435,21 @@ impl Hub {
                 };
                 self.send_if_room(From::Progress(progress));
             }
-            Event::Finished(lease, outcome) if mine(&lease) => {
+            Event::Finished(lease, outcome, transcript) if mine(&lease) => {
                 slot.current = None;
                 slot.ended = Some(lease.token);
-                self.finish(&lease, Some(outcome));
+                self.finish(&lease, outcome, &transcript);
                 self.board_changed(board);
             }
             Event::Needs(..) | Event::Started(_) | Event::Progress(..) | Event::Finished(..) => {}
         }
     }
 
-    fn finish(&mut self, lease: &LeaseRef, outcome: Option<Outcome>) {
+    fn finish(&mut self, lease: &LeaseRef, outcome: Outcome, transcript: &str) {
         use v1::result::Outcome as Wire;
         let outcome = match outcome {
-            Some(Outcome::Measured(measurement)) => Wire::Measurement(*measurement),
-            Some(Outcome::Failed(error)) => match edgeprof_proto::bridge("error", &error) {
+            Outcome::Measured(measurement) => Wire::Measurement(*measurement),
+            Outcome::Failed(error) => match edgeprof_proto::bridge("error", &error) {
                 Ok(error) => Wire::Error(error),
                 Err(error) => {
                     warn!(%error, "an error cannot be told as it is");
@@ -431,8 +461,8 @@ impl Hub {
                     })
                 }
             },
-            Some(Outcome::Cancelled) => Wire::Cancelled(v1::Cancelled {}),
-            Some(Outcome::Recalled) | None => {
+            Outcome::Cancelled => Wire::Cancelled(v1::Cancelled {}),
+            Outcome::Recalled => {
                 return self.send(From::Rejected(v1::Rejected {
                     lease: Some(spec::lease(lease.token)),
                     task_id: lease.task.to_string(),
@@ -447,6 +477,7 @@ impl Hub {
             task_id: lease.task.to_string(),
             board: lease.board.to_string(),
             outcome: Some(outcome),
+            transcript: lz4_flex::compress_prepend_size(transcript.as_bytes()),
         });
         self.deliver();
     }

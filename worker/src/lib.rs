@@ -20,5 +20,6 @@ pub mod line;
 pub mod measure;
 pub mod outbox;
 pub mod roster;
+pub mod scan;
 pub mod session;
 pub mod spec;

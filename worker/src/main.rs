@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use edgeprof_service::{config::print_default, shutdown::signalled, telemetry};
 use edgeprof_worker::{
-    config::{Cli, Config, resolve},
+    config::{Cli, Config, Subcommand, resolve},
     daemon,
 };
 
@@ -24,6 +24,10 @@ async fn main() -> ExitCode {
 async fn run(cli: &Cli) -> Result<()> {
     if cli.print_default_config {
         print!("{}", print_default::<Config>());
+        return Ok(());
+    }
+    if let Some(Subcommand::Scan { ports, baud }) = &cli.command {
+        print!("{}", edgeprof_worker::scan::scan(ports, *baud).await);
         return Ok(());
     }
     let settings = resolve(cli)?;

@@ -15,14 +15,28 @@ pub struct Raw<'a> {
     pub hello: &'a BoardHello,
     /// What its firmware's file said.
     pub firmware: &'a Firmware,
-    /// Version that the emulator prints.
-    pub emulator_version: &'a str,
+    /// What stood behind the counter.
+    pub counted: Counted<'a>,
     /// Size of the board image.
     pub image_bytes: u64,
     /// Counted repetitions and why each ended; not empty.
     pub repetitions: &'a [(Repetition, Stop)],
     /// Warmups before them.
     pub warmups: u32,
+    /// Identity of the chip or its probe.
+    pub uid: Option<String>,
+}
+
+/// What stood behind the board's counter.
+#[derive(Clone, Copy, Debug)]
+pub enum Counted<'a> {
+    /// The kind's emulator: the counter tells instructions.
+    Emulated {
+        /// As it prints it; absent where somebody else started it.
+        version: Option<&'a str>,
+    },
+    /// Silicon: the counter tells time.
+    OnSilicon,
 }
 
 /// Puts a measurement together. A count that is no whole number of instructions is not recorded: its
@@ -38,7 +52,7 @@ pub fn assemble(raw: &Raw<'_>) -> v1::Measurement {
     }
     let mut samples = Vec::new();
     for (number, (repetition, _)) in raw.repetitions.iter().enumerate() {
-        match sample(kind, u64::from(hello.overhead_ticks), repetition) {
+        match sample(raw, repetition) {
             Ok(sample) => samples.push(sample),
             Err(what) => reasons.push(format!("repetition {}: {what}", number + 1)),
         }
@@ -61,8 +75,14 @@ pub fn assemble(raw: &Raw<'_>) -> v1::Measurement {
         raw.repetitions.iter().map(|(r, _)| u64::from(get(r))).max().unwrap_or(0)
     };
     v1::Measurement {
-        provenance: "emulated".into(),
-        environment: Some(environment(kind, raw.emulator_version)),
+        provenance: match raw.counted {
+            Counted::Emulated { .. } => "emulated".into(),
+            Counted::OnSilicon => "measured".into(),
+        },
+        environment: match raw.counted {
+            Counted::Emulated { version } => Some(environment(kind, version)),
+            Counted::OnSilicon => None,
+        },
         firmware: Some(v1::RunFirmware {
             digest: raw.firmware.loaded.to_string(),
             version: hello.firmware_version.to_string(),
@@ -84,14 +104,22 @@ pub fn assemble(raw: &Raw<'_>) -> v1::Measurement {
             method: "arena high-water mark, stack painting, section sizes".into(),
         }),
         reasons,
-        uid: None,
+        uid: raw.uid.clone(),
     }
 }
 
-fn sample(kind: &Kind, overhead: u64, repetition: &Repetition) -> Result<v1::Sample, String> {
-    let count = |what: &str, ticks: u64| {
-        kind.interval_instructions(ticks, overhead)
-            .ok_or_else(|| format!("{ticks} ticks of {what} are no whole number of instructions"))
+fn sample(raw: &Raw<'_>, repetition: &Repetition) -> Result<v1::Sample, String> {
+    let kind = raw.kind;
+    let overhead = u64::from(raw.hello.overhead_ticks);
+    let count = |what: &str, ticks: u64| match (raw.counted, kind.counter.silicon_hz) {
+        (Counted::Emulated { .. }, _) => kind
+            .interval_instructions(ticks, overhead)
+            .ok_or_else(|| format!("{ticks} ticks of {what} are no whole number of instructions")),
+        (Counted::OnSilicon, Some(hz)) => {
+            let nanos = u128::from(ticks.saturating_sub(overhead)) * 1_000_000_000 / u128::from(hz.max(1));
+            u64::try_from(nanos).map_err(|_| format!("{ticks} ticks of {what} are too many"))
+        }
+        (Counted::OnSilicon, None) => Err(format!("{} is not known as silicon", kind.name)),
     };
     let mut prefill = Vec::with_capacity(repetition.prefill.len());
     for (_, ticks) in &repetition.prefill {
@@ -102,7 +130,10 @@ fn sample(kind: &Kind, overhead: u64, repetition: &Repetition) -> Result<v1::Sam
         decode.push(count("decode", *ticks)?);
     }
     Ok(v1::Sample {
-        counter: kind.counter.name.clone(),
+        counter: match raw.counted {
+            Counted::Emulated { .. } => kind.counter.name.clone(),
+            Counted::OnSilicon => "ns".into(),
+        },
         load: count("load", repetition.load)?,
         prefill,
         prefill_tokens: repetition.prefill.iter().map(|(tokens, _)| *tokens).collect(),
@@ -110,11 +141,11 @@ fn sample(kind: &Kind, overhead: u64, repetition: &Repetition) -> Result<v1::Sam
     })
 }
 
-fn environment(kind: &Kind, version: &str) -> v1::Environment {
+fn environment(kind: &Kind, version: Option<&str>) -> v1::Environment {
     let emulator = kind.emulator.as_ref();
     v1::Environment {
         emulator: emulator.map(|e| e.program.clone()),
-        version: Some(version.to_owned()),
+        version: version.map(str::to_owned),
         machine: emulator.map(|e| e.machine.clone()),
         icount_shift: emulator.map(|e| e.icount_shift),
     }
@@ -158,11 +189,16 @@ mod tests {
         assemble(&Raw {
             kind,
             hello: &hello,
-            firmware: &Firmware { loaded: Digest::of(b"fw"), compiler: Some("rustc version 1".into()) },
-            emulator_version: "QEMU emulator version 7.2",
+            firmware: &Firmware {
+                loaded: Digest::of(b"fw"),
+                compiler: Some("rustc version 1".into()),
+                segments: Vec::new(),
+            },
+            counted: Counted::Emulated { version: Some("QEMU emulator version 7.2") },
             image_bytes: 12,
             repetitions: &repetitions,
             warmups: 2,
+            uid: None,
         })
     }
 
@@ -220,11 +256,12 @@ mod tests {
         let m = assemble(&Raw {
             kind,
             hello: &hello,
-            firmware: &Firmware { loaded: Digest::of(b"fw"), compiler: None },
-            emulator_version: "",
+            firmware: &Firmware { loaded: Digest::of(b"fw"), compiler: None, segments: Vec::new() },
+            counted: Counted::Emulated { version: None },
             image_bytes: 1,
             repetitions: &[(repetition(), Stop::Length)],
             warmups: 0,
+            uid: None,
         });
         assert!(m.reasons[0].contains("cycles at 5"), "{:?}", m.reasons);
     }

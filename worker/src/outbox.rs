@@ -143,6 +143,7 @@ mod tests {
             task_id: TaskId::from_raw(task).to_string(),
             board: "w/b".into(),
             outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
+            transcript: Vec::new(),
         }
     }
 

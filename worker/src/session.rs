@@ -102,6 +102,27 @@ impl Service for Face {
         let size = spawn_blocking(move || upload.finish()).await.map_err(|_| stopping())?.map_err(status)?;
         Ok(Response::new(v1::PutBlobResponse { size }))
     }
+
+    async fn check_board(
+        &self,
+        request: Request<v1::CheckBoardRequest>,
+    ) -> Result<Response<v1::CheckBoardResponse>, Status> {
+        let board = request.into_inner().board;
+        let board = board.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
+        let (reply, answer) = oneshot::channel();
+        self.hub.send(Input::Check(board, reply)).await.map_err(|_| stopping())?;
+        let checks = answer.await.map_err(|_| stopping())??;
+        let checks = checks
+            .into_iter()
+            .map(|check| v1::Check {
+                name: check.name.into(),
+                state: check.state.as_str().into(),
+                found: check.found,
+                remedy: check.remedy,
+            })
+            .collect();
+        Ok(Response::new(v1::CheckBoardResponse { checks }))
+    }
 }
 
 fn status(error: BlobError) -> Status {

@@ -101,6 +101,7 @@ type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Profiler for Fake {
     type WatchJobStream = Boxed<v1::JobUpdate>;
     type GetResultsStream = Boxed<v1::Run>;
+    type GetLogsStream = Boxed<v1::AttemptLog>;
 
     async fn missing_artifacts(
         &self,
@@ -238,6 +239,43 @@ impl Profiler for Fake {
             ..v1::WorkerStatus::default()
         };
         Ok(Response::new(v1::ListWorkersResponse { workers: vec![worker] }))
+    }
+
+    async fn get_logs(
+        &self,
+        request: Request<v1::GetLogsRequest>,
+    ) -> Result<Response<Self::GetLogsStream>, Status> {
+        let id = request.into_inner().id;
+        if id != JOB {
+            return Err(Status::not_found(format!("there is no job {id}")));
+        }
+        let log = |outcome: &str, text: &str| v1::AttemptLog {
+            task_id: "t1".into(),
+            scenario: "quick".into(),
+            board: "host-1/riscv32.0".into(),
+            outcome: outcome.into(),
+            text: text.into(),
+        };
+        let logs = [log("failed", "+0.1 \u{2190} noise \x1b[31m\n"), log("succeeded", "+0.2 all well\n")];
+        Ok(Response::new(Box::pin(tokio_stream::iter(logs).map(Ok))))
+    }
+
+    async fn check_board(
+        &self,
+        request: Request<v1::CheckBoardRequest>,
+    ) -> Result<Response<v1::CheckBoardResponse>, Status> {
+        let check = |name: &str, state: &str, remedy: Option<&str>| v1::Check {
+            name: name.into(),
+            state: state.into(),
+            found: format!("{name} was looked at"),
+            remedy: remedy.map(str::to_owned),
+        };
+        let checks = match request.into_inner().board.as_str() {
+            "host-1/good" => vec![check("line", "ok", None)],
+            "host-1/bad" => vec![check("line", "problem", Some("plug the board in"))],
+            other => return Err(Status::not_found(format!("there is no board {other}"))),
+        };
+        Ok(Response::new(v1::CheckBoardResponse { checks }))
     }
 
     async fn get_results(

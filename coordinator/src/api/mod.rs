@@ -1,6 +1,8 @@
 //! What clients may ask: `edgeprof.v1.Profiler`.
 
 mod artifacts;
+mod boards;
+mod logs;
 mod results;
 mod submit;
 mod watch;
@@ -92,6 +94,7 @@ fn unknown_job(id: JobId) -> Status {
 impl Profiler for Api {
     type WatchJobStream = Answers<v1::JobUpdate>;
     type GetResultsStream = Answers<v1::Run>;
+    type GetLogsStream = Answers<v1::AttemptLog>;
 
     async fn missing_artifacts(
         &self,
@@ -185,5 +188,19 @@ impl Profiler for Api {
         request: Request<v1::GetResultsRequest>,
     ) -> Result<Response<Self::GetResultsStream>, Status> {
         results::stream(self, &request.into_inner().id).await.map(Response::new)
+    }
+
+    async fn get_logs(
+        &self,
+        request: Request<v1::GetLogsRequest>,
+    ) -> Result<Response<Self::GetLogsStream>, Status> {
+        logs::stream(self, &request.into_inner().id).await.map(Response::new)
+    }
+
+    async fn check_board(
+        &self,
+        request: Request<v1::CheckBoardRequest>,
+    ) -> Result<Response<v1::CheckBoardResponse>, Status> {
+        boards::check(self, &request.into_inner().board).await.map(Response::new)
     }
 }

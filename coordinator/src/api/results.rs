@@ -1,6 +1,6 @@
 //! Records out, as committed.
 
-use edgeprof_common::{RunId, TaskId};
+use edgeprof_common::{RunId, TaskId, run::RunRecord};
 use edgeprof_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,10 +47,10 @@ pub(super) async fn stream(api: &Api, id: &str) -> Result<Answers<v1::Run>, Stat
 fn read(store: &dyn Store, run: RunId) -> Result<Option<v1::Run>, Status> {
     let key = rows::key::run(run);
     let Some(value) = store.get(&key).map_err(broken)? else { return Ok(None) };
-    let record = rows::decode_run(&key, &value).map_err(broken)?;
+    let record: RunRecord = rows::unpack(&key, &value).map_err(broken)?;
     edgeprof_proto::bridge("run", &record).map(Some).map_err(|error| Status::internal(error.to_string()))
 }
 
-fn broken(error: crate::store::StoreError) -> Status {
+pub(super) fn broken(error: crate::store::StoreError) -> Status {
     Status::internal(error.to_string())
 }

@@ -94,7 +94,7 @@ impl Core {
             Verdict::Failed(error) | Verdict::Exhausted(error) => assemble(&subject, Ended::Failed(error)),
             Verdict::Cancelled => assemble(&subject, Ended::Cancelled),
         };
-        self.transaction.put(key::run(record.run_id), rows::encode_run(&record));
+        self.transaction.put(key::run(record.run_id), rows::pack(&record));
     }
 
     /// Keeps a result of a task that is not known here, the newest thousand.

@@ -81,6 +81,8 @@ pub enum Command {
     Present(oneshot::Sender<Vec<Present>>),
     /// Workers, for clients.
     Workers(oneshot::Sender<Vec<v1::WorkerStatus>>),
+    /// Where the worker of a board listens.
+    AddressOf(BoardId, oneshot::Sender<Option<String>>),
     /// From a session.
     Session(SessionEvent),
     /// From a preparing child.
@@ -338,6 +340,10 @@ impl Core {
             Command::Workers(reply) => {
                 let workers = self.worker_list();
                 self.reply(reply, workers);
+            }
+            Command::AddressOf(board, reply) => {
+                let address = self.address_of(&board);
+                self.reply(reply, address);
             }
             Command::Session(event) => self.session(event),
             Command::Prepared(id, outcome) => self.prepared(id, outcome),

@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 
 use edgeprof_common::{BoardId, WorkerHealth, WorkerId, run::Board as Seen};
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
-use edgeprof_scheduler::{Event, Frame, Outcome, Peer, SessionId};
+use edgeprof_scheduler::{Event, Frame, LeaseRef, Outcome, Peer, SessionId};
 
 use super::{Core, Failed, Payload, Session};
 use crate::{
     ingest::{Measured, seen},
     session::{Greeting, SessionEvent, Up, frames},
+    store::rows::{self, LogRow, key},
     submit::Present,
 };
+
+/// Longest transcript of an attempt that is kept, in bytes.
+const LOG: usize = 256 << 10;
 
 /// Somebody to dial.
 #[derive(Debug)]
@@ -159,9 +163,25 @@ impl Core {
             return self.nack(&from, &result);
         };
         let (outcome, measured, undecodable) = read_result(&result);
+        self.keep_log(&lease, &outcome, &result.transcript);
         self.payload = Some(Payload { lease: lease.clone(), message: result, measured, undecodable });
         self.step(Event::Frame { from, frame: Frame::Result { lease, outcome } });
         self.payload = None;
+    }
+
+    /// Keeps what passed on the board's line, with what the result changes.
+    fn keep_log(&mut self, lease: &LeaseRef, outcome: &Outcome, transcript: &[u8]) {
+        if !self.defs.contains_key(&lease.task) {
+            return;
+        }
+        let Some(text) = unpacked(transcript).filter(|text| !text.is_empty()) else { return };
+        let outcome = match outcome {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed(_) => "failed",
+            Outcome::Cancelled => "cancelled",
+        };
+        let row = LogRow { board: lease.board.clone(), outcome: outcome.into(), text };
+        self.transaction.put(key::log(lease.task, lease.token), rows::pack(&row));
     }
 
     /// A result that names nothing can never be taken.
@@ -226,6 +246,12 @@ impl Core {
             .collect()
     }
 
+    /// Where the worker of a board listens.
+    pub(super) fn address_of(&self, board: &BoardId) -> Option<String> {
+        let board = self.scheduler.boards().find(|known| known.report.id == *board)?;
+        Some(self.workers.get(board.worker)?.address.clone())
+    }
+
     pub(super) fn worker_list(&self) -> Vec<v1::WorkerStatus> {
         let epoch = self.parts.identity.life.epoch.0;
         let reason_of = |id: &WorkerId, up: bool| {
@@ -273,6 +299,16 @@ impl Core {
     }
 }
 
+/// A transcript as text. Its sender is not trusted with the size of what is to come.
+fn unpacked(transcript: &[u8]) -> Option<String> {
+    let (size, block) = lz4_flex::block::uncompressed_size(transcript).ok()?;
+    if size > LOG {
+        return None;
+    }
+    let bytes = lz4_flex::block::decompress(block, size).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// What a result says, and the measurement that it brings.
 fn read_result(result: &v1::Result) -> (Outcome, Option<Measured>, Option<String>) {
     use edgeprof_common::{ErrorClass, TaskError};
@@ -292,5 +328,21 @@ fn read_result(result: &v1::Result) -> (Outcome, Option<Measured>, Option<String
         },
         Some(v1::result::Outcome::Cancelled(_)) => (Outcome::Cancelled, None, None),
         None => undecodable("the result has no outcome".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unpacked;
+
+    #[test]
+    fn a_transcript_is_text_or_nothing() {
+        let packed = lz4_flex::compress_prepend_size("← Pong".as_bytes());
+        assert_eq!(unpacked(&packed).as_deref(), Some("← Pong"));
+        assert_eq!(unpacked(&lz4_flex::compress_prepend_size(&[0xff])).as_deref(), Some("\u{fffd}"));
+        // No more is made of it than a transcript may be long, whatever it says of itself.
+        for lie in [&b""[..], &[1, 0], &[0xff; 4], &[0xff, 0xff, 0xff, 0xff, 0x10, 1], &packed[..6]] {
+            assert_eq!(unpacked(lie), None, "{lie:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! | `run/<run>` | the record, JSON in lz4 |
 //! | `event/<number>` | [`EventRow`]; numbers are eight bytes, big endian |
 //! | `image/<model>/<quant>` | [`ImageRow`]; of model and tokenizer file where there is one |
+//! | `log/<task>/<lease>` | [`LogRow`] in lz4: what passed on a board's line in an attempt |
 //! | `aside/<number>` | a result of a task that is not known here, lz4 |
 
 use std::{collections::BTreeMap, str::FromStr};
@@ -19,7 +20,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use edgeprof_common::{
     BoardId, ClusterId, Digest, Epoch, IdError, JobId, Nonce, RunId, TaskError, TaskId, TaskState, Token,
     job::{Cell, JobSpec},
-    run::{RunRecord, StopReason},
+    run::StopReason,
 };
 use edgeprof_scheduler::{Requirement, TaskRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -154,6 +155,17 @@ pub struct Prepared {
     pub reference: Option<Reference>,
 }
 
+/// What passed on a board's line in one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRow {
+    /// The board.
+    pub board: BoardId,
+    /// `succeeded`, `failed` or `cancelled`.
+    pub outcome: String,
+    /// The transcript.
+    pub text: String,
+}
+
 /// A committed change that watchers see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRow {
@@ -194,6 +206,12 @@ pub mod key {
         image(model: Digest, quant: edgeprof_common::Quant) = "image/{model}/{quant}";
     }
 
+    /// A transcript; those of a task sort by lease.
+    #[must_use]
+    pub fn log(task: TaskId, token: Token) -> Vec<u8> {
+        format!("log/{task}/{:020}-{:020}", token.epoch.0, token.counter).into_bytes()
+    }
+
     /// A numbered event.
     #[must_use]
     pub fn event(number: u64) -> Vec<u8> {
@@ -232,16 +250,16 @@ pub fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreE
     })
 }
 
-/// Value of a record's row.
-pub fn encode_run(record: &RunRecord) -> Vec<u8> {
-    lz4_flex::compress_prepend_size(&encode(record))
+/// Value of a row that is long, such as a record's.
+pub fn pack(row: &impl Serialize) -> Vec<u8> {
+    lz4_flex::compress_prepend_size(&encode(row))
 }
 
-/// A record from its row.
+/// A long row from its value.
 ///
 /// # Errors
-/// When the value is not a record.
-pub fn decode_run(key: &[u8], value: &[u8]) -> Result<RunRecord, StoreError> {
+/// When the value is not such a row.
+pub fn unpack<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
     let text = lz4_flex::decompress_size_prepended(value).map_err(|error| StoreError::Row {
         key: String::from_utf8_lossy(key).into_owned(),
         reason: error.to_string(),

@@ -106,6 +106,7 @@ async fn a_coordinator_that_restarts_midway_ends_the_job_and_records_it_once() {
         task_id: acks[0].task_id.clone(),
         board: "w/riscv32-0".into(),
         outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
+        transcript: Vec::new(),
     };
     worker.say(From::Result(again));
     let acks = worker.until_acked(2).await;
@@ -148,6 +149,7 @@ async fn a_result_of_an_unknown_task_is_acknowledged() {
         task_id: task.clone(),
         board: "w/riscv32-0".into(),
         outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
+        transcript: Vec::new(),
     }));
     assert_eq!(worker.until_acked(1).await[0].task_id, task);
     lab.daemon.stop().await;

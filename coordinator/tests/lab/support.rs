@@ -202,6 +202,7 @@ impl Played {
                         task_id: attempt.start.task_id.clone(),
                         board: attempt.start.board.clone(),
                         outcome: Some(v1::result::Outcome::Measurement(measure(&spec, image))),
+                        transcript: lz4_flex::compress_prepend_size(b"+0.1 played\n"),
                     };
                     if let Some(spoil) = state.spoil {
                         spoil(&mut result);
@@ -257,6 +258,7 @@ impl Played {
                         task_id: cancel.task_id.clone(),
                         board: cancel.board,
                         outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
+                        transcript: Vec::new(),
                     };
                     if let Some(attempt) = state.held.get_mut(&cancel.task_id) {
                         attempt.state = "outbox";
@@ -351,6 +353,15 @@ fn measure(spec: &v1::AttemptSpec, image: &[u8]) -> v1::Measurement {
 
 #[tonic::async_trait]
 impl Worker for Played {
+    async fn check_board(
+        &self,
+        request: Request<v1::CheckBoardRequest>,
+    ) -> Result<Response<v1::CheckBoardResponse>, Status> {
+        let found = request.into_inner().board;
+        let check = v1::Check { name: "line".into(), state: "ok".into(), found, remedy: None };
+        Ok(Response::new(v1::CheckBoardResponse { checks: vec![check] }))
+    }
+
     type SessionStream = Pin<Box<dyn Stream<Item = Result<FromWorker, Status>> + Send>>;
 
     async fn session(

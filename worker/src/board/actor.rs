@@ -5,31 +5,44 @@ use std::time::Duration;
 use edgeprof_common::{BoardHealth, BoardId, Digest};
 use edgeprof_proto::v1;
 use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, timeout},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    device::Device,
-    emulator,
+    check::{self, Check},
+    device::{Device, Program, Source},
     error::BoardError,
+    fault,
     run::{Ended, Patience, repetition},
 };
 use crate::{
     blobs::{Blobs, Pin},
     config::Limits,
     firmware::Firmware,
-    measure::{Raw, assemble},
+    measure::{Counted, Raw, assemble},
     spec::{LeaseRef, Spec},
 };
 
 /// Between two progress events.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(100);
 
-/// Between two looks for an emulator that is missing.
-const PROBE_PERIOD: Duration = Duration::from_secs(30);
+/// Between two looks for a board that failed: at first, and then twice as long each time up to these.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A port that is plugged in again is to be seen soon, and costs little to look for.
+const LONGEST_PORT_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the hub asks of a board.
+#[derive(Debug)]
+pub enum Order {
+    /// Run an attempt.
+    Attempt(Box<Attempt>),
+    /// Say how the board is.
+    Check(oneshot::Sender<Vec<Check>>),
+}
 
 /// An attempt, as the hub hands it over.
 #[derive(Debug)]
@@ -70,8 +83,9 @@ pub enum Event {
     Started(LeaseRef),
     /// How far the attempt in work is.
     Progress(LeaseRef, &'static str, u64, u64),
-    /// The attempt in work has ended. The board takes another when its health is good.
-    Finished(LeaseRef, Outcome),
+    /// The attempt in work has ended, with the transcript of its line. The board takes another when its health
+    /// is good.
+    Finished(LeaseRef, Outcome, String),
 }
 
 /// The board's task.
@@ -81,12 +95,12 @@ pub struct Actor {
     device: Device,
     blobs: Blobs,
     limits: Limits,
-    attempts: mpsc::Receiver<Attempt>,
+    orders: mpsc::Receiver<Order>,
     events: mpsc::Sender<(BoardId, Event)>,
-    emulator_version: String,
-    /// The firmware that last answered here: what a check is made with.
-    proven: Option<Pin>,
-    parsed: Option<(Digest, Firmware)>,
+    /// The firmware that last answered here: what the board is brought back with.
+    proven: Option<Program>,
+    /// Why the board is not good.
+    trouble: Option<String>,
 }
 
 enum Stopped {
@@ -108,20 +122,10 @@ impl Actor {
         device: Device,
         blobs: Blobs,
         limits: Limits,
-        attempts: mpsc::Receiver<Attempt>,
+        orders: mpsc::Receiver<Order>,
         events: mpsc::Sender<(BoardId, Event)>,
     ) -> Self {
-        Self {
-            id,
-            device,
-            blobs,
-            limits,
-            attempts,
-            events,
-            emulator_version: String::new(),
-            proven: None,
-            parsed: None,
-        }
+        Self { id, device, blobs, limits, orders, events, proven: None, trouble: None }
     }
 
     /// Serves attempts until `stop`, and leaves no emulator behind.
@@ -134,11 +138,12 @@ impl Actor {
     }
 
     async fn serve(&mut self) {
-        self.probe().await;
+        self.revive().await;
         loop {
             tokio::select! {
-                attempt = self.attempts.recv() => match attempt {
-                    Some(attempt) => self.attempt(attempt).await,
+                order = self.orders.recv() => match order {
+                    Some(Order::Attempt(attempt)) => self.attempt(*attempt).await,
+                    Some(Order::Check(reply)) => self.check(reply).await,
                     None => return,
                 },
                 error = self.device.idle() => {
@@ -154,70 +159,76 @@ impl Actor {
         let _ = self.events.send((self.id.clone(), event)).await;
     }
 
-    /// Gives back an attempt that came while the board was failing already: nobody else answers for it.
-    async fn turn_away(&mut self, why: &BoardError) {
-        while let Ok(attempt) = self.attempts.try_recv() {
-            let outcome = if attempt.cancel.is_cancelled() {
-                Outcome::Cancelled
-            } else if attempt.recall.is_cancelled() {
-                Outcome::Recalled
-            } else {
-                Outcome::Failed(why.task_error())
-            };
-            self.tell(Event::Finished(attempt.lease, outcome)).await;
-        }
+    async fn health(&mut self, health: BoardHealth, reason: Option<String>) {
+        self.trouble.clone_from(&reason);
+        self.tell(Event::Health(health, reason)).await;
     }
 
-    /// Looks for the emulator until it is there.
-    async fn probe(&mut self) {
+    /// Looks for the board until it can be used. Meanwhile nobody else answers for attempts that came while it
+    /// was failing already, and for questions.
+    async fn revive(&mut self) {
+        let longest = match self.device.source() {
+            Source::Attached(_) => LONGEST_PORT_PAUSE,
+            Source::Emulated(_) => LONGEST_PAUSE,
+        };
+        let mut pause = FIRST_PAUSE;
+        let mut said = String::new();
         loop {
-            match emulator::version(self.device.kind()).await {
-                Ok(version) => {
-                    self.emulator_version = version;
-                    return self.tell(Event::Health(BoardHealth::Good, None)).await;
-                }
-                Err(failure) => {
-                    let error = failure.task_error();
-                    let hint = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-                    let reason = format!("{}{hint}", error.message);
-                    warn!(board = %self.id, reason, "the board cannot be used");
-                    self.tell(Event::Health(BoardHealth::Bad, Some(reason))).await;
-                    self.turn_away(&failure).await;
-                    sleep(PROBE_PERIOD).await;
+            let Err(failure) = self.device.revive(self.proven.as_ref()).await else { break };
+            self.device.stop().await;
+            let error = failure.task_error();
+            let hint = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            let reason = format!("{}{hint}", error.message);
+            if said != reason {
+                warn!(board = %self.id, reason, "the board cannot be used");
+                said.clone_from(&reason);
+            }
+            self.health(BoardHealth::Bad, Some(reason)).await;
+            let next = Instant::now() + pause;
+            while let Ok(Some(order)) = timeout_at(next, self.orders.recv()).await {
+                match order {
+                    Order::Attempt(attempt) => self.turn_away(*attempt, &failure).await,
+                    Order::Check(reply) => self.check(reply).await,
                 }
             }
+            sleep_until(next).await;
+            pause = (pause * 2).min(longest);
         }
+        self.tell_content().await;
+        self.health(BoardHealth::Good, None).await;
+    }
+
+    /// Gives back an attempt that came while the board was failing already.
+    async fn turn_away(&mut self, attempt: Attempt, why: &BoardError) {
+        let outcome = if attempt.cancel.is_cancelled() {
+            Outcome::Cancelled
+        } else if attempt.recall.is_cancelled() {
+            Outcome::Recalled
+        } else {
+            Outcome::Failed(why.task_error())
+        };
+        self.tell(Event::Finished(attempt.lease, outcome, String::new())).await;
     }
 
     /// Restarts the board with the firmware that answered last, until it answers again.
     async fn recover(&mut self, why: &BoardError) {
-        let reason = format!("restarting after: {why}");
-        self.tell(Event::Health(BoardHealth::Unknown, Some(reason))).await;
+        self.health(BoardHealth::Unknown, Some(format!("restarting after: {why}"))).await;
         self.device.stop().await;
-        let mut pause = Duration::from_secs(1);
-        while let Some(firmware) = &self.proven {
-            let up = self.device.ensure(firmware, None).await.map(|_| ());
-            match up {
-                Ok(()) => break,
-                Err(error) => {
-                    let reason = error.to_string();
-                    warn!(board = %self.id, reason, "the board does not come back");
-                    self.tell(Event::Health(BoardHealth::Bad, Some(reason))).await;
-                    self.turn_away(&error).await;
-                    sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(60));
-                }
-            }
-        }
-        self.tell_content().await;
-        // Where no firmware has answered yet, only the emulator can be looked at.
-        self.probe().await;
+        self.revive().await;
         info!(board = %self.id, "the board is good again");
     }
 
+    /// Tells how the board is, as far as it can be looked at now.
+    async fn check(&mut self, reply: oneshot::Sender<Vec<Check>>) {
+        let checks = check::device(&mut self.device, self.proven.as_ref(), self.trouble.as_deref()).await;
+        // Who asked may have gone.
+        let _ = reply.send(checks);
+        self.tell_content().await;
+    }
+
     async fn tell_content(&self) {
-        let (firmware, image) = match (self.device.content(), &self.parsed) {
-            (Some((version, image)), Some((_, parsed))) => (Some((parsed.loaded, version)), image),
+        let (firmware, image) = match (self.device.content(), &self.proven) {
+            (Some((version, image)), Some(program)) => (Some((program.parsed.loaded, version)), image),
             _ => (None, None),
         };
         self.tell(Event::Content(firmware, image)).await;
@@ -226,6 +237,7 @@ impl Actor {
     async fn attempt(&mut self, attempt: Attempt) {
         let lease = attempt.lease.clone();
         info!(board = %self.id, task = %lease.task, token = %lease.token, "attempt taken");
+        self.device.transcript().begin();
         let (outcome, failure) = match self.measure(&attempt).await {
             Ok(measurement) => (Outcome::Measured(Box::new(measurement)), None),
             Err(Stopped::Recalled) => (Outcome::Recalled, None),
@@ -236,14 +248,15 @@ impl Actor {
             }
             Err(Stopped::Error(error)) => {
                 warn!(board = %self.id, task = %lease.task, %error, "attempt failed");
+                self.device.transcript().note(&error.to_string());
                 (Outcome::Failed(error.task_error()), (!error.board_is_well()).then_some(error))
             }
         };
         if let Some(failure) = &failure {
-            let reason = format!("restarting after: {failure}");
-            self.tell(Event::Health(BoardHealth::Unknown, Some(reason))).await;
+            self.health(BoardHealth::Unknown, Some(format!("restarting after: {failure}"))).await;
         }
-        self.tell(Event::Finished(lease, outcome)).await;
+        let transcript = self.device.transcript().text();
+        self.tell(Event::Finished(lease, outcome, transcript)).await;
         if let Some(failure) = failure {
             self.recover(&failure).await;
         }
@@ -253,12 +266,22 @@ impl Actor {
         let Attempt { lease, spec, cancel, recall } = attempt;
         let ready = async {
             let (firmware, image) = self.stage(lease, spec).await?;
-            let parsed = self.parse(&firmware, spec).await?;
+            let program = self.program(firmware, spec).await?;
             let image_bytes = size(&image).await?;
             self.report(lease, "start", 0, 1);
-            let up = self.device.ensure(&firmware, Some(&image)).await;
-            if up.is_ok() {
-                self.proven = Some(firmware);
+            let (events, id) = (self.events.clone(), self.id.clone());
+            let mut pace = Pace::default();
+            let loaded = |done, total| {
+                if pace.due() {
+                    let event = Event::Progress(lease.clone(), "load", done, total);
+                    let _ = events.try_send((id.clone(), event));
+                }
+            };
+            let up = self.device.ensure(&program, Some(&image), loaded).await.map(drop);
+            // The firmware answered, whatever became of the image.
+            let parsed = program.parsed.clone();
+            if self.device.running().is_some() {
+                self.proven = Some(program);
             }
             up?;
             self.tell_content().await;
@@ -268,7 +291,10 @@ impl Actor {
             biased;
             () = cancel.cancelled() => return Err(Stopped::Cancelled { board_is_well: true }),
             () = recall.cancelled() => return Err(Stopped::Recalled),
-            ready = ready => ready?,
+            ready = ready => match ready {
+                Ok(ready) => ready,
+                Err(error) => return Err(self.explained(error).await.into()),
+            },
         };
         self.tell(Event::Started(lease.clone())).await;
         let patience =
@@ -293,7 +319,7 @@ impl Actor {
         let Some(running) = self.device.running() else {
             return Err(BoardError::Protocol("the board is gone".into()).into());
         };
-        let mut last: Option<Instant> = None;
+        let mut pace = Pace::default();
         let mut repetitions = Vec::new();
         for number in 0..spec.warmup + spec.repetitions {
             let (phase, base) =
@@ -301,8 +327,7 @@ impl Actor {
             let mut done = base;
             let progress = |n| {
                 done += n;
-                if last.is_none_or(|last| last.elapsed() >= PROGRESS_PERIOD) {
-                    last = Some(Instant::now());
+                if pace.due() {
                     // A hub that has more to do than this can do without.
                     let _ = events.try_send((id.clone(), Event::Progress(lease.clone(), phase, done, total)));
                 }
@@ -317,18 +342,42 @@ impl Actor {
                 Err(error) if cancel.is_cancelled() => {
                     return Err(Stopped::Cancelled { board_is_well: error.board_is_well() });
                 }
-                Err(error) => return Err(running.explain(error).await.into()),
+                Err(error) => {
+                    let error = running.explain(error).await;
+                    return Err(self.explained(error).await.into());
+                }
             }
         }
+        let hello = running.hello;
+        let uid = match self.device.source() {
+            Source::Attached(port) => port.uid(),
+            Source::Emulated(_) => None,
+        };
         Ok(assemble(&Raw {
             kind,
-            hello: &running.hello,
+            counted: match self.device.source() {
+                Source::Attached(port) if !port.emulated => Counted::OnSilicon,
+                _ => Counted::Emulated { version: self.device.emulator_version() },
+            },
+            hello: &hello,
             firmware: parsed,
-            emulator_version: &self.emulator_version,
             image_bytes,
             repetitions: &repetitions,
             warmups: spec.warmup,
+            uid,
         }))
+    }
+
+    /// Adds what the firmware's file knows of the place where it died.
+    async fn explained(&self, error: BoardError) -> BoardError {
+        let (BoardError::Panic { .. } | BoardError::Fault { .. }, Some(program)) = (&error, &self.proven)
+        else {
+            return error;
+        };
+        match tokio::fs::read(program.pin.path()).await {
+            Ok(elf) => fault::explain(error, &elf, &self.device.kind().isa),
+            Err(_) => error,
+        }
     }
 
     fn report(&self, lease: &LeaseRef, phase: &'static str, done: u64, total: u64) {
@@ -374,16 +423,14 @@ impl Actor {
     }
 
     /// Reads the firmware's file, once for many attempts.
-    async fn parse(&mut self, firmware: &Pin, spec: &Spec) -> Result<Firmware, BoardError> {
-        let parsed = match &self.parsed {
-            Some((digest, parsed)) if *digest == firmware.digest() => parsed.clone(),
+    async fn program(&mut self, pin: Pin, spec: &Spec) -> Result<Program, BoardError> {
+        let parsed = match &self.proven {
+            Some(program) if program.pin.digest() == pin.digest() => program.parsed.clone(),
             _ => {
-                let bytes = tokio::fs::read(firmware.path())
+                let bytes = tokio::fs::read(pin.path())
                     .await
                     .map_err(|source| BoardError::File { what: "the firmware", source })?;
-                let parsed = Firmware::parse(&bytes)?;
-                self.parsed = Some((firmware.digest(), parsed.clone()));
-                parsed
+                Firmware::parse(&bytes)?
             }
         };
         match spec.loaded {
@@ -391,8 +438,22 @@ impl Actor {
                 "its loaded segments have digest {}, the task names {wanted}",
                 parsed.loaded
             ))),
-            _ => Ok(parsed),
+            _ => Ok(Program { pin, parsed }),
         }
+    }
+}
+
+/// Lets something through now and then.
+#[derive(Debug, Default)]
+struct Pace(Option<Instant>);
+
+impl Pace {
+    fn due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= PROGRESS_PERIOD);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
     }
 }
 

@@ -8,14 +8,23 @@ use edgeprof_link::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::error::BoardError;
-use crate::line::{self, Line};
+use super::{error::BoardError, transcript::Transcript};
+use crate::line::{self, Line, LineError};
 
-/// Damaged frames in one run beyond which it is given up.
-pub const MAX_GARBLED: u32 = 8;
+/// A question is asked again after this, and then after twice as long, up to [`LONGEST_PAUSE`].
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// Answers to `Hello` and `Image` are asked for so often.
-const TRIES: u32 = 3;
+/// Longest time between two askings of the same.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How long an idle board may take to answer a ping.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a line that takes nothing is listened to.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Bytes that are kept for the transcript until it is known whether they are a message.
+const RAW: usize = 256;
 
 /// A board on the other end of a line.
 #[derive(Debug)]
@@ -24,6 +33,11 @@ pub struct Conversation {
     encoder: Encoder,
     decoder: Box<Decoder<FromBoard, MAX_FRAME>>,
     inbox: VecDeque<FromBoard>,
+    /// What looked like return addresses, from a board that is about to say why it dies.
+    trace: Vec<u64>,
+    /// Since the last message.
+    raw: Vec<u8>,
+    transcript: Transcript,
     /// Longest frame that the board takes.
     max_frame: usize,
     run: u32,
@@ -31,14 +45,20 @@ pub struct Conversation {
 
 impl Conversation {
     /// A conversation that is not opened yet.
-    pub fn new(line: Box<dyn Line>) -> Self {
+    pub fn new(line: Box<dyn Line>, transcript: Transcript) -> Self {
+        // The board may remember a run of an earlier conversation.
+        let mut run = [0; 4];
+        let _ = getrandom::fill(&mut run);
         Self {
             line,
             encoder: Encoder::new(),
             decoder: Box::new(Decoder::new()),
             inbox: VecDeque::new(),
+            trace: Vec::new(),
+            raw: Vec::new(),
+            transcript,
             max_frame: edgeprof_link::MIN_MAX_FRAME,
-            run: 0,
+            run: u32::from_le_bytes(run),
         }
     }
 
@@ -47,12 +67,22 @@ impl Conversation {
     /// # Errors
     /// When nobody answers in time, or somebody of another protocol or kind does.
     pub async fn open(&mut self, kind: &str, within: Duration) -> Result<BoardHello, BoardError> {
+        let hello = self.open_any(within).await?;
+        check(&hello, kind)?;
+        Ok(hello)
+    }
+
+    /// The same, whatever kind it is.
+    ///
+    /// # Errors
+    /// When nobody answers in time, or in another protocol.
+    pub async fn open_any(&mut self, within: Duration) -> Result<BoardHello, BoardError> {
         let deadline = Instant::now() + within;
         let before = *self.decoder.stats();
         let mut nonce = [0; 4];
         getrandom::fill(&mut nonce).map_err(|e| BoardError::Protocol(e.to_string()))?;
         let nonce = u32::from_le_bytes(nonce);
-        line::send(self.line.as_mut(), &[0]).await?;
+        self.resync().await?;
         loop {
             self.tell(&ToBoard::Ping { nonce }).await?;
             let pause = Instant::now() + Duration::from_millis(PING_PERIOD_MS);
@@ -73,7 +103,6 @@ impl Conversation {
             }
         }
         let hello = self.hello(deadline, within).await?;
-        check(&hello, kind)?;
         self.max_frame = (hello.max_frame as usize).clamp(edgeprof_link::MIN_MAX_FRAME, MAX_FRAME);
         Ok(hello)
     }
@@ -88,26 +117,33 @@ impl Conversation {
                 }
                 Ok(_) => {}
                 // Last words of an earlier run say nothing about this one; the ping decides.
-                Err(BoardError::Panic(_) | BoardError::Fault { .. }) => {}
+                Err(BoardError::Panic { .. } | BoardError::Fault { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
     async fn hello(&mut self, deadline: Instant, within: Duration) -> Result<BoardHello, BoardError> {
-        for _ in 0..TRIES {
-            self.tell(&ToBoard::Hello).await?;
-            let until = deadline.min(Instant::now() + Duration::from_secs(5));
-            loop {
-                match self.next(until, within, "say what it is").await {
-                    Ok(FromBoard::Hello(hello)) => return Ok(hello),
-                    Ok(_) => {}
-                    Err(BoardError::Hung { .. }) => break,
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Err(BoardError::Hung { doing: "say what it is", after: within })
+        let left = deadline.saturating_duration_since(Instant::now()).min(within);
+        self.ask(&ToBoard::Hello, left, "say what it is", |answer| match answer {
+            FromBoard::Hello(hello) => Some(Ok(hello)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Whether the board still answers.
+    ///
+    /// # Errors
+    /// When it does not within `within`.
+    pub async fn ping(&mut self, within: Duration) -> Result<(), BoardError> {
+        let mut nonce = [0; 4];
+        getrandom::fill(&mut nonce).map_err(|e| BoardError::Protocol(e.to_string()))?;
+        let nonce = u32::from_le_bytes(nonce);
+        self.ask(&ToBoard::Ping { nonce }, within, "answer a ping", |answer| {
+            matches!(answer, FromBoard::Pong { nonce: same, .. } if same == nonce).then_some(Ok(()))
+        })
+        .await
     }
 
     /// Asks which image lies in the model region.
@@ -115,18 +151,78 @@ impl Conversation {
     /// # Errors
     /// When no answer comes.
     pub async fn image(&mut self, within: Duration) -> Result<ImageInfo, BoardError> {
-        self.tell(&ToBoard::Image).await?;
+        self.ask(&ToBoard::Image, within, "check its image", |answer| match answer {
+            FromBoard::Image(info) => Some(Ok(info)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Asks for the CRC-32 of a piece of the firmware that runs; `None` where that is no piece of it.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn code_sum(
+        &mut self,
+        address: u64,
+        len: u32,
+        within: Duration,
+    ) -> Result<Option<u32>, BoardError> {
+        let question = ToBoard::CodeSum { address, len };
+        self.ask(&question, within, "sum up its firmware", |answer| match answer {
+            FromBoard::CodeSum { address: a, len: l, crc32 } if (a, l) == (address, len) => Some(Ok(crc32)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Asks until there is an answer: any frame may be lost.
+    ///
+    /// # Errors
+    /// What `take` makes of an answer; [`BoardError::Hung`] when none comes within `within`.
+    pub async fn ask<T>(
+        &mut self,
+        question: &ToBoard,
+        within: Duration,
+        doing: &'static str,
+        mut take: impl FnMut(FromBoard) -> Option<Result<T, BoardError>>,
+    ) -> Result<T, BoardError> {
         let deadline = Instant::now() + within;
+        let mut pause = PAUSE;
         loop {
-            if let FromBoard::Image(info) = self.next(deadline, within, "check its image").await? {
-                return Ok(info);
+            self.tell(question).await?;
+            let until = deadline.min(Instant::now() + pause);
+            loop {
+                match self.next(until, within, doing).await {
+                    Ok(message) => {
+                        if let Some(answer) = take(message) {
+                            return answer;
+                        }
+                    }
+                    Err(BoardError::Hung { .. }) if Instant::now() < deadline => break,
+                    Err(error) => return Err(error),
+                }
             }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Ends whatever half frame the board may have seen.
+    ///
+    /// # Errors
+    /// When the line is gone.
+    pub async fn resync(&mut self) -> Result<(), BoardError> {
+        Ok(line::send(self.line.as_mut(), &[0]).await?)
+    }
+
+    /// What is told about this conversation.
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
     }
 
     /// A number that no earlier run of this conversation had.
     pub fn next_run(&mut self) -> u32 {
-        self.run += 1;
+        self.run = self.run.wrapping_add(1).max(1);
         self.run
     }
 
@@ -148,8 +244,23 @@ impl Conversation {
         let mut frame = [0; MAX_FRAME];
         let room = frame.get_mut(..self.max_frame).unwrap_or_default();
         let len = self.encoder.encode(message, room).map_err(|e| BoardError::Protocol(e.to_string()))?;
-        line::send(self.line.as_mut(), frame.get(..len).unwrap_or_default()).await?;
-        Ok(())
+        self.transcript.to_board(message);
+        match line::send(self.line.as_mut(), frame.get(..len).unwrap_or_default()).await {
+            Ok(()) => Ok(()),
+            Err(lost) => Err(self.last_words(lost).await),
+        }
+    }
+
+    /// A line that takes nothing any more may still hold what the board said before.
+    async fn last_words(&mut self, lost: LineError) -> BoardError {
+        let until = Instant::now() + LAST_WORDS;
+        loop {
+            match self.next(until, LAST_WORDS, "say why it dies").await {
+                Ok(_) => {}
+                Err(last @ (BoardError::Panic { .. } | BoardError::Fault { .. })) => return last,
+                Err(_) => return lost.into(),
+            }
+        }
     }
 
     /// The next message. Cancel safe.
@@ -165,30 +276,61 @@ impl Conversation {
         let mut buffer = [0; 2_048];
         loop {
             match self.inbox.pop_front() {
-                Some(FromBoard::Panic { message }) => return Err(BoardError::Panic(message.to_string())),
+                Some(FromBoard::Trace { addresses }) => self.trace = addresses.to_vec(),
+                Some(FromBoard::Panic { message }) => {
+                    let trace = std::mem::take(&mut self.trace);
+                    return Err(BoardError::Panic { message: message.to_string(), trace, place: None });
+                }
                 Some(FromBoard::Fault { pc, lr, status }) => {
-                    return Err(BoardError::Fault { pc, lr, status });
+                    let trace = std::mem::take(&mut self.trace);
+                    return Err(BoardError::Fault { pc, lr, status, trace, place: None });
                 }
                 Some(message) => return Ok(message),
-                None => {}
+                None => {
+                    let read = line::receive(self.line.as_mut(), &mut buffer);
+                    let n =
+                        timeout_at(deadline, read).await.map_err(|_| BoardError::Hung { doing, after })??;
+                    self.hear(buffer.get(..n).unwrap_or_default());
+                }
             }
-            let read = line::receive(self.line.as_mut(), &mut buffer);
-            let n = timeout_at(deadline, read).await.map_err(|_| BoardError::Hung { doing, after })??;
-            let inbox = &mut self.inbox;
-            self.decoder.feed(buffer.get(..n).unwrap_or_default(), |received| {
-                inbox.push_back(received.message);
-            });
         }
     }
 
-    /// Waits while the board has nothing to do, and returns when it is gone or speaks out of turn.
-    /// Cancel safe.
-    pub async fn idle(&mut self) -> BoardError {
+    fn hear(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            let dropped = self.decoder.stats().dropped();
+            if self.raw.len() < RAW && byte != 0 {
+                self.raw.push(byte);
+            }
+            match self.decoder.push(byte) {
+                Some(received) => {
+                    self.transcript.from_board(&received.message);
+                    self.inbox.push_back(received.message);
+                }
+                None if byte != 0 => continue,
+                None if self.decoder.stats().dropped() > dropped || !self.raw.is_empty() => {
+                    self.transcript.garbage(&self.raw);
+                }
+                None => {}
+            }
+            self.raw.clear();
+        }
+    }
+
+    /// Waits while the board has nothing to do, and returns when it is gone or speaks out of turn. Asks
+    /// now and then whether it is there, if `every` says how often. Cancel safe.
+    pub async fn idle(&mut self, every: Option<Duration>) -> BoardError {
         let forever = Duration::from_secs(60 * 60 * 24 * 365);
+        let pause = every.unwrap_or(forever);
         loop {
-            match self.next(Instant::now() + forever, forever, "stay").await {
+            match self.next(Instant::now() + pause, pause, "stay").await {
                 // The tail of what was cancelled.
                 Ok(_) => {}
+                Err(BoardError::Hung { .. }) => {
+                    if let Err(error) = self.ping(PATIENCE).await {
+                        return error;
+                    }
+                }
                 Err(error) => return error,
             }
         }

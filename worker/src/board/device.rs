@@ -1,69 +1,85 @@
-//! An emulated board: started with a firmware and an image, stopped, and told apart when it dies.
+//! A board that can be brought up with a firmware and an image, whatever is behind its line.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::time::Duration;
 
 use edgeprof_boards::Kind;
 use edgeprof_common::Digest;
 use edgeprof_link::BoardHello;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::time::timeout;
 
 use super::{
+    attached::{self, Port},
     conversation::Conversation,
-    emulator::{self, Chardev},
+    emulated::{DEATH_LAG, Emulation},
+    emulator,
     error::BoardError,
-    process::{Process, Spawner},
+    process::Process,
+    transcript::Transcript,
 };
-use crate::{
-    blobs::Pin,
-    config::Transport,
-    line::{self, Line},
-};
+use crate::{blobs::Pin, firmware::Firmware};
 
-/// How long the end of a process may lag behind the end of its line.
-const DEATH_LAG: Duration = Duration::from_secs(2);
+/// What is behind the line.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A process of ours.
+    Emulated(Emulation),
+    /// Somebody else's, or silicon.
+    Attached(Port),
+}
 
-/// Baud rate for a pseudo terminal, which has none.
-const PTY_BAUD: u32 = 115_200;
+/// A firmware's file, and what is in it.
+#[derive(Debug)]
+pub struct Program {
+    /// The file.
+    pub pin: Pin,
+    /// What it says of itself.
+    pub parsed: Firmware,
+}
 
-/// A board that can be started.
+/// A board.
 #[derive(Debug)]
 pub struct Device {
     kind: &'static Kind,
-    transport: Transport,
-    spawner: Spawner,
+    source: Source,
     boot: Duration,
+    transcript: Transcript,
+    /// As the emulator prints it, once it was asked.
+    emulator_version: Option<String>,
     running: Option<Running>,
 }
 
 /// A board that runs and has said who it is.
 #[derive(Debug)]
 pub struct Running {
-    process: Process,
+    /// Where we have started it.
+    process: Option<Process>,
     /// The conversation with it.
     pub board: Conversation,
     /// What it said of itself.
     pub hello: BoardHello,
-    firmware: Digest,
+    /// The firmware's file that it is known to run.
+    firmware: Option<Digest>,
     image: Option<Digest>,
 }
 
 impl Running {
     /// A line ends when its process does: says which of the two it was.
     pub async fn explain(&mut self, error: BoardError) -> BoardError {
-        match error {
-            BoardError::Line(_) => match timeout(DEATH_LAG, self.process.ended()).await {
+        match (error, &mut self.process) {
+            (BoardError::Line(error), Some(process)) => match timeout(DEATH_LAG, process.ended()).await {
                 Ok(death) => death,
-                Err(_) => error,
+                Err(_) => BoardError::Line(error),
             },
-            other => other,
+            (other, _) => other,
         }
     }
 }
 
 impl Device {
     /// A board that does not run yet.
-    pub fn new(kind: &'static Kind, transport: Transport, spawner: Spawner, boot: Duration) -> Self {
-        Self { kind, transport, spawner, boot, running: None }
+    pub fn new(kind: &'static Kind, source: Source, boot: Duration) -> Self {
+        let transcript = Transcript::default();
+        Self { kind, source, boot, transcript, emulator_version: None, running: None }
     }
 
     /// Its kind.
@@ -71,79 +87,119 @@ impl Device {
         self.kind
     }
 
-    /// The running board with this firmware and image, started anew where it runs another or has died.
+    /// What is behind its line.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What passes on its line.
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
+    }
+
+    /// Version of the emulator, where it is ours.
+    pub fn emulator_version(&self) -> Option<&str> {
+        self.emulator_version.as_deref()
+    }
+
+    /// Sees that the board can be used: the emulator is there, and `proven` comes up in it; whatever is
+    /// attached answers.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn revive(&mut self, proven: Option<&Program>) -> Result<(), BoardError> {
+        match (&self.source, proven) {
+            (Source::Attached(_), _) => {
+                self.connect().await?;
+            }
+            (Source::Emulated(_), proven) => {
+                self.emulator_version = Some(emulator::version(self.kind).await?);
+                if let Some(program) = proven {
+                    self.ensure(program, None, |_, _| ()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The running board with this firmware and image. `progress` hears of bytes loaded, of how many.
     /// Dropped before its end, it leaves no process.
     ///
     /// # Errors
     /// When the board does not come up.
-    pub async fn ensure(&mut self, firmware: &Pin, image: Option<&Pin>) -> Result<&mut Running, BoardError> {
-        let same = self.running.as_mut().is_some_and(|running| {
-            running.firmware == firmware.digest()
-                && running.image == image.map(Pin::digest)
-                && running.process.id().is_some()
+    pub async fn ensure(
+        &mut self,
+        program: &Program,
+        image: Option<&Pin>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<&mut Running, BoardError> {
+        match &self.source {
+            Source::Emulated(_) => self.ensure_started(program, image).await,
+            Source::Attached(_) => self.ensure_loaded(program, image, progress).await,
+        }
+    }
+
+    /// Started anew where it runs another firmware or image, or has died.
+    async fn ensure_started(
+        &mut self,
+        program: &Program,
+        image: Option<&Pin>,
+    ) -> Result<&mut Running, BoardError> {
+        let wanted = (Some(program.pin.digest()), image.map(Pin::digest));
+        let same = self.running.as_ref().is_some_and(|running| {
+            (running.firmware, running.image) == wanted
+                && running.process.as_ref().is_some_and(|process| process.id().is_some())
         });
         if !same {
             self.stop().await;
-            let started = self.start(firmware, image).await?;
-            return Ok(self.running.insert(started));
+            let Source::Emulated(emulation) = &self.source else { unreachable!("asked of emulated boards") };
+            let (process, board, hello) =
+                emulation.start(self.kind, self.boot, &program.pin, image, &self.transcript).await?;
+            let (firmware, image) = wanted;
+            self.running = Some(Running { process: Some(process), board, hello, firmware, image });
         }
         Ok(self.running.as_mut().expect("it was seen to run"))
     }
 
-    async fn start(&self, firmware: &Pin, image: Option<&Pin>) -> Result<Running, BoardError> {
-        let Some(recipe) = &self.kind.emulator else {
-            return Err(BoardError::Protocol(format!("board kind {} has no emulator", self.kind.name)));
-        };
-        let image_path = image.map(Pin::path);
-        let spawn = |chardev, inherited| {
-            let arguments = emulator::arguments(recipe, chardev, firmware.path(), image_path);
-            self.spawner.spawn(&recipe.program, arguments, inherited)
-        };
-        let failed = |source| BoardError::Spawn { program: recipe.program.clone(), source };
-        let (mut process, line): (Process, Box<dyn Line>) = match self.transport {
-            Transport::Socket => {
-                let (near, far) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
-                near.set_nonblocking(true).map_err(failed)?;
-                let near = UnixStream::from_std(near).map_err(failed)?;
-                let far = OwnedFd::from(far);
-                let chardev = Chardev::Socket(std::os::fd::AsRawFd::as_raw_fd(&far));
-                (spawn(chardev, Some(far)).await?, Box::new(near))
-            }
-            Transport::Pty => {
-                let mut process = spawn(Chardev::Pty, None).await?;
-                let Ok(found) = timeout(self.boot, process.pty()).await else {
-                    return Err(BoardError::Hung { doing: "name its terminal", after: self.boot });
-                };
-                let Some(path) = found else {
-                    return Err(process.ended().await);
-                };
-                (process, Box::new(line::serial(&path, PTY_BAUD).map_err(failed)?))
-            }
-        };
-        let mut board = Conversation::new(line);
-        let opened = tokio::select! {
-            death = process.ended() => Err(death),
-            opened = board.open(&self.kind.name, self.boot) => opened,
-        };
-        let firmware = firmware.digest();
-        let image = image.map(Pin::digest);
-        match opened {
-            Ok(hello) => Ok(Running { process, board, hello, firmware, image }),
-            Err(BoardError::Line(error)) => {
-                let lost = BoardError::Line(error);
-                Err(timeout(DEATH_LAG, process.ended()).await.unwrap_or(lost))
-            }
-            Err(error) => {
-                process.kill().await;
-                Err(error)
-            }
+    /// Connected, checked and loaded as far as it is not.
+    async fn ensure_loaded(
+        &mut self,
+        program: &Program,
+        image: Option<&Pin>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<&mut Running, BoardError> {
+        let boot = self.boot;
+        let running = self.connect().await?;
+        let digest = program.pin.digest();
+        if running.firmware != Some(digest) {
+            attached::check_firmware(&mut running.board, &running.hello, &program.parsed, boot).await?;
+            running.firmware = Some(digest);
         }
+        if let Some(image) = image {
+            running.image = None;
+            let total = tokio::fs::metadata(image.path()).await.map_or(0, |metadata| metadata.len());
+            let loaded =
+                attached::load(&mut running.board, image, boot, |done| progress(u64::from(done), total))
+                    .await?;
+            running.image = Some(image.digest());
+            tracing::debug!(had = loaded.had, sent = loaded.sent, total, "image loaded");
+        }
+        Ok(running)
     }
 
-    /// Ends the emulator, if it runs.
+    async fn connect(&mut self) -> Result<&mut Running, BoardError> {
+        if self.running.is_none() {
+            let Source::Attached(port) = &self.source else { unreachable!("asked of attached boards") };
+            let (board, hello) = port.open(self.kind, self.boot, &self.transcript).await?;
+            self.running = Some(Running { process: None, board, hello, firmware: None, image: None });
+        }
+        Ok(self.running.as_mut().expect("it was connected"))
+    }
+
+    /// Ends the emulator, or the connection.
     pub async fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.process.kill().await;
+        if let Some(Running { process: Some(process), .. }) = self.running.take() {
+            process.kill().await;
         }
     }
 
@@ -153,7 +209,9 @@ impl Device {
         let Some(running) = &mut self.running else {
             return std::future::pending().await;
         };
-        let error = running.board.idle().await;
+        // A process that ends is seen at once; a board that hangs or is pulled out has to be asked.
+        let every = matches!(self.source, Source::Attached(_)).then_some(attached::ROUND);
+        let error = running.board.idle(every).await;
         running.explain(error).await
     }
 

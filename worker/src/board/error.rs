@@ -1,9 +1,9 @@
 //! Everything that can go wrong with a board, and what it is blamed on.
 
-use std::time::Duration;
+use std::{io, path::Path, time::Duration};
 
 use edgeprof_common::{ErrorClass, TaskError};
-use edgeprof_link::FailCode;
+use edgeprof_link::{FailCode, LoadFailure};
 
 use crate::{firmware::FirmwareError, line::LineError};
 
@@ -57,11 +57,37 @@ pub enum BoardError {
     /// The firmware's file is no firmware.
     #[error(transparent)]
     NotFirmware(#[from] FirmwareError),
+    /// The board runs another firmware than the task names.
+    #[error("the board runs another firmware than the task names: {0}")]
+    OtherFirmware(String),
+    /// The port cannot be opened.
+    #[error("cannot open {}: {source}{}", path.display(), holder.as_ref().map(|h| format!("; {h} has it")).unwrap_or_default())]
+    Port {
+        /// The device.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// Who has it, where that can be seen.
+        holder: Option<String>,
+    },
+    /// The image is not in the model region.
+    #[error("{}", not_loaded(code))]
+    NotLoaded {
+        /// The board's word.
+        code: LoadFailure,
+    },
     /// The firmware panicked.
-    #[error("the firmware panicked: {0}")]
-    Panic(String),
+    #[error("the firmware panicked: {message}{}", place.as_ref().map(|p| format!("; {p}")).unwrap_or_default())]
+    Panic {
+        /// Its message, with file and line.
+        message: String,
+        /// What looked like return addresses, the innermost first.
+        trace: Vec<u64>,
+        /// The same in words.
+        place: Option<String>,
+    },
     /// The processor took a fault.
-    #[error("the processor took a fault at {pc:#x} (lr {lr:#x}, status {status:#x})")]
+    #[error("the processor took a fault at {pc:#x} (lr {lr:#x}, status {status:#x}){}", place.as_ref().map(|p| format!(": {p}")).unwrap_or_default())]
     Fault {
         /// The faulting instruction.
         pc: u64,
@@ -69,6 +95,10 @@ pub enum BoardError {
         lr: u64,
         /// Cause.
         status: u64,
+        /// What looked like return addresses, the innermost first.
+        trace: Vec<u64>,
+        /// All of that in words.
+        place: Option<String>,
     },
     /// The board refused, or the run failed in the engine.
     #[error("{}", refusal(code))]
@@ -116,12 +146,28 @@ fn refusal(code: &FailCode) -> String {
     }
 }
 
+fn not_loaded(code: &LoadFailure) -> String {
+    match code {
+        LoadFailure::ReadOnly => "the firmware cannot write this board's model region".into(),
+        LoadFailure::TooLong { max } => format!("the image is longer than the model region of {max} bytes"),
+        LoadFailure::NotBegun => "the board was restarted while it was loaded".into(),
+        LoadFailure::Damaged => "the image arrived damaged, twice".into(),
+        LoadFailure::Storage { offset } => {
+            format!("the board's memory does not keep what is written at {offset:#x} of its model region")
+        }
+    }
+}
+
 impl BoardError {
     /// Whether the board can go on as it is: it answered, and properly.
     pub fn board_is_well(&self) -> bool {
         match self {
             Self::Refused { code } => !matches!(code, FailCode::Busy | FailCode::UnknownRun),
-            Self::BlobMissing { .. } | Self::BlobLost(_) | Self::NotFirmware(_) | Self::File { .. } => true,
+            Self::BlobMissing { .. }
+            | Self::BlobLost(_)
+            | Self::NotFirmware(_)
+            | Self::File { .. }
+            | Self::NotLoaded { code: LoadFailure::ReadOnly | LoadFailure::TooLong { .. } } => true,
             _ => false,
         }
     }
@@ -138,7 +184,13 @@ impl BoardError {
             Self::Protocol(_) => (Infrastructure, "board_protocol"),
             Self::Firmware(_) => (Request, "firmware_mismatch"),
             Self::NotFirmware(_) => (Request, "firmware_refused"),
-            Self::Panic(_) => (Infrastructure, "board_panic"),
+            Self::OtherFirmware(_) => (Infrastructure, "firmware_mismatch"),
+            Self::Port { .. } => (Infrastructure, "port_unavailable"),
+            Self::NotLoaded { code } => match code {
+                LoadFailure::TooLong { .. } => (Model, "image_refused"),
+                _ => (Infrastructure, "not_loaded"),
+            },
+            Self::Panic { .. } => (Infrastructure, "board_panic"),
             Self::Fault { .. } => (Infrastructure, "board_fault"),
             Self::BlobMissing { .. } => (Infrastructure, "blob_missing"),
             Self::File { .. } | Self::BlobLost(_) => (Infrastructure, "worker_disk"),
@@ -164,6 +216,16 @@ impl BoardError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::EmulatorMissing { package, .. } => format!("apt install {package}"),
+            Self::Port { path, source, .. } => port_hint(path, source),
+            Self::OtherFirmware(_) => "write the firmware that the coordinator has to the board; \
+                                      `edgeprof board check` tells whether it is there"
+                .into(),
+            Self::NotLoaded { code: LoadFailure::ReadOnly } => {
+                "put the image there with a probe, or take a board whose model region is RAM".into()
+            }
+            Self::NotLoaded { code: LoadFailure::Damaged } => {
+                "check the line: cable, ground, baud rate".into()
+            }
             Self::BlobLost(_) => "make room on the worker's disk, or raise its limits".into(),
             Self::Refused { code: FailCode::ArenaTooSmall { .. } } => {
                 "a shorter --ctx or a smaller --kv type needs less".into()
@@ -173,5 +235,20 @@ impl BoardError {
             }
             _ => return None,
         })
+    }
+}
+
+fn port_hint(path: &Path, source: &io::Error) -> String {
+    let scan = "`edgeprof-worker scan` lists what is there";
+    match source.kind() {
+        io::ErrorKind::NotFound => format!("plug the board in, or correct `port`; {scan}"),
+        io::ErrorKind::PermissionDenied => {
+            "let the worker's user into the device's group, mostly: sudo usermod -aG dialout USER, then log in anew"
+                .into()
+        }
+        io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock => {
+            format!("end the program that holds it; `fuser {}` names it", path.display())
+        }
+        _ => format!("`port` is to name a serial device; {scan}"),
     }
 }

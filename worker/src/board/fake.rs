@@ -3,8 +3,8 @@
 use edgeprof_boards::Kind;
 use edgeprof_engine::image;
 use edgeprof_link::{
-    BoardHello, Decoder, Encoder, FailCode, FromBoard, ImageInfo, MAX_FRAME, PROTOCOL, RunRequest, Stop,
-    Text, ToBoard, Work,
+    BoardHello, Decoder, Encoder, FailCode, FromBoard, ImageInfo, MAX_FRAME, PROTOCOL, Record, RunRequest,
+    Stop, Text, ToBoard, Work,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -26,6 +26,10 @@ pub(crate) enum Fault {
     DamagesLoad,
     /// Damaged frames come instead of the run.
     Noise,
+    /// Damaged frames come between those of the run, a few.
+    SomeNoise,
+    /// So many of a hundred frames are lost, both ways.
+    Loses(u32),
     /// The line ends at this token.
     DiesAt(u32),
     /// Nothing comes after this token.
@@ -67,7 +71,16 @@ pub(crate) fn hello(kind: &Kind) -> BoardHello {
 pub(crate) fn board(kind: &'static Kind, fault: Fault) -> Box<dyn Line> {
     let (near, far) = duplex(4_096);
     // It ends when the line is dropped.
-    tokio::spawn(Fake { line: far, encoder: Encoder::new(), kind, fault }.serve());
+    let fake = Fake {
+        line: far,
+        encoder: Encoder::new(),
+        kind,
+        fault,
+        random: 0x2545_f491,
+        image: Vec::new(),
+        told: Vec::new(),
+    };
+    tokio::spawn(fake.serve());
     Box::new(near)
 }
 
@@ -76,12 +89,26 @@ struct Fake {
     encoder: Encoder,
     kind: &'static Kind,
     fault: Fault,
+    random: u32,
+    /// What is loaded, and its CRC-32.
+    image: Vec<u8>,
+    /// Records of the run, and its number.
+    told: Vec<FromBoard>,
 }
 
 impl Fake {
+    /// Whether the line loses the frame at hand.
+    fn loses(&mut self) -> bool {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        matches!(self.fault, Fault::Loses(percent) if self.random % 100 < percent)
+    }
+
     async fn serve(mut self) {
         let mut decoder: Box<Decoder<ToBoard>> = Box::new(Decoder::new());
         let mut announced: Option<(RunRequest, Vec<u32>)> = None;
+        let mut loading = (0, 0);
         let mut buffer = [0; 1_024];
         while let Ok(n) = self.line.read(&mut buffer).await {
             if n == 0 {
@@ -90,6 +117,9 @@ impl Fake {
             let mut messages = Vec::new();
             decoder.feed(&buffer[..n], |received| messages.push(received.message));
             for message in messages {
+                if self.loses() {
+                    continue;
+                }
                 match message {
                     _ if self.fault == Fault::Deaf => {}
                     ToBoard::Ping { nonce } => {
@@ -109,44 +139,89 @@ impl Fake {
                     ToBoard::Image => self.say(&FromBoard::Image(ImageInfo::default())).await,
                     ToBoard::Run(request) => {
                         announced = Some((request, Vec::new()));
-                        self.say(&FromBoard::Accepted { run: request.run }).await;
+                        self.say(&FromBoard::Accepted { run: request.run, received: 0 }).await;
                     }
-                    ToBoard::Prompt { tokens, offset, .. } => {
-                        if let Some((_, prompt)) = &mut announced {
-                            assert_eq!(offset as usize, prompt.len());
+                    ToBoard::Prompt { run, tokens, offset } => {
+                        let Some((_, prompt)) = &mut announced else { continue };
+                        if offset as usize == prompt.len() {
                             prompt.extend_from_slice(&tokens);
                         }
+                        let received = u32::try_from(prompt.len()).unwrap();
+                        self.say(&FromBoard::Accepted { run, received }).await;
                     }
-                    ToBoard::Go { .. } => {
-                        if let Some((request, prompt)) = announced.take() {
+                    ToBoard::Go { .. } => match announced.take() {
+                        Some((request, prompt)) => {
                             assert_eq!(prompt.len(), request.prompt_len as usize);
                             if self.run(&request, &prompt).await.is_none() {
                                 return;
                             }
                         }
+                        None => self.again(0).await,
+                    },
+                    ToBoard::Heard { next, again: true, .. } => self.again(next).await,
+                    ToBoard::Load { total_len, crc32 } => {
+                        if loading != (total_len, crc32) {
+                            loading = (total_len, crc32);
+                            self.image.clear();
+                        }
+                        self.loading(crc32).await;
                     }
-                    ToBoard::Cancel { .. } => {}
+                    ToBoard::Chunk { offset, data } => {
+                        if offset as usize == self.image.len() {
+                            self.image.extend_from_slice(&data);
+                        }
+                        self.loading(loading.1).await;
+                    }
+                    ToBoard::CodeSum { address, len } => {
+                        self.say(&FromBoard::CodeSum { address, len, crc32: Some(0) }).await;
+                    }
+                    ToBoard::Cancel { .. } | ToBoard::Heard { .. } => {}
                 }
             }
         }
     }
 
+    async fn loading(&mut self, crc32: u32) {
+        let next = u32::try_from(self.image.len()).unwrap();
+        self.say(&FromBoard::Loading { crc32, next }).await;
+    }
+
+    /// Tells once more.
+    async fn again(&mut self, next: u32) {
+        for record in self.told.clone().iter().skip(next as usize) {
+            self.say(record).await;
+        }
+    }
+
+    /// Tells the next thing of the run.
+    async fn tell(&mut self, run: u32, what: Record, damaged: bool) {
+        let number = u32::try_from(self.told.len()).unwrap();
+        let record = FromBoard::Record { run, number, what };
+        self.told.push(record.clone());
+        self.say_or_damage(&record, damaged).await;
+    }
+
     /// `None` when the board is gone.
     async fn run(&mut self, request: &RunRequest, prompt: &[u32]) -> Option<()> {
         let run = request.run;
+        self.told.clear();
         if let Fault::Fails(code) = self.fault {
-            self.say(&FromBoard::Failed { run, code }).await;
+            self.tell(run, Record::Failed { code }, false).await;
             return Some(());
         }
-        if self.fault == Fault::Noise {
-            for _ in 0..100 {
-                self.bytes(b"\x09notaframe\0").await;
-            }
+        let noise = match self.fault {
+            Fault::Noise => 1_000,
+            Fault::SomeNoise => 20,
+            _ => 0,
+        };
+        for _ in 0..noise {
+            self.bytes(b"\x09notaframe\0").await;
         }
-        let load = FromBoard::Interval { run, work: Work::Load, ticks: 100 };
-        self.say_or_damage(&load, self.fault == Fault::DamagesLoad).await;
+        let load = Record::Interval { work: Work::Load, ticks: 100 };
+        self.tell(run, load, self.fault == Fault::DamagesLoad).await;
         for _ in request.uncounted..request.prompt_len {
-            self.say(&FromBoard::Interval { run, work: Work::Prefill { tokens: 1 }, ticks: 200 }).await;
+            let prefill = Record::Interval { work: Work::Prefill { tokens: 1 }, ticks: 200 };
+            self.tell(run, prefill, false).await;
         }
         for index in 0..request.n_gen {
             match self.fault {
@@ -159,14 +234,13 @@ impl Fake {
                 _ => {}
             }
             if index > 0 {
-                self.say(&FromBoard::Interval { run, work: Work::Decode { index }, ticks: 300 }).await;
+                self.tell(run, Record::Interval { work: Work::Decode { index }, ticks: 300 }, false).await;
             }
             let id = prompt[0] + index;
             let damaged = self.fault == Fault::DamagesToken(index);
-            self.say_or_damage(&FromBoard::Token { run, index, id }, damaged).await;
+            self.tell(run, Record::Token { index, id }, damaged).await;
         }
-        let done = FromBoard::Done {
-            run,
+        let done = Record::Done {
             generated: request.n_gen,
             stop: Stop::Length,
             logits_hash: 0x1234,
@@ -174,7 +248,7 @@ impl Fake {
             kv_bytes: 5,
             stack_high_water: 1,
         };
-        self.say(&done).await;
+        self.tell(run, done, false).await;
         Some(())
     }
 
@@ -189,6 +263,9 @@ impl Fake {
     }
 
     async fn say(&mut self, message: &FromBoard) {
+        if self.loses() {
+            return;
+        }
         let mut frame = [0; MAX_FRAME];
         let n = self.encoder.encode(message, &mut frame).unwrap();
         if self.fault == Fault::OldLink {

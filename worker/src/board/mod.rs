@@ -1,12 +1,19 @@
-//! A board: an emulator process, a line to it, and the conversation on that line.
+//! A board: what is behind its line, and the conversation on that line.
 
 pub mod actor;
+pub mod attached;
+pub mod check;
 pub mod conversation;
 pub mod device;
+pub mod emulated;
 pub mod emulator;
 pub mod error;
+pub mod fault;
+pub mod load;
 pub mod process;
 pub mod run;
+pub mod transcript;
+pub mod window;
 
 #[cfg(test)]
 pub(crate) mod fake;

@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
-use edgeprof_link::{FromBoard, List, MAX_PROMPT_TOKENS_PER_FRAME, RunRequest, Stop, ToBoard, Work};
+use edgeprof_link::{FromBoard, MAX_UNHEARD, Record, RunRequest, Stop, ToBoard, Work};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    conversation::{Conversation, MAX_GARBLED},
-    error::BoardError,
-};
+use super::{conversation::Conversation, error::BoardError, load::announce};
 use crate::spec::Spec;
+
+/// Damaged frames in one run that are nothing to speak of; beyond, half of all frames must be whole.
+const MAX_DAMAGED: u32 = 64;
+
+/// What was said last is said again when nothing comes for so long, and then for twice as long, up to
+/// [`LONGEST_REPEAT`].
+const REPEAT: Duration = Duration::from_millis(250);
+
+/// Longest time between two sayings of the same.
+const LONGEST_REPEAT: Duration = Duration::from_secs(4);
 
 /// Raw figures of one repetition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,12 +86,16 @@ pub async fn repetition(
 ) -> Result<Ended, BoardError> {
     let run = board.next_run();
     let before = board.stats();
-    announce(board, spec, run, patience).await?;
+    announce(board, request(run, spec), &spec.tokens, patience.frame).await?;
     let mut got = Repetition::default();
+    let mut ear = Ear::new(run);
     let mut cancelled: Option<Instant> = None;
+    let mut deadline = Instant::now() + patience.first;
+    let mut pause = REPEAT;
+    board.tell(&ToBoard::Go { run }).await?;
     loop {
         let wait = if got.prefill.is_empty() { patience.first } else { patience.frame };
-        let deadline = cancelled.unwrap_or_else(|| Instant::now() + wait);
+        let until = cancelled.unwrap_or(deadline);
         let message = tokio::select! {
             biased;
             () = cancel.cancelled(), if cancelled.is_none() => {
@@ -92,14 +103,41 @@ pub async fn repetition(
                 cancelled = Some(Instant::now() + patience.cancel);
                 continue;
             }
-            message = board.next(deadline, wait, "run") => message,
+            message = board.next(until.min(Instant::now() + pause), wait, "run") => message,
         };
         let message = match message {
+            Ok(message) => message,
+            Err(BoardError::Hung { .. }) if Instant::now() < until => {
+                // What was said last may have been lost, or what was answered.
+                if cancelled.is_some() {
+                    board.tell(&ToBoard::Cancel { run }).await?;
+                }
+                board.tell(&ear.ask_again()).await?;
+                pause = (pause * 2).min(LONGEST_REPEAT);
+                continue;
+            }
             Err(BoardError::Hung { .. }) if cancelled.is_some() => return Ok(Ended::CancelledUnanswered),
-            other => other?,
+            Err(error) => return Err(error),
         };
-        match message {
-            FromBoard::Interval { run: of, work, ticks } if of == run => match work {
+        let what = match message {
+            FromBoard::Record { run: of, number, what } if of == run => match ear.hear(number) {
+                Heard::Next => what,
+                Heard::Known => continue,
+                Heard::Gap => {
+                    board.tell(&ear.ask_again()).await?;
+                    continue;
+                }
+            },
+            FromBoard::Failed { run: of, code } if of == run => return Err(BoardError::Refused { code }),
+            // Of an earlier run, or an answer that came late.
+            _ => continue,
+        };
+        (deadline, pause) = (Instant::now() + wait, REPEAT);
+        if let Some(heard) = ear.tell(matches!(what, Record::Done { .. } | Record::Failed { .. })) {
+            board.tell(&heard).await?;
+        }
+        match what {
+            Record::Interval { work, ticks } => match work {
                 Work::Load => got.load = ticks,
                 Work::Prefill { tokens } => {
                     got.prefill.push((tokens, ticks));
@@ -107,54 +145,32 @@ pub async fn repetition(
                 }
                 Work::Decode { .. } => got.decode.push(ticks),
             },
-            FromBoard::Token { run: of, id, .. } if of == run => {
+            Record::Token { id, .. } => {
                 got.tokens.push(id);
                 progress(1);
             }
-            FromBoard::Done { run: of, stop: Stop::Cancelled, .. } if of == run => {
-                return Ok(Ended::Cancelled);
-            }
-            FromBoard::Done {
-                run: of,
-                generated,
-                stop,
-                logits_hash,
-                arena_used,
-                kv_bytes,
-                stack_high_water,
-            } if of == run => {
-                if cancelled.is_some() {
-                    return Ok(Ended::Cancelled);
-                }
+            Record::Failed { code } => return Err(BoardError::Refused { code }),
+            Record::Done { stop: Stop::Cancelled, .. } => return Ok(Ended::Cancelled),
+            Record::Done { .. } if cancelled.is_some() => return Ok(Ended::Cancelled),
+            Record::Done { generated, stop, logits_hash, arena_used, kv_bytes, stack_high_water } => {
                 got = Repetition { logits_hash, arena_used, kv_bytes, stack_high_water, ..got };
                 complete(&got, spec, generated).map_err(|what| {
-                    let now = board.stats();
-                    BoardError::Garbled(format!(
-                        "{what}; {} frames were damaged and {} are missing",
-                        now.dropped() - before.dropped(),
-                        now.lost - before.lost
-                    ))
+                    let dropped = board.stats().dropped() - before.dropped();
+                    BoardError::Garbled(format!("{what}; {dropped} frames were damaged"))
                 })?;
                 return Ok(Ended::Whole(got, stop));
             }
-            FromBoard::Failed { run: of, code } if of == run => return Err(BoardError::Refused { code }),
-            // Of an earlier run, or an answer that came late.
-            _ => {}
         }
-        let garbled = board.stats().dropped() - before.dropped();
-        if garbled > MAX_GARBLED {
-            return Err(BoardError::Garbled(format!("{garbled} frames of one run were damaged")));
+        let dropped = board.stats().dropped() - before.dropped();
+        let whole = board.stats().messages - before.messages;
+        if dropped > MAX_DAMAGED.max(whole) {
+            return Err(BoardError::Garbled(format!("{dropped} of {} frames were damaged", dropped + whole)));
         }
     }
 }
 
-async fn announce(
-    board: &mut Conversation,
-    spec: &Spec,
-    run: u32,
-    patience: Patience,
-) -> Result<(), BoardError> {
-    let request = RunRequest {
+fn request(run: u32, spec: &Spec) -> RunRequest {
+    RunRequest {
         run,
         prompt_len: u32::try_from(spec.tokens.len()).unwrap_or(u32::MAX),
         uncounted: spec.uncounted,
@@ -164,25 +180,68 @@ async fn announce(
         temperature: spec.temperature,
         seed: spec.seed,
         stop_tokens: spec.stop_tokens,
-    };
-    board.tell(&ToBoard::Run(request)).await?;
-    let deadline = Instant::now() + patience.frame;
-    loop {
-        match board.next(deadline, patience.frame, "accept a run").await? {
-            FromBoard::Accepted { run: of } if of == run => break,
-            FromBoard::Failed { run: of, code } if of == run => return Err(BoardError::Refused { code }),
-            _ => {}
+    }
+}
+
+/// What of a record is new.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// It is the next.
+    Next,
+    /// It was there before.
+    Known,
+    /// One before it is missing, and was not asked for yet.
+    Gap,
+}
+
+/// Puts the records of a run in order.
+#[derive(Debug)]
+struct Ear {
+    run: u32,
+    /// All below have arrived.
+    next: u32,
+    /// All below are acknowledged.
+    told: u32,
+    /// The gap at `next` was asked for.
+    asked: bool,
+}
+
+impl Ear {
+    const fn new(run: u32) -> Self {
+        Self { run, next: 0, told: 0, asked: false }
+    }
+
+    fn hear(&mut self, number: u32) -> Heard {
+        if number == self.next {
+            self.next += 1;
+            self.asked = false;
+            return Heard::Next;
         }
+        if number < self.next || self.asked {
+            return Heard::Known;
+        }
+        Heard::Gap
     }
-    // A token takes 5 bytes at most; the rest of a frame takes less than 40.
-    let room = (board.max_frame().saturating_sub(40) / 5).clamp(1, MAX_PROMPT_TOKENS_PER_FRAME);
-    let mut offset = 0;
-    for piece in spec.tokens.chunks(room) {
-        let tokens = List::from_slice(piece).map_err(|e| BoardError::Protocol(e.to_string()))?;
-        board.tell(&ToBoard::Prompt { run, offset, tokens }).await?;
-        offset += u32::try_from(piece.len()).unwrap_or(u32::MAX);
+
+    /// The acknowledgement that is due: a board that has told half of what it keeps need not wait.
+    fn tell(&mut self, last: bool) -> Option<ToBoard> {
+        let due = last || (self.next - self.told) as usize * 2 >= MAX_UNHEARD;
+        due.then(|| {
+            self.told = self.next;
+            ToBoard::Heard { run: self.run, next: self.next, again: false }
+        })
     }
-    board.tell(&ToBoard::Go { run }).await
+
+    /// Asks for what is missing.
+    fn ask_again(&mut self) -> ToBoard {
+        self.told = self.next;
+        self.asked = true;
+        if self.next == 0 {
+            // It may not even have begun.
+            return ToBoard::Go { run: self.run };
+        }
+        ToBoard::Heard { run: self.run, next: self.next, again: true }
+    }
 }
 
 /// Whether every frame of the run came: a lost one must not become a figure that is merely smaller.

@@ -13,7 +13,9 @@ use super::{
     conversation::Conversation,
     error::BoardError,
     fake::{self, Fault},
+    load::load,
     run::{Ended, Patience, Repetition, repetition},
+    transcript::Transcript,
 };
 use crate::spec::{Spec, tests::good};
 
@@ -30,7 +32,7 @@ fn spec(change: impl FnOnce(&mut v1::AttemptSpec)) -> Spec {
 }
 
 async fn opened(fault: Fault) -> Result<Conversation, BoardError> {
-    let mut board = Conversation::new(fake::board(kind(), fault));
+    let mut board = Conversation::new(fake::board(kind(), fault), Transcript::default());
     board.open("riscv32", BOOT).await?;
     Ok(board)
 }
@@ -70,6 +72,41 @@ async fn a_run_gives_every_figure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_line_loses_is_told_again() {
+    let mut clean = opened(Fault::None).await.unwrap();
+    let long = spec(|s| (s.tokens, s.ctx) = (vec![7; 500], 510));
+    let whole = run_once(&mut clean, &long).await.unwrap();
+    for fault in [
+        Fault::DamagesToken(2),
+        Fault::DamagesLoad,
+        Fault::SomeNoise,
+        Fault::Loses(1),
+        Fault::Loses(10),
+        Fault::Loses(40),
+    ] {
+        let mut board = opened(fault).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(run_once(&mut board, &long).await.unwrap(), whole, "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_gets_there_whatever_is_lost_on_the_way() {
+    let image: Vec<u8> = (0..100_001_u32).map(|n| (n * 7) as u8).collect();
+    for fault in [Fault::None, Fault::Loses(1), Fault::Loses(10), Fault::Loses(25)] {
+        let mut board = opened(fault).await.unwrap();
+        let mut last = 0;
+        let loaded = load(&mut board, &image, BOOT, |there| last = there).await.unwrap();
+        assert_eq!((loaded.had, last), (0, 100_001), "{fault:?}");
+        assert!(loaded.sent >= 100_001);
+        // It is there: nothing is sent again.
+        let loaded = load(&mut board, &image, BOOT, |_| ()).await.unwrap();
+        assert_eq!((loaded.had, loaded.sent), (100_001, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_prompt_is_cut_into_frames_that_the_board_takes() {
     let mut board = opened(Fault::None).await.unwrap();
     let spec = spec(|s| (s.tokens, s.ctx) = (vec![u32::MAX / 2; 1_000], 1_010));
@@ -100,7 +137,7 @@ async fn firmware_of_another_version_is_named_with_both_versions() {
     assert_eq!(code(&error).1, "firmware_mismatch");
     let error = opened(Fault::OldLink).await.unwrap_err();
     assert!(error.to_string().contains("link protocol"), "{error}");
-    let mut board = Conversation::new(fake::board(kind(), Fault::None));
+    let mut board = Conversation::new(fake::board(kind(), Fault::None), Transcript::default());
     let error = board.open("mps2-an386", BOOT).await.unwrap_err().to_string();
     assert!(error.contains("riscv32") && error.contains("mps2-an386"), "{error}");
 }
@@ -110,8 +147,6 @@ async fn what_fails_is_typed_and_blamed() {
     use ErrorClass::{Infrastructure, Model, Request};
     let arena = FailCode::ArenaTooSmall { need: 9, have: 8 };
     for (fault, class, word) in [
-        (Fault::DamagesToken(2), Infrastructure, "line_garbled"),
-        (Fault::DamagesLoad, Infrastructure, "line_garbled"),
         (Fault::Noise, Infrastructure, "line_garbled"),
         (Fault::DiesAt(1), Infrastructure, "line_lost"),
         (Fault::HangsAt(1), Infrastructure, "board_hung"),

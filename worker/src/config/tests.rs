@@ -39,7 +39,14 @@ fn boards_come_from_the_file_and_from_beside_it() {
     let settings = resolved_in(folder.path(), "[[board]]\nkind = \"riscv32\"\n", &[]).unwrap();
     assert_eq!(names(&settings), ["riscv32.0", "shelf"]);
     let shelf = &settings.boards[1];
-    assert_eq!((shelf.transport, shelf.labels["rack"].as_str()), (Transport::Pty, "2"));
+    assert_eq!((&shelf.behind, shelf.labels["rack"].as_str()), (&Behind::Emulator(Transport::Pty), "2"));
+}
+
+#[test]
+fn a_board_may_be_at_a_port() {
+    let settings = resolved("[[board]]\nkind = \"mps2-an386\"\nport = \"/dev/ttyUSB9\"\n", &[]).unwrap();
+    let port = Port { path: "/dev/ttyUSB9".into(), baud: 115_200, emulated: false };
+    assert_eq!(settings.boards[0].behind, Behind::Port(port));
 }
 
 #[test]
@@ -53,6 +60,22 @@ fn what_is_wrong_is_named() {
         ("", &["--board", "riscv32x0"], &["riscv32x0", "1 to 64"]),
         ("", &["--board", "riscv32x65"], &["riscv32x65"]),
         ("[[board]]\nkind = \"riscv32\"\nname = \"a b\"", &[], &["\"a b\""]),
+        ("[[board]]\nkind = \"riscv32\"\nbaud = 9600", &[], &["riscv32.0", "baud", "port"]),
+        (
+            "[[board]]\nkind = \"riscv32\"\nport = \"/dev/x\"",
+            &[],
+            &["riscv32.0", "/dev/x", "emulated = true"],
+        ),
+        (
+            "[[board]]\nkind = \"mps2-an386\"\nport = \"/dev/x\"\ntransport = \"pty\"",
+            &[],
+            &["transport", "port"],
+        ),
+        (
+            "[[board]]\nkind = \"mps2-an386\"\nport = \"/dev/x\"\n[[board]]\nkind = \"mps2-an385\"\nport = \"/dev/x\"",
+            &[],
+            &["mps2-an386.0", "mps2-an385.0", "/dev/x"],
+        ),
         (
             "[[board]]\nkind = \"riscv32\"\nname = \"a\"\n[[board]]\nkind = \"riscv32\"\nname = \"a\"",
             &[],

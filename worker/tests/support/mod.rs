@@ -63,7 +63,7 @@ impl Lab {
                 name,
                 kind: edgeprof_boards::catalogue().get(kind).unwrap(),
                 labels: BTreeMap::new(),
-                transport: *transport,
+                behind: edgeprof_worker::config::Behind::Emulator(*transport),
             }
         });
         let settings = Settings {
