@@ -68,6 +68,29 @@ impl Lab {
         lab
     }
 
+    /// A lab of one worker with this configuration file, whose boards need not be good yet.
+    pub fn with_config(config: &str) -> Self {
+        let mut lab = Self::start(&[], true);
+        let file = lab.file("worker.toml", config.as_bytes());
+        let mut command = lab.daemon_command("edgeprof-worker", "host-1");
+        command.args(["--name", "host-1", "--config"]).arg(file);
+        let worker = Daemon::start("host-1", lab.folder.path(), command);
+        lab.workers.push(worker);
+        // A coordinator is told its workers when it starts.
+        lab.kill_coordinator();
+        lab.start_coordinator();
+        lab
+    }
+
+    /// Waits until a board has this health, and gives the reason.
+    pub fn wait_for_health(&self, board: &str, health: &str) -> String {
+        eventually(&format!("{board} is {health}"), || {
+            let boards = self.json(&["boards"]);
+            let board = boards.as_array()?.iter().find(|found| found["id"] == board)?.clone();
+            (board["health"] == health).then(|| board["reason"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
     /// A further worker process, which the lab does not know of.
     pub fn worker(&self, name: &str, boards: &[&str]) -> Daemon {
         let mut command = self.daemon_command("edgeprof-worker", name);

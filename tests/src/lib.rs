@@ -2,10 +2,14 @@
 //! data of their own, killed and restarted at will.
 
 mod daemon;
+mod emulator;
 mod lab;
+mod proxy;
 
 pub use daemon::Daemon;
+pub use emulator::Emulator;
 pub use lab::{Finished, Lab};
+pub use proxy::{Faults, Proxy};
 
 use std::{
     path::{Path, PathBuf},

@@ -1,6 +1,8 @@
 //! The whole system: real daemons, real sockets, real firmware on emulated boards.
 
+mod attached;
 mod bad_input;
+mod deaths;
 mod faults;
 mod llama2c;
 mod main_job;

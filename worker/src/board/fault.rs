@@ -4,12 +4,12 @@ use addr2line::{
     Context,
     gimli::{Dwarf, EndianSlice, LittleEndian, SectionId},
 };
-use object::{Object, ObjectSection, ObjectSymbol, SymbolMapName};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 use super::error::BoardError;
 
 /// Callers that are told.
-const CALLERS: usize = 6;
+const CALLERS: usize = 12;
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -18,7 +18,11 @@ pub fn explain(error: BoardError, elf: &[u8], isa: &str) -> BoardError {
     match error {
         BoardError::Panic { message, trace, .. } => {
             let places = Places::of(elf);
-            let callers = places.callers(&trace, isa);
+            let mut callers = places.callers(&trace, isa);
+            // What lies above the panic itself is the sending of this message, and old frames.
+            if let Some(panic) = callers.iter().rposition(|place| place.starts_with("core::panicking::")) {
+                callers.drain(..=panic);
+            }
             let place = (!callers.is_empty()).then(|| format!("on the stack: {}", callers.join(" < ")));
             BoardError::Panic { message, trace, place }
         }
@@ -82,20 +86,25 @@ fn cause(isa: &str, status: u64) -> String {
 /// What a firmware's file knows of addresses.
 struct Places<'a> {
     lines: Option<Context<Reader<'a>>>,
-    symbols: Option<object::SymbolMap<SymbolMapName<'a>>>,
+    /// Functions by their addresses, in ascending order.
+    functions: Vec<(u64, &'a str)>,
 }
 
 impl<'a> Places<'a> {
     /// Knows nothing where the file has no such sections.
     fn of(elf: &'a [u8]) -> Self {
-        let Ok(file) = object::File::parse(elf) else { return Self { lines: None, symbols: None } };
+        let Ok(file) = object::File::parse(elf) else { return Self { lines: None, functions: Vec::new() } };
         let section = |id: SectionId| -> Result<Reader<'a>, addr2line::gimli::Error> {
             let data = file.section_by_name(id.name()).and_then(|section| section.data().ok());
             Ok(EndianSlice::new(data.unwrap_or_default(), LittleEndian))
         };
         let lines = Dwarf::load(section).and_then(Context::from_dwarf).ok();
-        let functions = file.symbols().any(|symbol| symbol.is_definition());
-        Self { lines, symbols: functions.then(|| file.symbol_map()) }
+        let texts =
+            file.symbols().filter(|symbol| symbol.is_definition() && symbol.kind() == SymbolKind::Text);
+        let mut functions: Vec<_> =
+            texts.filter_map(|symbol| Some((symbol.address() & !1, symbol.name().ok()?))).collect();
+        functions.sort_unstable();
+        Self { lines, functions }
     }
 
     /// `function (file:line)`, as far as it is known.
@@ -109,12 +118,13 @@ impl<'a> Places<'a> {
             function = frame
                 .function
                 .and_then(|name| name.demangle().ok().map(std::borrow::Cow::into_owned))
-                .map(|name| without_hash(&name));
-            line = frame.location.and_then(|at| Some(format!("{}:{}", short(at.file?), at.line?)));
+                .map(|name| short_name(&name));
+            line = frame.location.and_then(|at| Some(format!("{}:{}", short_path(at.file?), at.line?)));
         }
         let function = function.or_else(|| {
-            let symbol = self.symbols.as_ref()?.containing(address)?;
-            Some(without_hash(&addr2line::demangle_auto(symbol.name().into(), None)))
+            let at = self.functions.partition_point(|(start, _)| *start <= address);
+            let (_, name) = self.functions.get(at.checked_sub(1)?)?;
+            Some(short_name(&addr2line::demangle_auto((*name).into(), None)))
         });
         match (function, line) {
             (Some(function), Some(line)) => Some(format!("{function} ({line})")),
@@ -141,16 +151,32 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Builds put the place of their sources out of the way of what is loaded.
-fn short(file: &str) -> &str {
-    file.strip_prefix("/edgeprof/")
-        .unwrap_or_else(|| file.rsplit_once("/registry/src/").map_or(file, |(_, f)| f))
+/// Where the sources lie on the machine that built them says nothing; some are linked into the firmware.
+fn short_path(file: &str) -> &str {
+    let file = file.strip_prefix("/edgeprof/").unwrap_or(file);
+    let file = file.strip_prefix("firmware/shared/").unwrap_or(file);
+    let registry = file.rsplit_once("/registry/src/").map_or(file, |(_, file)| file);
+    registry.rsplit_once("/lib/rustlib/src/rust/").map_or(registry, |(_, file)| file)
 }
 
-fn without_hash(name: &str) -> String {
-    match name.rsplit_once("::h") {
+/// Without types, and without the hash of an old mangling.
+fn short_name(name: &str) -> String {
+    let mut depth = 0_u32;
+    let mut short = String::new();
+    for (at, c) in name.char_indices() {
+        match c {
+            // A type before its path, `<Session>::forward`, is kept.
+            '<' if depth == 0 && at == 0 => {}
+            '<' => depth += 1,
+            '>' if depth > 0 => depth -= 1,
+            '>' if at > 0 && !name[..at].ends_with('-') => {}
+            _ if depth == 0 => short.push(c),
+            _ => {}
+        }
+    }
+    match short.rsplit_once("::h") {
         Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => path.into(),
-        _ => name.into(),
+        _ => short,
     }
 }
 
@@ -180,8 +206,12 @@ mod tests {
 
     #[test]
     fn names_are_short() {
-        assert_eq!(short("/edgeprof/engine/src/a.rs"), "engine/src/a.rs");
-        assert_eq!(without_hash("core::fmt::write::h0123456789abcdef"), "core::fmt::write");
-        assert_eq!(without_hash("core::hash::hello"), "core::hash::hello");
+        assert_eq!(short_path("/edgeprof/firmware/shared/engine/src/a.rs"), "engine/src/a.rs");
+        assert_eq!(short_path("/usr/lib/rustlib/src/rust/library/core/src/a.rs"), "library/core/src/a.rs");
+        assert_eq!(short_name("core::fmt::write::h0123456789abcdef"), "core::fmt::write");
+        assert_eq!(short_name("core::hash::hello"), "core::hash::hello");
+        assert_eq!(short_name("go<a::Uart, b::Timers<u8>, 1100>"), "go");
+        assert_eq!(short_name("<a::Session>::norm::<b::No>"), "a::Session::norm::");
+        assert_eq!(short_name("<<<>>>é"), "é");
     }
 }
