@@ -89,7 +89,15 @@ pub(crate) enum Command {
     Workers,
     /// Submit a job, follow it with progress, print its results
     #[command(after_help = RUN_EXAMPLES)]
-    Run(#[command(flatten)] JobArgs),
+    Run {
+        /// Run on a private coordinator and worker with emulated boards, gone afterwards
+        ///
+        /// -b names their kinds; `all` is every kind that can be emulated here.
+        #[arg(long, conflicts_with = "detach")]
+        local: bool,
+        #[command(flatten)]
+        job: JobArgs,
+    },
     /// Submit a job and print its id
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
@@ -152,7 +160,8 @@ Examples:
   edgeprof run -m model.gguf -b all
   edgeprof run -m stories260K.bin --tokenizer tok512.bin -b mps2-an386 --prompt \"Once upon a time\" -n 64
   edgeprof run -m model.gguf -b riscv32 -p 16,64,256 -n 16 --quant native,q4_0 --kv i8 -o csv
-  edgeprof run -m model.gguf -b site=attic --each --suite quick";
+  edgeprof run -m model.gguf -b site=attic --each --suite quick
+  edgeprof run --local -m model.gguf -b riscv32         # needs no lab";
 
 const SUBMIT_EXAMPLES: &str = "\
 Examples:
@@ -325,6 +334,8 @@ mod tests {
         for line in [
             &["edgeprof", "run", "--quant", "q5_0"][..],
             &["edgeprof", "run", "--suite", "quick", "-n", "3"],
+            &["edgeprof", "run", "--local", "--detach"],
+            &["edgeprof", "submit", "--local"],
             &["edgeprof", "submit", "-f", "job.toml", "-m", "x"],
             &["edgeprof", "run", "--label", "novalue"],
             &["edgeprof", "frobnicate"],

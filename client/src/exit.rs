@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use edgeprof_client::ClientError;
 use edgeprof_report::printable;
+use nix::sys::signal::Signal;
+
+use crate::output;
 
 /// An end that is no error of the command itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,17 @@ impl Failure {
         Self { code: 2, message: message.into(), hints: Vec::new() }
     }
 
+    /// What should have answered does not: exit code 3.
+    pub(crate) fn unreachable(message: impl Into<String>) -> Self {
+        Self { code: 3, ..Self::usage(message) }
+    }
+
+    /// A signal ended the command; shells expect 128 and its number.
+    pub(crate) fn signal(signal: Signal) -> Self {
+        let name = signal.as_str();
+        Self { code: 128 + signal as u8, ..Self::usage(format!("ended by {name}")) }
+    }
+
     /// With one more way out.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -55,7 +69,7 @@ impl Failure {
 
     /// Says it on standard error.
     pub(crate) fn report(&self) -> ExitCode {
-        eprint!("{}", self.text());
+        output::say(&self.text());
         ExitCode::from(self.code)
     }
 }

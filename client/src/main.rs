@@ -7,8 +7,10 @@ mod exit;
 mod follow;
 mod job;
 mod jobs;
+mod local;
 mod model;
 mod output;
+mod programs;
 mod progress;
 mod run;
 mod suites;
@@ -39,7 +41,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Boards { labels } => cluster::boards(&global, &labels).await,
         Command::Workers => cluster::workers(&global).await,
-        Command::Run(job) => run::run(&global, job).await,
+        Command::Run { local: false, job } => run::run(&global, job).await,
+        Command::Run { local: true, job } => local::run(&global, &job).await,
         Command::Submit { file, job } => run::submit(&global, file, job).await,
         Command::Jobs { limit } => jobs::list(&global, limit).await,
         Command::Show { job } => jobs::show(&global, &job).await,

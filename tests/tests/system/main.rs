@@ -3,6 +3,7 @@
 mod bad_input;
 mod faults;
 mod llama2c;
+mod local;
 mod main_job;
 
 use edgeprof_tests::shipped_model;
