@@ -63,15 +63,19 @@ pub(crate) struct Global {
 }
 
 impl Global {
-    /// Finds the coordinator and connects.
-    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+    /// What was said of the coordinator: flag, environment, configuration file.
+    pub(crate) fn said(&self) -> address::Said {
         let variable = |name: &str| std::env::var(name).ok();
-        let said = address::Said {
+        address::Said {
             flag: self.coordinator.clone(),
             environment: variable("EDGEPROF_COORDINATOR"),
             config: address::config_path(variable),
-        };
-        let target = address::resolve(&said, address::search()).await?;
+        }
+    }
+
+    /// Finds the coordinator and connects.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let target = address::resolve(&self.said(), address::search()).await?;
         Ok(address::connect(&target).await?)
     }
 }
@@ -136,6 +140,10 @@ pub(crate) enum Command {
     },
     /// List the built-in suites
     Suites,
+    /// Say what on this machine would keep a lab from working, and the remedy
+    ///
+    /// Exit code 0 if nothing does, 1 if something does; what only narrows a lab is a warning.
+    Doctor,
     /// Look at model files; needs no cluster
     Model {
         #[command(subcommand)]

@@ -15,13 +15,15 @@ pub(crate) enum Exit {
     Ok,
     /// A cell failed.
     CellFailed,
+    /// Something keeps a lab from working.
+    Problem,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Ok => Self::SUCCESS,
-            Exit::CellFailed => Self::from(1),
+            Exit::CellFailed | Exit::Problem => Self::from(1),
         }
     }
 }
@@ -56,6 +58,21 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// What is wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The ways out.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    /// Whether a signal ended the command.
+    pub(crate) const fn is_signal(&self) -> bool {
+        self.code > 128
     }
 
     /// The lines for standard error.

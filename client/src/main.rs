@@ -3,6 +3,7 @@
 
 mod args;
 mod cluster;
+mod doctor;
 mod exit;
 mod follow;
 mod job;
@@ -49,6 +50,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Watch { job } => jobs::watch(&global, &job).await,
         Command::Cancel { job } => jobs::cancel(&global, &job).await,
         Command::Results { id } => jobs::results(&global, &id).await,
+        Command::Doctor => doctor::run(&global).await,
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),
     }

@@ -35,19 +35,19 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Lines of a daemon's log that an error shows.
 const LAST_LINES: usize = 8;
 
-pub(super) const COORDINATOR: &str = "edgeprof-coordinator";
-pub(super) const WORKER: &str = "edgeprof-worker";
+pub(crate) const COORDINATOR: &str = "edgeprof-coordinator";
+pub(crate) const WORKER: &str = "edgeprof-worker";
 
 /// The daemons' programs.
 #[derive(Clone, Debug)]
-pub(super) struct Programs {
-    pub(super) coordinator: PathBuf,
-    pub(super) worker: PathBuf,
+pub(crate) struct Programs {
+    pub(crate) coordinator: PathBuf,
+    pub(crate) worker: PathBuf,
 }
 
 impl Programs {
     /// Beside this program, else in `PATH`.
-    pub(super) fn find() -> Result<Self, Failure> {
+    pub(crate) fn find() -> Result<Self, Failure> {
         let find = |name| {
             programs::beside(name).ok_or_else(|| {
                 let folder = programs::folder().unwrap_or_default();

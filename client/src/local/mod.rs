@@ -4,23 +4,25 @@ pub(crate) mod boards;
 mod folder;
 mod lab;
 
-use std::{num::NonZero, thread::available_parallelism};
+use std::{
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread::available_parallelism,
+};
 
 use edgeprof_boards::{Kind, catalogue};
+use edgeprof_client::Client;
 use edgeprof_service::firmware;
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use self::{
-    boards::Lack,
-    lab::{Lab, Programs},
-};
+pub(crate) use self::lab::{COORDINATOR, Programs, WORKER};
+use self::{boards::Lack, lab::Lab};
 use crate::{
     args::{Global, JobArgs},
     exit::{Exit, Failure},
     follow::pressed,
-    job::{self, Prepared},
-    output, programs,
+    job, output, programs,
     run::carry_out,
 };
 
@@ -33,7 +35,7 @@ pub(crate) async fn run(global: &Global, args: &JobArgs) -> Result<Exit, Failure
     let asked = boards::asked(&args.board, catalogue())?;
     let prepared = job::prepare(args)?;
     let programs = Programs::find()?;
-    let folders = firmware_folders(&programs);
+    let folders = firmware_folders(&programs.coordinator);
     let own_firmware = args.firmware.is_some();
     let chosen = boards::choose(&asked, catalogue(), |kind| lack(kind, &folders, own_firmware))?;
     for (kind, lack) in &chosen.left_out {
@@ -42,11 +44,33 @@ pub(crate) async fn run(global: &Global, args: &JobArgs) -> Result<Exit, Failure
     let cores = available_parallelism().map_or(1, NonZero::get);
     let counts = boards::counts(&chosen.named, prepared.spec.cells().len(), args.each, cores);
     let boards: Vec<_> = chosen.kinds.iter().map(|kind| kind.name.as_str()).zip(counts).collect();
+    in_lab(&programs, &boards, async |client, interrupt| {
+        carry_out(client, &prepared, global, interrupt).await
+    })
+    .await
+}
 
+/// Starts a lab with these boards (kind and number), does `work` on it, and stops it: also when a signal
+/// ends the work, or a daemon does not go on. `work` hears Ctrl-C itself.
+pub(crate) async fn in_lab<T>(
+    programs: &Programs,
+    boards: &[(&str, usize)],
+    work: impl AsyncFnOnce(&Client, &mut Option<unix::Signal>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let mut signals = Signals::listen();
     let mut lab = Lab::new()?;
+    let all = async {
+        let client = tokio::select! {
+            client = lab.start(programs, boards) => client?,
+            () = pressed(&mut signals.interrupt) => return Err(Failure::signal(Signal::SIGINT)),
+        };
+        tokio::select! {
+            outcome = work(&client, &mut signals.interrupt) => outcome,
+            failure = lab.broken() => Err(failure),
+        }
+    };
     let outcome = tokio::select! {
-        outcome = on(&mut lab, &programs, &boards, &prepared, global, &mut signals.interrupt) => outcome,
+        outcome = all => outcome,
         signal = told(&mut signals.terminate, &mut signals.hangup) => Err(Failure::signal(signal)),
     };
     if let Err(error) = lab.stop(pressed(&mut signals.interrupt)).await {
@@ -55,35 +79,17 @@ pub(crate) async fn run(global: &Global, args: &JobArgs) -> Result<Exit, Failure
     outcome
 }
 
-async fn on(
-    lab: &mut Lab,
-    programs: &Programs,
-    boards: &[(&str, usize)],
-    prepared: &Prepared,
-    global: &Global,
-    interrupt: &mut Option<unix::Signal>,
-) -> Result<Exit, Failure> {
-    let client = tokio::select! {
-        client = lab.start(programs, boards) => client?,
-        () = pressed(interrupt) => return Err(Failure::signal(Signal::SIGINT)),
-    };
-    tokio::select! {
-        outcome = carry_out(&client, prepared, global, interrupt) => outcome,
-        failure = lab.broken() => Err(failure),
-    }
-}
-
 /// Where the coordinator will look for firmware images.
-fn firmware_folders(programs: &Programs) -> Vec<std::path::PathBuf> {
+pub(crate) fn firmware_folders(coordinator: &Path) -> Vec<PathBuf> {
     let named = std::env::var_os("EDGEPROF_FIRMWARE").unwrap_or_default();
     let named: Vec<_> = std::env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()).collect();
     // It knows itself by its real path.
-    let program = programs.coordinator.canonicalize().unwrap_or_else(|_| programs.coordinator.clone());
+    let program = coordinator.canonicalize().unwrap_or_else(|_| coordinator.to_owned());
     firmware::folders(&named, Some(&program))
 }
 
 /// Why a kind cannot be emulated here.
-fn lack(kind: &Kind, folders: &[std::path::PathBuf], own_firmware: bool) -> Option<Lack> {
+fn lack(kind: &Kind, folders: &[PathBuf], own_firmware: bool) -> Option<Lack> {
     let emulator = kind.emulator.as_ref()?;
     if programs::in_path(&emulator.program).is_none() {
         return Some(Lack {

@@ -1,6 +1,7 @@
 //! The whole system: real daemons, real sockets, real firmware on emulated boards.
 
 mod bad_input;
+mod doctor;
 mod faults;
 mod llama2c;
 mod local;
