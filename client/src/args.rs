@@ -63,15 +63,19 @@ pub(crate) struct Global {
 }
 
 impl Global {
-    /// Finds the coordinator and connects.
-    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+    /// What was said of the coordinator: flag, environment, configuration file.
+    pub(crate) fn said(&self) -> address::Said {
         let variable = |name: &str| std::env::var(name).ok();
-        let said = address::Said {
+        address::Said {
             flag: self.coordinator.clone(),
             environment: variable("EDGEPROF_COORDINATOR"),
             config: address::config_path(variable),
-        };
-        let target = address::resolve(&said, address::search()).await?;
+        }
+    }
+
+    /// Finds the coordinator and connects.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let target = address::resolve(&self.said(), address::search()).await?;
         Ok(address::connect(&target).await?)
     }
 }
@@ -89,7 +93,15 @@ pub(crate) enum Command {
     Workers,
     /// Submit a job, follow it with progress, print its results
     #[command(after_help = RUN_EXAMPLES)]
-    Run(#[command(flatten)] JobArgs),
+    Run {
+        /// Run on a private coordinator and worker with emulated boards, gone afterwards
+        ///
+        /// -b names their kinds; `all` is every kind that can be emulated here.
+        #[arg(long, conflicts_with = "detach")]
+        local: bool,
+        #[command(flatten)]
+        job: JobArgs,
+    },
     /// Submit a job and print its id
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
@@ -139,6 +151,10 @@ pub(crate) enum Command {
     },
     /// List the built-in suites
     Suites,
+    /// Say what on this machine would keep a lab from working, and the remedy
+    ///
+    /// Exit code 0 if nothing does, 1 if something does; what only narrows a lab is a warning.
+    Doctor,
     /// Look at model files; needs no cluster
     Model {
         #[command(subcommand)]
@@ -172,7 +188,8 @@ Examples:
   edgeprof run -m model.gguf -b all
   edgeprof run -m stories260K.bin --tokenizer tok512.bin -b mps2-an386 --prompt \"Once upon a time\" -n 64
   edgeprof run -m model.gguf -b riscv32 -p 16,64,256 -n 16 --quant native,q4_0 --kv i8 -o csv
-  edgeprof run -m model.gguf -b site=attic --each --suite quick";
+  edgeprof run -m model.gguf -b site=attic --each --suite quick
+  edgeprof run --local -m model.gguf -b riscv32         # needs no lab";
 
 const SUBMIT_EXAMPLES: &str = "\
 Examples:
@@ -345,6 +362,8 @@ mod tests {
         for line in [
             &["edgeprof", "run", "--quant", "q5_0"][..],
             &["edgeprof", "run", "--suite", "quick", "-n", "3"],
+            &["edgeprof", "run", "--local", "--detach"],
+            &["edgeprof", "submit", "--local"],
             &["edgeprof", "submit", "-f", "job.toml", "-m", "x"],
             &["edgeprof", "run", "--label", "novalue"],
             &["edgeprof", "frobnicate"],

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use edgeprof_client::ClientError;
 use edgeprof_report::printable;
+use nix::sys::signal::Signal;
+
+use crate::output;
 
 /// An end that is no error of the command itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,13 +15,15 @@ pub(crate) enum Exit {
     Ok,
     /// A cell failed.
     CellFailed,
+    /// Something keeps a lab from working.
+    Problem,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Ok => Self::SUCCESS,
-            Exit::CellFailed => Self::from(1),
+            Exit::CellFailed | Exit::Problem => Self::from(1),
         }
     }
 }
@@ -37,11 +42,37 @@ impl Failure {
         Self { code: 2, message: message.into(), hints: Vec::new() }
     }
 
+    /// What should have answered does not: exit code 3.
+    pub(crate) fn unreachable(message: impl Into<String>) -> Self {
+        Self { code: 3, ..Self::usage(message) }
+    }
+
+    /// A signal ended the command; shells expect 128 and its number.
+    pub(crate) fn signal(signal: Signal) -> Self {
+        let name = signal.as_str();
+        Self { code: 128 + signal as u8, ..Self::usage(format!("ended by {name}")) }
+    }
+
     /// With one more way out.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// What is wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The ways out.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    /// Whether a signal ended the command.
+    pub(crate) const fn is_signal(&self) -> bool {
+        self.code > 128
     }
 
     /// The lines for standard error.
@@ -55,7 +86,7 @@ impl Failure {
 
     /// Says it on standard error.
     pub(crate) fn report(&self) -> ExitCode {
-        eprint!("{}", self.text());
+        output::say(&self.text());
         ExitCode::from(self.code)
     }
 }

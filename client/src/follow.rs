@@ -1,33 +1,18 @@
 //! Following a job on a terminal.
 
 use edgeprof_client::{Client, Event, Job};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use crate::{exit::Failure, progress::View};
 
-/// What Ctrl-C means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnInterrupt {
-    /// The job is this command's: the first cancels it, the second leaves at once.
-    Cancel,
-    /// The job is only looked at.
-    Leave,
-}
-
-/// Exit code of a program that SIGINT ended.
-const INTERRUPTED: i32 = 130;
-
-/// Shows the job until it ends, and gives its last state.
+/// Shows the job until it ends, and gives its last state. Where the job is this command's, `interrupt` is
+/// Ctrl-C: the first cancels the job, the second leaves at once.
 pub(crate) async fn follow(
     client: &Client,
     job_id: &str,
     view: &mut View,
-    on_interrupt: OnInterrupt,
+    interrupt: &mut Option<Signal>,
 ) -> Result<Job, Failure> {
-    let mut interrupt: Option<Signal> = match on_interrupt {
-        OnInterrupt::Cancel => signal(SignalKind::interrupt()).ok(),
-        OnInterrupt::Leave => None,
-    };
     let (answers, mut answered) = tokio::sync::mpsc::channel(1);
     let mut asked = false;
     let mut last = None;
@@ -39,10 +24,10 @@ pub(crate) async fn follow(
         let event = loop {
             tokio::select! {
                 event = &mut next => break event,
-                () = pressed(&mut interrupt) => {
+                () = pressed(interrupt) => {
                     if asked {
                         view.clear();
-                        std::process::exit(INTERRUPTED);
+                        return Err(Failure::signal(nix::sys::signal::Signal::SIGINT));
                     }
                     asked = true;
                     view.note(&format!("cancelling {job_id}; press Ctrl-C again to leave at once"));
@@ -83,7 +68,8 @@ pub(crate) async fn follow(
     }
 }
 
-async fn pressed(interrupt: &mut Option<Signal>) {
+/// Ctrl-C, where it is listened to.
+pub(crate) async fn pressed(interrupt: &mut Option<Signal>) {
     match interrupt {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,

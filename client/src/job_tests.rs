@@ -10,7 +10,7 @@ use crate::{
 fn parse(line: &[&str]) -> JobArgs {
     let cli = Cli::try_parse_from(["edgeprof", "run"].iter().chain(line)).unwrap();
     match cli.command {
-        Command::Run(args) => args,
+        Command::Run { job, .. } => job,
         other => panic!("{other:?}"),
     }
 }

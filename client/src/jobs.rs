@@ -12,7 +12,7 @@ use edgeprof_report::{Column, Context, Sheet};
 use crate::{
     args::Global,
     exit::{Exit, Failure},
-    follow::{OnInterrupt, follow},
+    follow::follow,
     output::{self, Format},
     progress::View,
 };
@@ -66,7 +66,7 @@ pub(crate) async fn watch(global: &Global, id: &str) -> Result<Exit, Failure> {
     check_job_id(id)?;
     let client = global.connect().await?;
     let mut view = View::new(global.progress);
-    let job = follow(&client, id, &mut view, OnInterrupt::Leave).await?;
+    let job = follow(&client, id, &mut view, &mut None).await?;
     output::print(&view_of(global.output, &job)?)?;
     Ok(if job.state == "succeeded" { Exit::Ok } else { Exit::CellFailed })
 }
@@ -210,7 +210,7 @@ fn view_of(format: Format, job: &Job) -> Result<String, Failure> {
 }
 
 /// Each distinct error of the tasks in full.
-fn errors(tasks: &[Task]) -> String {
+pub(crate) fn errors(tasks: &[Task]) -> String {
     let mut known = BTreeMap::new();
     for error in tasks.iter().filter_map(|task| task.error.as_ref()) {
         known.entry((&error.code, &error.message)).or_insert(&error.hint);

@@ -4,13 +4,16 @@
 mod args;
 mod board;
 mod cluster;
+mod doctor;
 mod exit;
 mod follow;
 mod job;
 mod jobs;
+mod local;
 mod logs;
 mod model;
 mod output;
+mod programs;
 mod progress;
 mod run;
 mod suites;
@@ -41,7 +44,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Boards { labels } => cluster::boards(&global, &labels).await,
         Command::Workers => cluster::workers(&global).await,
-        Command::Run(job) => run::run(&global, job).await,
+        Command::Run { local: false, job } => run::run(&global, job).await,
+        Command::Run { local: true, job } => local::run(&global, &job).await,
         Command::Submit { file, job } => run::submit(&global, file, job).await,
         Command::Jobs { limit } => jobs::list(&global, limit).await,
         Command::Show { job } => jobs::show(&global, &job).await,
@@ -52,6 +56,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Board { command: args::BoardCommand::Check { board } } => {
             board::check(&global, &board).await
         }
+        Command::Doctor => doctor::run(&global).await,
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),
     }

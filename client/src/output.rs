@@ -36,6 +36,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes to standard error. That nobody reads it is no reason to end.
+pub(crate) fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// A list in the asked shape; `empty` is what a person reads where there is nothing.
 pub(crate) fn list(format: Format, items: &[Value], sheet: &Sheet, empty: &str) -> String {
     match format {

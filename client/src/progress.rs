@@ -12,6 +12,8 @@ use edgeprof_client::{Job, LocalFile, Task};
 use edgeprof_report::{number, printable};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::say;
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
@@ -51,8 +53,8 @@ impl View {
     pub(crate) fn note(&self, text: &str) {
         let text = printable(text);
         match self {
-            Self::Bars(bars) => bars.multi.suspend(|| eprintln!("{text}")),
-            Self::Plain(_) | Self::Quiet => eprintln!("{text}"),
+            Self::Bars(bars) => bars.multi.suspend(|| say(&format!("{text}\n"))),
+            Self::Plain(_) | Self::Quiet => say(&format!("{text}\n")),
         }
     }
 
@@ -71,7 +73,7 @@ impl View {
             Self::Bars(bars) => bars.job(job),
             Self::Plain(plain) => {
                 for line in plain.lines(job) {
-                    eprintln!("{}", printable(&line));
+                    say(&format!("{}\n", printable(&line)));
                 }
             }
             Self::Quiet => {}
@@ -180,7 +182,7 @@ impl Plain {
     fn upload(&self, file: &LocalFile, sent: u64) {
         let mut uploaded = self.uploaded.lock().expect("no holder of the lock panics");
         if sent >= file.size() && uploaded.insert(file.digest().to_string()) {
-            eprintln!("uploaded {} ({})", printable(&file.name()), number::bytes(file.size()));
+            say(&format!("uploaded {} ({})\n", printable(&file.name()), number::bytes(file.size())));
         }
     }
 

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use edgeprof_client::{Client, Job};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     args::{Global, JobArgs},
     exit::{Exit, Failure},
-    follow::{OnInterrupt, follow},
+    follow::{follow, pressed},
     job::{self, Prepared},
     jobs,
     output::{self, Format},
@@ -21,18 +22,32 @@ pub(crate) async fn run(global: &Global, args: JobArgs) -> Result<Exit, Failure>
     }
     let prepared = job::prepare(&args)?;
     let client = global.connect().await?;
+    let mut interrupt = signal(SignalKind::interrupt()).ok();
+    carry_out(&client, &prepared, global, &mut interrupt).await
+}
+
+/// Sends a job, follows it to its end, and prints what came of it.
+pub(crate) async fn carry_out(
+    client: &Client,
+    prepared: &Prepared,
+    global: &Global,
+    interrupt: &mut Option<Signal>,
+) -> Result<Exit, Failure> {
     let mut view = View::new(global.progress);
-    let job = send(&client, &prepared, &view).await?;
-    let job = follow(&client, &job.job_id, &mut view, OnInterrupt::Cancel).await?;
+    let job = tokio::select! {
+        sent = send(client, prepared, &view) => sent?,
+        () = pressed(interrupt) => {
+            view.clear();
+            return Err(Failure::signal(nix::sys::signal::Signal::SIGINT));
+        }
+    };
+    let job = follow(client, &job.job_id, &mut view, interrupt).await?;
     let runs = client.results(&job.job_id).await?;
     output::print(&jobs::render(global.output, &runs, &job.tasks))?;
     let missing = job.tasks.len().saturating_sub(runs.len());
     if missing > 0 {
-        view.note(&format!(
-            "{missing} of {} cells ended without a record: edgeprof show {}",
-            job.tasks.len(),
-            job.job_id
-        ));
+        let reasons = jobs::errors(&job.tasks);
+        view.note(&format!("{missing} of {} cells ended without a record{reasons}", job.tasks.len()));
     }
     Ok(if job.state == "succeeded" { jobs::verdict(&runs) } else { Exit::CellFailed })
 }

@@ -29,15 +29,18 @@ pub fn count(value: f64) -> String {
     format!("{}.{} M", grouped(tenths / 10), tenths % 10)
 }
 
-/// A size in KiB, or in MiB from 10 MiB on; below 1 KiB in bytes.
+/// A size in KiB, in MiB from 10 MiB on, in GiB from 10 GiB on; below 1 KiB in bytes.
 pub fn bytes(value: u64) -> String {
     const KIB: u64 = 1024;
     const MIB: u64 = 1024 * KIB;
+    const GIB: u64 = 1024 * MIB;
+    const TEN_GIB: u64 = 10 * GIB;
     match value {
         0..KIB => format!("{value} B"),
         KIB..10_240 => format!("{:.1} KiB", value as f64 / KIB as f64),
         10_240..10_485_760 => format!("{} KiB", grouped((value as f64 / KIB as f64).round() as u64)),
-        _ => format!("{:.1} MiB", value as f64 / MIB as f64),
+        10_485_760..TEN_GIB => format!("{:.1} MiB", value as f64 / MIB as f64),
+        _ => format!("{:.1} GiB", value as f64 / GIB as f64),
     }
 }
 
@@ -91,6 +94,7 @@ mod tests {
         assert_eq!(bytes(217_088), "212 KiB");
         assert_eq!(bytes(4_194_304), "4,096 KiB");
         assert_eq!(bytes(144_811_072), "138.1 MiB");
+        assert_eq!(bytes(45 << 30), "45.0 GiB");
         assert_eq!(params(512), "512");
         assert_eq!(params(260_032), "260 K");
         assert_eq!(params(134_515_008), "134.5 M");

@@ -1,9 +1,11 @@
-//! What the daemons and the client share in I/O: configuration files, logging, channels, discovery,
-//! shutdown, and one place where errors become gRPC statuses.
+//! What the daemons and the client share in I/O: configuration files, logging, channels, discovery, child
+//! processes, the places of firmware images, shutdown, and one place where errors become gRPC statuses.
 
 pub mod channel;
+pub mod children;
 pub mod config;
 pub mod discovery;
+pub mod firmware;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;

@@ -290,6 +290,19 @@ async fn the_second_interrupt_leaves_at_once() {
     assert_eq!((code(&output), out(&output).as_str()), (130, ""));
 }
 
+#[tokio::test]
+async fn a_private_lab_and_a_standing_one_exclude_each_other() {
+    for line in [
+        &["--coordinator", "http://127.0.0.1:1", "run", "--local", "-m", "x", "-b", "all"][..],
+        &["run", "--local", "-m", "x", "-b", "all", "--coordinator", "http://127.0.0.1:1"],
+    ] {
+        let output = command(None, line).output().await.unwrap();
+        assert_eq!(code(&output), 2);
+        let said = err(&output);
+        assert!(said.contains("--local and --coordinator") && said.contains("hint: leave one"), "{said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_tables_for_people_and_arrays_for_programs() {
     let address = fake([record(1)]).start().await;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use edgeprof_common::Digest;
+use edgeprof_service::firmware;
 
 use super::{Artifacts, NotFirmware, UploadError, check_core, loaded_digest};
 use crate::store::rows::FirmwarePin;
@@ -53,7 +54,7 @@ impl FirmwareError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Missing { .. } => {
-                "build it with `cargo xtask firmware`, or name its folder in EDGEPROF_FIRMWARE"
+                "name the folder that has it in EDGEPROF_FIRMWARE, or build it in a clone with `cargo xtask firmware`"
             }
             Self::NoArtifact(_) => "upload it first",
             _ => "give an ELF file that was built for this board kind",
@@ -72,12 +73,7 @@ pub struct Folders(Vec<PathBuf>);
 impl Folders {
     /// `configured` first, then beside the program, then the system's.
     pub fn new(configured: &[PathBuf], exe: Option<&Path>) -> Self {
-        let mut folders = configured.to_vec();
-        if let Some(bin) = exe.and_then(Path::parent) {
-            folders.push(bin.parent().unwrap_or(bin).join("firmware"));
-        }
-        folders.push("/usr/share/edgeprof/firmware".into());
-        Self(folders)
+        Self(firmware::folders(configured, exe))
     }
 
     /// Finds the firmware of a kind and keeps it as an artifact.
@@ -85,10 +81,8 @@ impl Folders {
     /// # Errors
     /// When there is none, or it is not one.
     pub fn import(&self, artifacts: &Artifacts, kind: &str) -> Result<FirmwarePin, FirmwareError> {
-        let name = format!("{kind}.elf");
-        let path = self.0.iter().map(|folder| folder.join(&name)).find(|path| path.is_file());
-        let path =
-            path.ok_or_else(|| FirmwareError::Missing { kind: kind.into(), folders: self.0.clone() })?;
+        let path = firmware::find(&self.0, kind)
+            .ok_or_else(|| FirmwareError::Missing { kind: kind.into(), folders: self.0.clone() })?;
         let bytes = load(&path)?;
         let loaded =
             loaded_digest(&bytes).map_err(|source| FirmwareError::Bad { path: path.clone(), source })?;

@@ -3,8 +3,10 @@
 mod attached;
 mod bad_input;
 mod deaths;
+mod doctor;
 mod faults;
 mod llama2c;
+mod local;
 mod main_job;
 
 use edgeprof_tests::shipped_model;

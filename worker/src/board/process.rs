@@ -1,24 +1,21 @@
-//! Emulator processes: started from one thread that lives as long as the worker, never left behind.
+//! Emulator processes: watched, heard, never left behind.
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::fd::OwnedFd,
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use nix::{
-    fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::{prctl, signal::Signal},
-    unistd::{Pid, getppid},
-};
+use edgeprof_service::children;
+use nix::sys::signal::Signal;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
-    process::{Child, Command},
-    sync::{mpsc, oneshot},
+    process::Child,
+    sync::mpsc,
     task::JoinSet,
     time::timeout,
 };
@@ -28,33 +25,17 @@ use super::{emulator, error::BoardError};
 /// Bytes kept of what an emulator says.
 const TAIL: usize = 2_000;
 
-/// Starts processes that die with the worker.
-///
-/// The parent-death signal follows the thread that forked, not the process: a thread of a pool that is
-/// retired would take the emulators with it. So one thread forks them all.
+/// Starts emulators that die with the worker.
 #[derive(Clone, Debug)]
-pub struct Spawner {
-    requests: mpsc::Sender<Request>,
-}
-
-type Request = (Command, oneshot::Sender<io::Result<Child>>);
+pub struct Spawner(children::Spawner);
 
 impl Spawner {
-    /// Starts the thread. It ends when the last clone of the spawner is gone.
+    /// Starts the thread that starts them.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start() -> io::Result<Self> {
-        let (requests, mut receiver) = mpsc::channel::<Request>(16);
-        let runtime = tokio::runtime::Handle::current();
-        std::thread::Builder::new().name("emulators".into()).spawn(move || {
-            let _entered = runtime.enter();
-            while let Some((mut command, reply)) = receiver.blocking_recv() {
-                // Nobody waits any more: the child is killed as it is dropped.
-                drop(reply.send(command.spawn()));
-            }
-        })?;
-        Ok(Self { requests })
+        children::Spawner::start("emulators").map(Self)
     }
 
     /// Starts `program`. `inherited` stays open in it under the same number.
@@ -67,38 +48,11 @@ impl Spawner {
         arguments: Vec<std::ffi::OsString>,
         inherited: Option<OwnedFd>,
     ) -> Result<Process, BoardError> {
-        let failed = |source| BoardError::Spawn { program: program.to_owned(), source };
         let mut command = std::process::Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A terminal's interrupt is the worker's to handle.
-        command.process_group(0);
-        let parent = Pid::this();
-        let descriptor = inherited.as_ref().map(AsRawFd::as_raw_fd);
-        // SAFETY: between fork and exec only prctl, getppid and fcntl are called, which are safe after a
-        // fork; nothing allocates. The descriptor is open: `inherited` lives until the child is started.
-        unsafe {
-            command.pre_exec(move || {
-                prctl::set_pdeathsig(Signal::SIGKILL)?;
-                // The worker may have died between the fork and the line above.
-                if getppid() != parent {
-                    return Err(io::Error::from(nix::errno::Errno::ESRCH));
-                }
-                if let Some(descriptor) = descriptor {
-                    fcntl(BorrowedFd::borrow_raw(descriptor), FcntlArg::F_SETFD(FdFlag::empty()))?;
-                }
-                Ok(())
-            });
-        }
-        let mut command = Command::from(command);
-        command.kill_on_drop(true);
-        let (reply, started) = oneshot::channel();
-        let gone = || failed(io::Error::other("the worker is stopping"));
-        self.requests.send((command, reply)).await.map_err(|_| gone())?;
-        let child = started.await.map_err(|_| gone())?;
-        drop(inherited);
-        match child {
+        match self.0.spawn(command, inherited).await {
             Ok(child) => Ok(Process::watch(child)),
-            Err(source) => Err(failed(source)),
+            Err(source) => Err(BoardError::Spawn { program: program.to_owned(), source }),
         }
     }
 }
