@@ -168,7 +168,7 @@ fn what_is_not_implemented_is_named() {
     refuses(&changed(|g| g.u32("llama.attention.value_length", 4)), "value_length = 4");
     refuses(&changed(|g| g.tensor("rope_freqs.weight", &[4], 0, &[0; 16])), "rope_freqs.weight");
     refuses(&changed(|g| g.tensor("blk.0.attn_q.bias", &[32], 0, &[0; 128])), "attn_q.bias");
-    for (ty, name) in [(2, "Q4_0"), (3, "Q4_1"), (12, "Q4_K"), (30, "BF16"), (99, "type 99")] {
+    for (ty, name) in [(6, "Q5_0"), (12, "Q4_K"), (20, "IQ4_NL"), (99, "type 99")] {
         let toy = toy();
         let mut g = GgufWriter::llama(&toy);
         for (role, layer, w) in &toy.tensors {
