@@ -74,6 +74,8 @@ pub const HEADER_LEN: usize = 128;
 pub const ENTRY_LEN: usize = 32;
 /// Regions start at multiples of this many bytes.
 pub const ALIGN: u64 = 16;
+/// What an image's address must be a multiple of at least, so that kernels can load words.
+const BASE_ALIGN: usize = if cfg!(target_arch = "riscv64") { 8 } else { 4 };
 /// The layer number of tensors that belong to none.
 pub const NO_LAYER: u32 = u32::MAX;
 
@@ -205,7 +207,7 @@ impl<'a> Image<'a> {
         if bytes.len() < HEADER_LEN {
             return Err(truncated(HEADER_LEN as u64));
         }
-        if !bytes.as_ptr().addr().is_multiple_of(4) {
+        if !bytes.as_ptr().addr().is_multiple_of(BASE_ALIGN) {
             return Err(ImageError::Misaligned);
         }
         if bytes[..4] != MAGIC {

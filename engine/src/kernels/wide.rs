@@ -21,7 +21,7 @@ use crate::quant::{Act, minimum_factor};
 /// Groups whose activations are prepared at a time, on the stack; then all rows take them.
 const BLOCK: usize = 16;
 /// Rows that share the loads of the activations.
-const ROWS: usize = 4;
+const ROWS: usize = 2;
 
 /// How eight bytes of weights are multiplied.
 trait Format {
@@ -45,8 +45,8 @@ trait Format {
     const MIN: bool;
     /// Half the range of each lane but the top one.
     const HALVES: u64;
-    /// Where the top lane begins.
-    const TOP: u32 = 64 - Self::LANE;
+    /// Whether lanes hold the sums of a whole group, else of eight bytes.
+    const WHOLE: bool;
 }
 
 struct Q8_0;
@@ -64,6 +64,7 @@ impl Format for Q8_0 {
     const OFFSET: i32 = 128;
     const MIN: bool = false;
     const HALVES: u64 = 1 << 31;
+    const WHOLE: bool = true;
 }
 
 impl Format for Q4_0 {
@@ -77,6 +78,7 @@ impl Format for Q4_0 {
     const OFFSET: i32 = 8;
     const MIN: bool = false;
     const HALVES: u64 = 0x0000_8000_8000_8000;
+    const WHOLE: bool = false;
 }
 
 impl Format for Q4_1 {
@@ -90,6 +92,7 @@ impl Format for Q4_1 {
     const OFFSET: i32 = 0;
     const MIN: bool = true;
     const HALVES: u64 = 0x0000_8000_8000_8000;
+    const WHOLE: bool = false;
 }
 
 /// A group of activations in lanes.
@@ -147,84 +150,100 @@ fn all<F: Format>(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
             *to = group;
             count += 1;
         }
-        for (i, out) in out.chunks_mut(ROWS).enumerate() {
-            let r = i * ROWS;
-            match out.try_into() {
-                Ok(out) => rows_of::<F, ROWS>(out, w, &block[..count], r, first),
-                Err(_) => {
-                    for (i, out) in out.iter_mut().enumerate() {
-                        rows_of::<F, 1>(core::array::from_mut(out), w, &block[..count], r + i, first);
-                    }
-                }
-            }
+        let block = &block[..count];
+        let mut r = 0;
+        let mut several = out.chunks_exact_mut(ROWS);
+        for out in several.by_ref() {
+            // SAFETY: rows below `w.rows`, of a tensor of F's format; `block` is its groups from `first` on.
+            unsafe { rows_of::<F, ROWS>(out, w, block, r, first) };
+            r += ROWS;
+        }
+        for out in several.into_remainder().chunks_exact_mut(1) {
+            // SAFETY: as above.
+            unsafe { rows_of::<F, 1>(out, w, block, r, first) };
+            r += 1;
         }
     }
 }
 
-/// Adds to `out` what R rows from `r` on give with the groups of a block, whose first is the row's
-/// group `first`.
+/// Adds to `out` what R rows from `r` on give with a block of groups, whose first is their group `first`.
+///
+/// # Safety
+/// `w` is of format F, all R rows exist and have all these groups.
 #[inline(always)]
-fn rows_of<F: Format, const R: usize>(
-    out: &mut [f32; R],
+unsafe fn rows_of<F: Format, const R: usize>(
+    out: &mut [f32],
     w: &Tensor<'_>,
     block: &[Group],
     r: usize,
     first: usize,
 ) {
-    let bytes = 8 * F::LOADS;
-    let step = if F::MIN { 4 } else { 2 };
-    let mut data: [&[u8]; R] = core::array::from_fn(|i| w.row(r + i).get(first * bytes..).unwrap_or(&[]));
-    let mut scales: [&[u8]; R] =
-        core::array::from_fn(|i| w.row_scales(r + i).get(first * step..).unwrap_or(&[]));
+    let scales_step = if F::MIN { 2 } else { 1 };
+    let mut total: [f32; R] = core::array::from_fn(|i| out[i]);
+    // SAFETY: the caller vouches for the rows and that they have group `first`.
+    let (mut data, mut scales): ([*const u64; R], [*const u16; R]) = unsafe {
+        (
+            core::array::from_fn(|i| {
+                w.data.as_ptr().add((r + i) * w.stride).cast::<u64>().add(first * F::LOADS)
+            }),
+            core::array::from_fn(|i| {
+                let row = w.scales.as_ptr().add((r + i) * w.scale_stride);
+                row.cast::<u16>().add(first * scales_step)
+            }),
+        )
+    };
+    let mut left = w.stride / 8 - first * F::LOADS;
     for group in block {
+        // A loop whose length the compiler knows is unrolled to more values than there are registers.
+        let loads = if left < F::LOADS { left } else { F::LOADS };
         let mut sums = [group.start; R];
-        for load in 0..F::LOADS {
-            let words = &group.words[load * F::APART..(load + 1) * F::APART];
+        let mut lanes = [F::HALVES; R];
+        for words in group.words.chunks_exact(F::APART).take(loads) {
             for i in 0..R {
-                sums[i] = sums[i].wrapping_add(eight::<F>(take(&mut data[i]), words));
+                // SAFETY: rows are whole words, `left` of which are left. Those of an image start at
+                // multiples of 8.
+                let weights = u64::from_le(unsafe { *data[i] });
+                data[i] = data[i].wrapping_add(1);
+                if F::WHOLE {
+                    lanes[i] = eight::<F>(lanes[i], weights, words);
+                } else {
+                    sums[i] += top::<F>(eight::<F>(F::HALVES, weights, words));
+                }
+            }
+        }
+        if F::WHOLE {
+            for i in 0..R {
+                sums[i] += top::<F>(lanes[i]);
             }
         }
         for i in 0..R {
-            let d = f16::to_f32(half(&mut scales[i]));
+            // SAFETY: each group has its scale, and its minimum if the format has them.
+            let d = f16::to_f32(u16::from_le(unsafe { *scales[i] }));
             let mut part = sums[i] as f32 * (d * group.scale);
             if F::MIN {
-                part += f16::to_f32(half(&mut scales[i])) * group.minimum_factor;
+                // SAFETY: as above.
+                part += f16::to_f32(u16::from_le(unsafe { *scales[i].add(1) })) * group.minimum_factor;
             }
-            out[i] += part;
+            total[i] += part;
+            scales[i] = scales[i].wrapping_add(scales_step);
         }
+        left -= loads;
     }
+    out.copy_from_slice(&total);
 }
 
-/// Weights of eight bytes times their activations, summed.
+/// Adds weights of eight bytes times their activations.
 #[inline(always)]
-fn eight<F: Format>(weights: u64, words: &[u64]) -> i32 {
+fn eight<F: Format>(mut lanes: u64, weights: u64, words: &[u64]) -> u64 {
     let weights = weights ^ F::FLIP;
-    let mut sum = F::HALVES;
     for (k, a) in words.iter().enumerate() {
-        sum = sum.wrapping_add((weights >> (F::BITS as usize * k) & F::MASK).wrapping_mul(*a));
+        lanes = lanes.wrapping_add((weights >> (F::BITS as usize * k) & F::MASK).wrapping_mul(*a));
     }
-    (sum as i64 >> F::TOP) as i32
+    lanes
 }
 
-/// The next eight bytes of a row; the last may be followed by less, which is padding.
+/// The sum in the top lane.
 #[inline(always)]
-fn take(bytes: &mut &[u8]) -> u64 {
-    match bytes.split_first_chunk() {
-        Some((first, rest)) => {
-            *bytes = rest;
-            u64::from_le_bytes(*first)
-        }
-        None => 0,
-    }
-}
-
-#[inline(always)]
-fn half(bytes: &mut &[u8]) -> u16 {
-    match bytes.split_first_chunk() {
-        Some((first, rest)) => {
-            *bytes = rest;
-            u16::from_le_bytes(*first)
-        }
-        None => 0,
-    }
+fn top<F: Format>(lanes: u64) -> i32 {
+    (lanes as i64 >> (64 - F::LANE)) as i32
 }
