@@ -15,13 +15,20 @@ pub enum DType {
     Q8_0 = 2,
     /// Unsigned 4-bit minus 8 with an f16 scale a group of 32; takes int8 activations.
     Q4_0 = 3,
+    /// The upper half of a binary32; takes f32 activations.
+    BF16 = 4,
+    /// Unsigned 4-bit with an f16 scale and an f16 minimum a group of 32; takes int8 activations.
+    Q4_1 = 5,
 }
 
 impl DType {
+    /// All of them, by their numbers.
+    pub const ALL: [DType; 6] = [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0, DType::BF16, DType::Q4_1];
+
     /// Whether activations are quantized to int8 before they meet such weights.
     #[must_use]
     pub const fn is_quantized(self) -> bool {
-        matches!(self, DType::Q8_0 | DType::Q4_0)
+        matches!(self, DType::Q8_0 | DType::Q4_0 | DType::Q4_1)
     }
 
     /// The name users and GGUF files know it by, lower case.
@@ -32,6 +39,8 @@ impl DType {
             DType::F16 => "f16",
             DType::Q8_0 => "q8_0",
             DType::Q4_0 => "q4_0",
+            DType::BF16 => "bf16",
+            DType::Q4_1 => "q4_1",
         }
     }
 }
@@ -46,6 +55,8 @@ impl TryFrom<u8> for DType {
             1 => DType::F16,
             2 => DType::Q8_0,
             3 => DType::Q4_0,
+            4 => DType::BF16,
+            5 => DType::Q4_1,
             other => return Err(other),
         })
     }

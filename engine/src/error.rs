@@ -21,7 +21,7 @@ pub enum ImageError {
     HeaderChecksum,
     /// The payload's checksum is wrong: the image was damaged on its way.
     PayloadChecksum,
-    /// The image must start at an address that is a multiple of 4 (16 is advised).
+    /// The image must start at an address that is a multiple of 4, on 64-bit cores of 8 (16 is advised).
     Misaligned,
     /// A model dimension is zero, too large or does not fit the others; names the field.
     Config(&'static str),
@@ -41,7 +41,7 @@ impl fmt::Display for ImageError {
             ImageError::Version(v) => write!(f, "board image version {v} is not supported"),
             ImageError::HeaderChecksum => f.write_str("board image header checksum mismatch"),
             ImageError::PayloadChecksum => f.write_str("board image payload checksum mismatch"),
-            ImageError::Misaligned => f.write_str("board image is not 4-byte aligned"),
+            ImageError::Misaligned => f.write_str("board image is not aligned"),
             ImageError::Config(what) => write!(f, "invalid model configuration: {what}"),
             ImageError::Tensor(i) => write!(f, "tensor table entry {i} is invalid"),
             ImageError::Buffer(n) => write!(f, "buffer too small: {n} bytes needed"),

@@ -40,14 +40,17 @@
 //! padding being 0:
 //!
 //! - `F32`, `F16`: IEEE values. Norms are always `F32`.
+//! - `BF16`: the upper halves of IEEE binary32 values.
 //! - `Q8_0`: one byte a value. With q in -128..=127 a byte in an *odd* column is q in two's
 //!   complement, a byte in an *even* column is q + 128. That offset lets a kernel use both halves
 //!   of a 16-bit lane with a single unpacking instruction (see `kernels`).
 //! - `Q4_0`: two values a byte, the even column in the low nibble; a nibble n means n - 8.
+//! - `Q4_1`: two values a byte, the even column in the low nibble; a nibble n means n.
 //!
 //! **Scales** (quantized formats) are f16, row after row, one for each group of 32 columns (the
 //! last group of a row may be shorter), and an f16 of 0 after an odd number of groups, so that rows
-//! begin at multiples of 4 bytes. A weight's value is its q times its group's scale, as in ggml.
+//! begin at multiples of 4 bytes. A weight's value is its q times its group's scale, as in ggml. In
+//! `Q4_1` each scale is followed by its group's minimum, an f16 too, which is added to that.
 //!
 //! Which rows and columns: a matrix maps a vector of `cols` values to one of `rows`. Rotary
 //! embedding turns neighbours (2i, 2i+1), as GGUF's llama architecture and llama2.c store them.
@@ -71,6 +74,8 @@ pub const HEADER_LEN: usize = 128;
 pub const ENTRY_LEN: usize = 32;
 /// Regions start at multiples of this many bytes.
 pub const ALIGN: u64 = 16;
+/// What an image's address must be a multiple of at least, so that kernels can load words.
+const BASE_ALIGN: usize = if cfg!(target_arch = "riscv64") { 8 } else { 4 };
 /// The layer number of tensors that belong to none.
 pub const NO_LAYER: u32 = u32::MAX;
 
@@ -208,7 +213,7 @@ impl<'a> Image<'a> {
         if bytes.len() < HEADER_LEN {
             return Err(truncated(HEADER_LEN as u64));
         }
-        if !bytes.as_ptr().addr().is_multiple_of(4) {
+        if !bytes.as_ptr().addr().is_multiple_of(BASE_ALIGN) {
             return Err(ImageError::Misaligned);
         }
         if bytes[..4] != MAGIC {
@@ -347,7 +352,7 @@ pub struct Tensor<'a> {
     pub scale_stride: usize,
     /// The values, `rows * stride` bytes.
     pub data: &'a [u8],
-    /// The scales, `rows * scale_stride` bytes.
+    /// The scales, and minima if the format has them, `rows * scale_stride` bytes.
     pub scales: &'a [u8],
 }
 

@@ -41,12 +41,28 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> f32 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
-    /// Where the group's integer sum starts, once for each of two rows.
+    /// Where the group's integer sum starts, once for each of two rows. For Q4_1, where sums start at
+    /// 0, 0 and the bits of [`Group::minimum_factor`].
     pub(crate) start: [i32; 2],
     /// What a q of 1 stands for.
     pub(crate) scale: f32,
     /// What the kernel multiplies with: see [`crate::kernels::expand`].
     pub(crate) e: [i16; GROUP],
+}
+
+impl Group {
+    /// Q4_1: what a group's minimum is multiplied with, scale · Σq.
+    #[inline(always)]
+    #[cfg_attr(target_arch = "riscv64", allow(dead_code))]
+    pub(crate) fn minimum_factor(&self) -> f32 {
+        f32::from_bits(self.start[1] as u32)
+    }
+}
+
+/// [`Group::minimum_factor`] of a sum and a scale: the one place where it is rounded.
+#[inline(always)]
+pub(crate) fn minimum_factor(sum: i32, scale: f32) -> f32 {
+    sum as f32 * scale
 }
 
 /// A vector of activations, quantized by groups of 32 and expanded for the kernel of one weight
@@ -74,6 +90,7 @@ impl Act<'_> {
     }
 
     /// Expands the first `cols` values for a weight format, unless that is done already.
+    #[cfg_attr(target_arch = "riscv64", allow(dead_code))]
     pub(crate) fn expand(&mut self, dtype: DType, cols: usize) {
         if self.ready == Some(dtype) {
             return;
@@ -81,11 +98,14 @@ impl Act<'_> {
         self.ready = Some(dtype);
         let groups = self.q.chunks_exact(GROUP).zip(&mut *self.groups);
         for (q, group) in groups.take(cols.div_ceil(GROUP)) {
-            let start = match dtype {
-                DType::Q4_0 => expand::q4(q, &mut group.e),
-                _ => expand::q8(q, &mut group.e),
+            group.start = match dtype {
+                DType::Q4_0 => [-16 * 8 * expand::q4(q, &mut group.e); 2],
+                DType::Q4_1 => {
+                    let sum = expand::q4(q, &mut group.e);
+                    [0, minimum_factor(sum, group.scale).to_bits() as i32]
+                }
+                _ => [expand::q8(q, &mut group.e); 2],
             };
-            group.start = [start; 2];
         }
     }
 }

@@ -33,6 +33,8 @@ fn quantized_weights_and_caches_stay_close_to_the_reference() {
             (DType::F16, KvType::F32, 0.01),
             (DType::Q8_0, KvType::I8, 0.12),
             (DType::Q4_0, KvType::I8, 1.0),
+            (DType::BF16, KvType::F32, 0.05),
+            (DType::Q4_1, KvType::I8, 1.0),
         ] {
             let image = model.image(|role, _| if role.is_norm() { DType::F32 } else { dtype });
             let got = run(&image, &tokens, 16, kv);

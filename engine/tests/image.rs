@@ -16,7 +16,7 @@ fn sample(dtype: DType) -> (Model, Aligned) {
 
 #[test]
 fn what_is_planned_is_read_back() {
-    for dtype in [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0] {
+    for dtype in DType::ALL {
         let (model, image) = sample(dtype);
         let dtype_of = |r: Role, _| if r.is_norm() { DType::F32 } else { dtype };
         let parsed = Image::parse(image.bytes()).unwrap();
@@ -154,7 +154,7 @@ proptest! {
 
     #[test]
     fn a_damaged_image_with_matching_checksums_is_survived(
-        kind in 0u8..4, edits in prop::collection::vec((any::<u16>(), any::<u8>()), 1..6), head: bool,
+        kind in 0u8..6, edits in prop::collection::vec((any::<u16>(), any::<u8>()), 1..6), head: bool,
     ) {
         let (_, mut image) = sample(DType::try_from(kind).unwrap());
         let len = image.bytes().len();

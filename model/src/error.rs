@@ -131,8 +131,10 @@ impl ModelError {
                         "requantize the model before, for example with llama-quantize to Q8_0 (supported: {supported})"
                     )
                 }
-                "tokenizer" => {
-                    "only SentencePiece-style tokenizers (tokenizer.ggml.model = llama) are read".into()
+                "tokenizer.ggml.pre" => {
+                    "convert the model again with a converter that knows its rule for words, or use one of \
+                     the rules named"
+                        .into()
                 }
                 _ => format!("supported: {supported}"),
             },

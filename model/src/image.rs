@@ -94,7 +94,7 @@ fn write_tensor(image: &mut [u8], plan: &TensorPlan, tensor: &Tensor, file: &[u8
         let from = &source[r * source_row..][..source_row];
         let to = &mut data[r * stride..][..stride];
         match (plan.dtype, tensor.dtype) {
-            (DType::F32, DType::F32) | (DType::F16, DType::F16) => {
+            (DType::F32, DType::F32) | (DType::F16, DType::F16) | (DType::BF16, DType::BF16) => {
                 to[..from.len()].copy_from_slice(from);
             }
             // Norms, in whatever format the file has them.
@@ -115,11 +115,14 @@ fn write_tensor(image: &mut [u8], plan: &TensorPlan, tensor: &Tensor, file: &[u8
                 }
                 .ok_or_else(|| not_finite(tensor))?;
             }
+            (DType::Q4_1, DType::Q4_1) => {
+                pack_with_minima(from, to, &mut scales[r * scale_stride..][..scale_stride]);
+            }
             // No quantization asks for it.
-            (DType::F16, _) => {
+            (DType::F16 | DType::BF16 | DType::Q4_1, _) => {
                 return Err(ModelError::unsupported(
                     "conversion",
-                    format!("{} to f16", tensor.dtype.name()),
+                    format!("{} to {}", tensor.dtype.name(), plan.dtype.name()),
                     "native, q8_0, q4_0",
                 ));
             }
@@ -179,4 +182,16 @@ fn pack_row(
         }
     }
     Some(())
+}
+
+/// Packs a row of Q4_1: nibbles as in Q4_0, but as they are, and scale and minimum side by side.
+fn pack_with_minima(row: &[u8], data: &mut [u8], scales: &mut [u8]) {
+    let groups = rows::groups_with_minima(row).zip(data.chunks_exact_mut(GROUP / 2));
+    for ((g, data), scales) in groups.zip(scales.chunks_exact_mut(4)) {
+        scales[..2].copy_from_slice(&g.group.scale.to_le_bytes());
+        scales[2..].copy_from_slice(&g.minimum.to_le_bytes());
+        for (to, q) in data.iter_mut().zip(g.group.q.chunks_exact(2)) {
+            *to = q[0] as u8 | (q[1] as u8) << 4;
+        }
+    }
 }

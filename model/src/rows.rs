@@ -18,11 +18,24 @@ pub(crate) fn to_f32(dtype: DType, bytes: &[u8], out: &mut [f32]) {
                 *o = f16::to_f32(u16::from_le_bytes([b[0], b[1]]));
             }
         }
+        DType::BF16 => {
+            for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                *o = f32::from_le_bytes([0, 0, b[0], b[1]]);
+            }
+        }
         DType::Q8_0 | DType::Q4_0 => {
             for (o, g) in out.chunks_mut(32).zip(groups(dtype, bytes)) {
                 let d = f16::to_f32(g.scale);
                 for (o, q) in o.iter_mut().zip(g.q) {
                     *o = f32::from(q) * d;
+                }
+            }
+        }
+        DType::Q4_1 => {
+            for (o, g) in out.chunks_mut(32).zip(groups_with_minima(bytes)) {
+                let (d, m) = (f16::to_f32(g.group.scale), f16::to_f32(g.minimum));
+                for (o, q) in o.iter_mut().zip(g.group.q) {
+                    *o = f32::from(q) * d + m;
                 }
             }
         }
@@ -47,5 +60,25 @@ pub(crate) fn groups(dtype: DType, bytes: &[u8]) -> impl Iterator<Item = Group> 
             }
         }
         Group { q, scale }
+    })
+}
+
+/// A group of Q4_1, whose integers are 0 to 15.
+pub(crate) struct WithMinimum {
+    pub(crate) group: Group,
+    /// Bits of the f16 that is added to every weight.
+    pub(crate) minimum: u16,
+}
+
+/// The groups of a Q4_1 row: scale and minimum in f16, then 16 bytes as in Q4_0.
+pub(crate) fn groups_with_minima(bytes: &[u8]) -> impl Iterator<Item = WithMinimum> + '_ {
+    bytes.chunks_exact(20).map(|b| {
+        let mut q = [0i8; 32];
+        for (i, &b) in b[4..].iter().enumerate() {
+            q[i] = (b & 15) as i8;
+            q[i + 16] = (b >> 4) as i8;
+        }
+        let group = Group { q, scale: u16::from_le_bytes([b[0], b[1]]) };
+        WithMinimum { group, minimum: u16::from_le_bytes([b[2], b[3]]) }
     })
 }

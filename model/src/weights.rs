@@ -6,7 +6,7 @@ use edgeprof_engine::{Config, DType};
 use crate::ModelError;
 
 /// The weight types that are read, for messages.
-pub(crate) const SUPPORTED_TYPES: &str = "F32, F16, Q8_0";
+pub(crate) const SUPPORTED_TYPES: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1";
 
 /// A matrix in a file: `rows` outputs of `cols` inputs, row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +21,15 @@ pub(crate) struct Tensor {
 }
 
 /// Bytes of a row of `cols` weights in a file. Rows of ggml's quantized types are whole groups of
-/// 32, an f16 scale and 32 or 16 bytes each; `None` for a row that is not.
+/// 32, an f16 scale (for Q4_1 a minimum too) and 32 or 16 bytes each; `None` for a row that is not.
 pub(crate) fn row_bytes(dtype: DType, cols: u64) -> Option<u64> {
     let groups = cols.is_multiple_of(32).then_some(cols / 32);
     match dtype {
         DType::F32 => Some(cols * 4),
-        DType::F16 => Some(cols * 2),
+        DType::F16 | DType::BF16 => Some(cols * 2),
         DType::Q8_0 => groups.map(|n| n * 34),
         DType::Q4_0 => groups.map(|n| n * 18),
+        DType::Q4_1 => groups.map(|n| n * 20),
     }
 }
 

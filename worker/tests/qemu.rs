@@ -114,6 +114,18 @@ async fn mps2_an386_over_a_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mps2_an385_without_an_fpu() {
+    let _alone = ALONE.lock().await;
+    two_runs_agree_with_each_other_and_the_host("mps2-an385", Transport::Socket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn riscv64_with_words_of_64_bits() {
+    let _alone = ALONE.lock().await;
+    two_runs_agree_with_each_other_and_the_host("riscv64", Transport::Socket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn riscv32_over_a_socket() {
     let _alone = ALONE.lock().await;
     two_runs_agree_with_each_other_and_the_host("riscv32", Transport::Socket).await;

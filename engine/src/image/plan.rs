@@ -96,9 +96,9 @@ impl TensorPlan {
         let cols = self.cols as u64;
         let bytes = match self.dtype {
             DType::F32 => cols * 4,
-            DType::F16 => cols * 2,
+            DType::F16 | DType::BF16 => cols * 2,
             DType::Q8_0 => cols,
-            DType::Q4_0 => cols.div_ceil(2),
+            DType::Q4_0 | DType::Q4_1 => cols.div_ceil(2),
         };
         bytes.next_multiple_of(8)
     }
@@ -106,10 +106,11 @@ impl TensorPlan {
     /// Bytes from row to row of the scales; 0 for formats without.
     #[must_use]
     pub const fn scale_stride(&self) -> u64 {
-        if self.dtype.is_quantized() {
-            (self.cols as u64).div_ceil(GROUP as u64).next_multiple_of(2) * 2
-        } else {
-            0
+        let groups = (self.cols as u64).div_ceil(GROUP as u64);
+        match self.dtype {
+            DType::F32 | DType::F16 | DType::BF16 => 0,
+            DType::Q8_0 | DType::Q4_0 => groups.next_multiple_of(2) * 2,
+            DType::Q4_1 => groups * 4,
         }
     }
 

@@ -3,7 +3,7 @@
 //! For the 16 units of two columns each: c and a1 of the identity in [the module](super). A span of
 //! units has all its c, then all its a1. Vectorizing and plain kernels take the group as one span;
 //! the DSP kernels want 4 units a span, so that one LDM fetches what 8 columns need, and for Q4_0
-//! the middle two of the 4 exchanged, as unpacking halfwords yields them.
+//! and Q4_1 the middle two of the 4 exchanged, as unpacking halfwords yields them.
 
 use crate::dtype::GROUP;
 
@@ -16,7 +16,7 @@ pub(crate) const fn at_q8(unit: usize) -> usize {
     unit / SPAN * (2 * SPAN) + unit % SPAN
 }
 
-/// The same for Q4_0.
+/// The same for Q4_0 and Q4_1.
 #[inline(always)]
 pub(crate) const fn at_q4(unit: usize) -> usize {
     let unit = if cfg!(kernel_dsp) { [0, 2, 1, 3][unit % 4] + (unit & !3) } else { unit };
@@ -49,7 +49,7 @@ pub(crate) fn q8(q: &[i8], e: &mut [i16; GROUP]) -> i32 {
     -256 * 128 * even
 }
 
-/// For Q4_0; returns where the group's sum starts.
+/// For Q4_0 and Q4_1; returns the sum of all activations.
 #[inline]
 pub(crate) fn q4(q: &[i8], e: &mut [i16; GROUP]) -> i32 {
     let mut all = 0i32;
@@ -59,5 +59,5 @@ pub(crate) fn q4(q: &[i8], e: &mut [i16; GROUP]) -> i32 {
         e[partner(at_q4(u))] = a1 as i16;
         all += a0 + a1;
     }
-    -16 * 8 * all
+    all
 }

@@ -66,6 +66,29 @@ pub(crate) fn dot_f16(a: &[u16], b: &[f32]) -> f32 {
     fold8(s)
 }
 
+/// `Σ a·b` over the shorter length, a being upper halves of binary32.
+#[inline]
+pub(crate) fn dot_bf16(a: &[u16], b: &[f32]) -> f32 {
+    let mut s = [0.0f32; 8];
+    let (ca, cb) = (a.chunks_exact(8), b.chunks_exact(8));
+    let (ra, rb) = (ca.remainder(), cb.remainder());
+    for (a, b) in ca.zip(cb) {
+        for i in 0..8 {
+            s[i] += bf16(a[i]) * b[i];
+        }
+    }
+    for ((s, a), b) in s.iter_mut().zip(ra).zip(rb) {
+        *s += bf16(*a) * b;
+    }
+    fold8(s)
+}
+
+/// The value whose upper half this is.
+#[inline(always)]
+fn bf16(h: u16) -> f32 {
+    f32::from_bits(u32::from(h) << 16)
+}
+
 /// The first `len` f32 values of image bytes, fewer if the bytes end before.
 #[inline]
 pub(crate) fn f32_slice(bytes: &[u8], len: usize) -> &[f32] {
@@ -76,7 +99,7 @@ pub(crate) fn f32_slice(bytes: &[u8], len: usize) -> &[f32] {
     unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast::<f32>(), len) }
 }
 
-/// The first `len` binary16 values of image bytes, fewer if the bytes end before.
+/// The first `len` values of 16 bits of image bytes, fewer if the bytes end before.
 #[inline]
 pub(crate) fn u16_slice(bytes: &[u8], len: usize) -> &[u16] {
     debug_assert_eq!(bytes.as_ptr().addr() % 2, 0);
@@ -97,14 +120,21 @@ pub(super) fn matvec_f16(out: &mut [f32], w: &Tensor<'_>, x: &[f32]) {
     }
 }
 
-/// One row of an F32 or F16 matrix.
+pub(super) fn matvec_bf16(out: &mut [f32], w: &Tensor<'_>, x: &[f32]) {
+    for (out, row) in out.iter_mut().zip(w.data.chunks_exact(w.stride)) {
+        *out = dot_bf16(u16_slice(row, w.cols), x);
+    }
+}
+
+/// One row of an F32, F16 or BF16 matrix.
 pub(crate) fn embed_float(out: &mut [f32], w: &Tensor<'_>, row: usize) {
     let bytes = w.row(row);
     if w.dtype == DType::F32 {
         out.copy_from_slice(f32_slice(bytes, w.cols));
     } else {
+        let value = if w.dtype == DType::F16 { f16::to_f32 } else { bf16 };
         for (o, &h) in out.iter_mut().zip(u16_slice(bytes, w.cols)) {
-            *o = f16::to_f32(h);
+            *o = value(h);
         }
     }
 }

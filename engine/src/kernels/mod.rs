@@ -12,19 +12,28 @@
 //! its unit. In the image b is q0 + 128, so the sum starts at -256·128·Σa0. It ends at 256 times the
 //! wanted sum: below 2^31 in magnitude, exact as f32 after division by 256, since the wanted sum is
 //! below 2^24. Intermediate values wrap, which is harmless. The same with nibbles: B = n0 + 16·n1,
-//! 16·(n0·a0 + n1·a1) = n0·(16·a0 - a1) + B·a1, starting at -16·8·Σa.
+//! 16·(n0·a0 + n1·a1) = n0·(16·a0 - a1) + B·a1, starting at -16·8·Σa, or at 0 for Q4_1, whose nibbles
+//! stand for themselves.
 //!
-//! [`expand`] prepares c and a1 in the order the kernel reads them.
+//! Of a group, with d and m its scale and minimum and s that of the activations, all kernels add
+//! sum·(d·s) to the row's total; for Q4_1 sum·(d·s) + m·(s·Σa), where s·Σa is rounded once a vector.
+//!
+//! [`expand`] prepares c and a1 in the order the kernel reads them. 64-bit cores take another way: see
+//! [`wide`].
 
 #[cfg(kernel_dsp)]
 mod dsp;
+#[cfg_attr(target_arch = "riscv64", allow(dead_code))]
 pub(crate) mod expand;
 mod float;
+#[cfg_attr(target_arch = "riscv64", allow(dead_code))]
 mod quantized;
 #[cfg(test)]
 mod tests;
 #[cfg(kernel_dsp)]
 mod vfp;
+#[cfg(any(target_arch = "riscv64", test))]
+mod wide;
 
 use crate::dtype::DType;
 use crate::image::Tensor;
@@ -38,14 +47,23 @@ pub(crate) fn matvec(out: &mut [f32], w: &Tensor<'_>, x: &[f32], act: &mut Act<'
     match w.dtype {
         DType::F32 => float::matvec_f32(out, w, x),
         DType::F16 => float::matvec_f16(out, w, x),
-        DType::Q8_0 => {
-            act.expand(w.dtype, w.cols);
-            quantized::matvec_q8(out, w, act);
-        }
-        DType::Q4_0 => {
-            act.expand(w.dtype, w.cols);
-            quantized::matvec_q4(out, w, act);
-        }
+        DType::BF16 => float::matvec_bf16(out, w, x),
+        DType::Q8_0 | DType::Q4_0 | DType::Q4_1 => matvec_quantized(out, w, act),
+    }
+}
+
+#[cfg(target_arch = "riscv64")]
+fn matvec_quantized(out: &mut [f32], w: &Tensor<'_>, act: &mut Act<'_>) {
+    wide::matvec(out, w, act);
+}
+
+#[cfg(not(target_arch = "riscv64"))]
+fn matvec_quantized(out: &mut [f32], w: &Tensor<'_>, act: &mut Act<'_>) {
+    act.expand(w.dtype, w.cols);
+    match w.dtype {
+        DType::Q4_0 => quantized::matvec_q4_0(out, w, act),
+        DType::Q4_1 => quantized::matvec_q4_1(out, w, act),
+        _ => quantized::matvec_q8_0(out, w, act),
     }
 }
 

@@ -52,7 +52,7 @@ impl Unit for u16 {
     }
 }
 
-/// Q4_0: a byte made of two nibbles.
+/// Q4_0 and Q4_1: a byte made of two nibbles.
 impl Unit for u8 {
     const SHIFT: u32 = 4;
 
@@ -116,12 +116,12 @@ fn add<U: Unit>(sum: i32, unit: U, c: i32, a: i32) -> i32 {
 }
 
 /// R rows from `r` on, over the groups from `first` on; what `out` holds is the sum of the groups
-/// before. `units` is the length of a row.
+/// before. `units` is the length of a row; `MIN` says whether each scale is followed by a minimum.
 ///
 /// # Safety
 /// `data` and `scales` are a tensor's, of units of this type; all R rows exist.
 #[inline(always)]
-unsafe fn rows<U: Unit, const R: usize>(
+unsafe fn rows<U: Unit, const MIN: bool, const R: usize>(
     out: &mut [f32],
     w: &Tensor<'_>,
     groups: &[Group],
@@ -129,13 +129,14 @@ unsafe fn rows<U: Unit, const R: usize>(
     first: usize,
     units: usize,
 ) {
+    let scales_step = if MIN { 2 } else { 1 };
     let mut total: [f32; R] = core::array::from_fn(|i| out[i]);
     // SAFETY: the caller vouches for the rows, and a row has all its groups.
     let (mut data, mut scales): ([*const U; R], [*const u16; R]) = unsafe {
         (
             core::array::from_fn(|i| w.data.as_ptr().add((r + i) * w.stride).cast::<U>().add(first * UNITS)),
             core::array::from_fn(|i| {
-                w.scales.as_ptr().add((r + i) * w.scale_stride).cast::<u16>().add(first)
+                w.scales.as_ptr().add((r + i) * w.scale_stride).cast::<u16>().add(first * scales_step)
             }),
         )
     };
@@ -148,9 +149,13 @@ unsafe fn rows<U: Unit, const R: usize>(
             let sum = sums::<U, R>(data, steps, group);
             for i in 0..R {
                 let weight_scale = f16::to_f32(u16::from_le(*scales[i]));
-                total[i] += (sum[i] >> U::SHIFT) as f32 * (weight_scale * group.scale);
+                let mut part = (sum[i] >> U::SHIFT) as f32 * (weight_scale * group.scale);
+                if MIN {
+                    part += f16::to_f32(u16::from_le(*scales[i].add(1))) * group.minimum_factor();
+                }
+                total[i] += part;
                 data[i] = data[i].wrapping_add(UNITS);
-                scales[i] = scales[i].wrapping_add(1);
+                scales[i] = scales[i].wrapping_add(scales_step);
             }
         }
         left = left.saturating_sub(UNITS);
@@ -160,7 +165,7 @@ unsafe fn rows<U: Unit, const R: usize>(
 
 /// The rows `rest` over the groups from `first` on.
 #[inline(always)]
-fn matvec<U: Unit>(
+fn matvec<U: Unit, const MIN: bool>(
     out: &mut [f32],
     w: &Tensor<'_>,
     act: &Act<'_>,
@@ -179,12 +184,12 @@ fn matvec<U: Unit>(
     let mut several = out.chunks_exact_mut(ROWS);
     for out in several.by_ref() {
         // SAFETY: rows below `w.rows`, of a tensor of U's format.
-        unsafe { rows::<U, ROWS>(out, w, groups, r, first, units) };
+        unsafe { rows::<U, MIN, ROWS>(out, w, groups, r, first, units) };
         r += ROWS;
     }
     for out in several.into_remainder().chunks_exact_mut(1) {
         // SAFETY: as above.
-        unsafe { rows::<U, 1>(out, w, groups, r, first, units) };
+        unsafe { rows::<U, MIN, 1>(out, w, groups, r, first, units) };
         r += 1;
     }
 }
@@ -193,7 +198,7 @@ fn matvec<U: Unit>(
 #[inline(always)]
 fn by_hand(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) -> (usize, usize) {
     #[cfg(kernel_dsp)]
-    return super::dsp::matvec(out, w, act, w.dtype == DType::Q8_0);
+    return super::dsp::matvec(out, w, act);
     #[cfg(not(kernel_dsp))]
     {
         let _ = (out, w, act);
@@ -202,40 +207,49 @@ fn by_hand(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) -> (usize, usize) {
 }
 
 #[inline(always)]
-fn all<U: Unit>(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
+fn all<U: Unit, const MIN: bool>(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
     let (done, first) = by_hand(out, w, act);
     if first < w.groups() {
-        matvec::<U>(out, w, act, 0..done, first);
+        matvec::<U, MIN>(out, w, act, 0..done, first);
     }
-    matvec::<U>(out, w, act, done..out.len(), 0);
+    matvec::<U, MIN>(out, w, act, done..out.len(), 0);
 }
 
 /// The product with a Q8_0 matrix.
 #[inline(never)]
-pub(super) fn matvec_q8(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
-    all::<u16>(out, w, act);
+pub(super) fn matvec_q8_0(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
+    all::<u16, false>(out, w, act);
 }
 
 /// The product with a Q4_0 matrix.
 #[inline(never)]
-pub(super) fn matvec_q4(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
-    all::<u8>(out, w, act);
+pub(super) fn matvec_q4_0(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
+    all::<u8, false>(out, w, act);
+}
+
+/// The product with a Q4_1 matrix.
+#[inline(never)]
+pub(super) fn matvec_q4_1(out: &mut [f32], w: &Tensor<'_>, act: &Act<'_>) {
+    all::<u8, true>(out, w, act);
 }
 
 /// One row as f32 values.
 pub(super) fn embed(out: &mut [f32], w: &Tensor<'_>, r: usize) {
-    let (data, scales) = (w.row(r), u16_slice(w.row_scales(r), w.groups()));
-    for ((g, out), scale) in out.chunks_mut(GROUP).enumerate().zip(scales) {
-        let scale = f16::to_f32(*scale);
+    let step = if w.dtype == DType::Q4_1 { 2 } else { 1 };
+    let (data, scales) = (w.row(r), u16_slice(w.row_scales(r), w.groups() * step));
+    for ((g, out), scale) in out.chunks_mut(GROUP).enumerate().zip(scales.chunks_exact(step)) {
+        let d = f16::to_f32(scale[0]);
         for (i, out) in out.iter_mut().enumerate() {
             let c = g * GROUP + i;
-            let q = if w.dtype == DType::Q8_0 {
-                let bias = if c.is_multiple_of(2) { 0x80 } else { 0 };
-                i32::from((data[c] ^ bias) as i8)
-            } else {
-                i32::from(data[c / 2] >> (4 * (c % 2)) & 0xf) - 8
+            let nibble = || i32::from(data[c / 2] >> (4 * (c % 2)) & 0xf);
+            *out = match w.dtype {
+                DType::Q4_1 => nibble() as f32 * d + f16::to_f32(scale[1]),
+                DType::Q4_0 => (nibble() - 8) as f32 * d,
+                _ => {
+                    let bias = if c.is_multiple_of(2) { 0x80 } else { 0 };
+                    f32::from((data[c] ^ bias) as i8) * d
+                }
             };
-            *out = q as f32 * scale;
         }
     }
 }

@@ -29,19 +29,25 @@ fn bytes(words: &[u64]) -> &[u8] {
 fn naive(w: &Tensor<'_>, q: &[i8], scales: &[f32], r: usize) -> f32 {
     let (data, ws) = (w.row(r), w.row_scales(r));
     let weight = |c: usize| -> i64 {
+        let nibble = || i64::from(if c.is_multiple_of(2) { data[c / 2] % 16 } else { data[c / 2] / 16 });
         match w.dtype {
             DType::Q8_0 if c.is_multiple_of(2) => i64::from(data[c]) - 128,
             DType::Q8_0 => i64::from(data[c] as i8),
-            _ if c.is_multiple_of(2) => i64::from(data[c / 2] % 16) - 8,
-            _ => i64::from(data[c / 2] / 16) - 8,
+            DType::Q4_1 => nibble(),
+            _ => nibble() - 8,
         }
     };
+    let half = |i: usize| f16::to_f32(u16::from_le_bytes([ws[2 * i], ws[2 * i + 1]]));
     let mut total = None;
-    for g in 0..w.groups() {
+    for (g, &s) in scales.iter().enumerate().take(w.groups()) {
         let columns = g * GROUP..((g + 1) * GROUP).min(w.cols);
-        let sum: i64 = columns.map(|c| weight(c) * i64::from(q[c])).sum();
-        let ws = f16::to_f32(u16::from_le_bytes([ws[2 * g], ws[2 * g + 1]]));
-        let part = sum as f32 * (ws * scales[g]);
+        let sum: i64 = columns.clone().map(|c| weight(c) * i64::from(q[c])).sum();
+        let part = if w.dtype == DType::Q4_1 {
+            let all: i64 = columns.map(|c| i64::from(q[c])).sum();
+            sum as f32 * (half(2 * g) * s) + half(2 * g + 1) * (all as f32 * s)
+        } else {
+            sum as f32 * (half(g) * s)
+        };
         total = Some(total.map_or(part, |t: f32| t + part));
     }
     total.unwrap_or(0.0)
@@ -57,8 +63,12 @@ fn check(dtype: DType, rows: usize, cols: usize, seed: u64, extreme: bool) {
     };
     let stride = if dtype == DType::Q8_0 { cols } else { cols.div_ceil(2) }.next_multiple_of(8);
     let groups = cols.div_ceil(GROUP);
-    let scale_stride = groups.next_multiple_of(2) * 2;
-    let lowest = if dtype == DType::Q8_0 { [0u8, 0x80] } else { [0, 0] };
+    let scale_stride = if dtype == DType::Q4_1 { groups * 4 } else { groups.next_multiple_of(2) * 2 };
+    let lowest = match dtype {
+        DType::Q8_0 => [0u8, 0x80],
+        DType::Q4_1 => [0xff, 0xff],
+        _ => [0, 0],
+    };
     let data: Vec<u8> =
         (0..rows * stride).map(|i| if extreme { lowest[i % 2] } else { next() as u8 }).collect();
     // Normal scales of either sign, up to 2^-1.
@@ -84,18 +94,24 @@ fn check(dtype: DType, rows: usize, cols: usize, seed: u64, extreme: bool) {
     let mut out = vec![f32::NAN; rows];
     matvec(&mut out, &w, &x, &mut act);
     let scales: Vec<f32> = act.groups.iter().map(|g| g.scale).collect();
+    let mut of_64_bits = vec![f32::NAN; rows];
+    wide::matvec(&mut of_64_bits, &w, &act);
     for (r, got) in out.iter().enumerate() {
         let want = naive(&w, act.q, &scales, r);
         assert_eq!(got.to_bits(), want.to_bits(), "row {r}: {got} {want}");
+        let got = of_64_bits[r];
+        assert_eq!(got.to_bits(), want.to_bits(), "row {r}, 64 bits: {got} {want}");
     }
 }
+
+const QUANTIZED: [DType; 3] = [DType::Q8_0, DType::Q4_0, DType::Q4_1];
 
 proptest! {
     #[test]
     fn quantized_products_match_the_definition(
-        rows in 1usize..9, cols in 1usize..230, seed: u64, q8: bool, extreme: bool,
+        rows in 1usize..9, cols in 1usize..230, seed: u64, format in 0usize..3, extreme: bool,
     ) {
-        check(if q8 { DType::Q8_0 } else { DType::Q4_0 }, rows, cols, seed, extreme);
+        check(QUANTIZED[format], rows, cols, seed, extreme);
     }
 
     #[test]
@@ -110,6 +126,9 @@ proptest! {
         let h: Vec<u16> = a.iter().map(|a| f16::from_f32(*a)).collect();
         let rounded: Vec<f32> = h.iter().map(|h| f16::to_f32(*h)).collect();
         prop_assert_eq!(dot_f16(&h, &b).to_bits(), dot_f32(&rounded, &b).to_bits());
+        let upper: Vec<u16> = a.iter().map(|a| (a.to_bits() >> 16) as u16).collect();
+        let cut: Vec<f32> = a.iter().map(|a| f32::from_bits(a.to_bits() & 0xffff_0000)).collect();
+        prop_assert_eq!(float::dot_bf16(&upper, &b).to_bits(), dot_f32(&cut, &b).to_bits());
         let ones = vec![1.0f32; a.len()];
         prop_assert_eq!(sum8(&a).to_bits(), dot_f32(&a, &ones).to_bits());
     }
@@ -118,7 +137,8 @@ proptest! {
 #[test]
 fn the_last_bits_of_the_range_fit() {
     for cols in [32, 64, 172, 2048] {
-        check(DType::Q8_0, 3, cols, 1, true);
-        check(DType::Q4_0, 3, cols, 1, true);
+        for dtype in QUANTIZED {
+            check(dtype, 3, cols, 1, true);
+        }
     }
 }

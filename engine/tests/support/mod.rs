@@ -90,6 +90,26 @@ impl Model {
                         let h = f16::from_f32(*v).to_le_bytes();
                         buf[at + 2 * i..at + 2 * i + 2].copy_from_slice(&h);
                     }),
+                    DType::BF16 => row.iter().enumerate().for_each(|(i, v)| {
+                        buf[at + 2 * i..at + 2 * i + 2].copy_from_slice(&v.to_le_bytes()[2..]);
+                    }),
+                    DType::Q4_1 => {
+                        for (g, values) in row.chunks(32).enumerate() {
+                            let low = values.iter().fold(f32::MAX, |a, v| if *v < a { *v } else { a });
+                            let high = values.iter().fold(f32::MIN, |a, v| if *v > a { *v } else { a });
+                            let halves = [f16::from_f32((high - low) / 15.0), f16::from_f32(low)];
+                            for (i, h) in halves.iter().enumerate() {
+                                let at = scale_at + 4 * g + 2 * i;
+                                buf[at..at + 2].copy_from_slice(&h.to_le_bytes());
+                            }
+                            let [d, m] = halves.map(f16::to_f32);
+                            for (i, v) in values.iter().enumerate() {
+                                let q = if d > 0.0 { libm::roundf((v - m) / d) as i32 } else { 0 };
+                                let c = 32 * g + i;
+                                buf[at + c / 2] |= (q.clamp(0, 15) as u8) << (4 * (c % 2));
+                            }
+                        }
+                    }
                     DType::Q8_0 | DType::Q4_0 => {
                         for (g, values) in row.chunks(32).enumerate() {
                             let top = if t.dtype == DType::Q8_0 { 127.0 } else { 7.0 };

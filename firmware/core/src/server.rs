@@ -137,9 +137,7 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             firmware_version: Text::cut(facts.version),
             engine_version: Text::cut(edgeprof_engine::VERSION),
             image_format: image::VERSION,
-            dtypes: [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0]
-                .iter()
-                .fold(0, |bits, dtype| bits | 1 << *dtype as u32),
+            dtypes: DType::ALL.iter().fold(0, |bits, dtype| bits | 1 << *dtype as u32),
             kv: Kv::F32.bit() | Kv::F16.bit() | Kv::I8.bit(),
             isa: facts.isa,
             arena_bytes: bytes(size_of_val(self.memory.model_and_arena().1) as u64),

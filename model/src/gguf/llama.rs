@@ -132,7 +132,10 @@ fn dtype(t: &TensorInfo) -> Result<DType, ModelError> {
     match t.ty {
         GgmlType(0) => Ok(DType::F32),
         GgmlType(1) => Ok(DType::F16),
+        GgmlType(2) => Ok(DType::Q4_0),
+        GgmlType(3) => Ok(DType::Q4_1),
         GgmlType(8) => Ok(DType::Q8_0),
+        GgmlType(30) => Ok(DType::BF16),
         other => Err(ModelError::unsupported(
             "tensor type",
             format!("{} in {}", other.name(), t.name),

@@ -143,7 +143,10 @@ fn read_meta<R: Read>(s: &mut Source<R>, count: u64) -> Result<BTreeMap<String, 
         let ty = s.u32(&key)?;
         let keep = matches!(
             key.as_str(),
-            "tokenizer.ggml.tokens" | "tokenizer.ggml.scores" | "tokenizer.ggml.token_type"
+            "tokenizer.ggml.tokens"
+                | "tokenizer.ggml.scores"
+                | "tokenizer.ggml.token_type"
+                | "tokenizer.ggml.merges"
         );
         let value = value::read(s, &key, ty, keep)?;
         if meta.contains_key(&key) {

@@ -11,6 +11,10 @@ const STRING_KEPT: u64 = 4096;
 /// Arrays in arrays deeper than this are refused. None of the known keys nests at all.
 const MAX_DEPTH: u32 = 4;
 
+/// Memory that a string of an array takes beside its bytes, in the tokenizer that is made of it: a piece
+/// with its entry in a table, or a merge.
+const STRING_COST: u64 = 128;
+
 /// A metadata value as far as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
@@ -145,7 +149,7 @@ fn array<R: Read>(s: &mut Source<R>, key: &str, keep: bool) -> Result<Value, Mod
 }
 
 fn strings<R: Read>(s: &mut Source<R>, key: &str, count: u64) -> Result<Value, ModelError> {
-    s.charge(count.saturating_mul(4), key)?;
+    s.charge(count.saturating_mul(STRING_COST), key)?;
     let mut out = Strings::default();
     for _ in 0..count {
         let n = s.u64(key)?;

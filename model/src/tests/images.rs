@@ -24,23 +24,39 @@ fn models() -> Vec<Model> {
         Model::load(&small.gguf(DType::F16), None).unwrap(),
         Model::load(&small.gguf(DType::Q8_0), None).unwrap(),
         Model::load(&odd.llama2c(), Some(&odd.tokenizer_bin())).unwrap(),
+        Model::load(&small.gguf(DType::Q4_0), None).unwrap(),
+        Model::load(&small.gguf(DType::BF16), None).unwrap(),
+        Model::load(&small.gguf(DType::Q4_1), None).unwrap(),
+        Model::load(&small.mixed(mixed), None).unwrap(),
     ]
+}
+
+/// Every type there is.
+fn mixed(role: Role, layer: u32) -> DType {
+    match role {
+        Role::TokenEmbd => DType::Q8_0,
+        _ => DType::ALL[(role as usize + 4 * layer as usize) % 6],
+    }
 }
 
 /// The weight at row `r`, column `c`, read as the format's description says.
 fn weight(image: &Image<'_>, role: Role, layer: u32, r: usize, c: usize) -> f32 {
     let t = image.tensor(role, layer).unwrap();
     let row = t.row(r);
-    let scale = || {
-        let b = &t.row_scales(r)[c / 32 * 2..];
+    let half = |i: usize| {
+        let b = &t.row_scales(r)[2 * i..];
         f16::to_f32(u16::from_le_bytes([b[0], b[1]]))
     };
+    let scale = || half(c / 32);
+    let nibble = || f32::from(row[c / 2] >> (4 * (c % 2)) & 15);
     match t.dtype {
         DType::F32 => f32::from_le_bytes(row[4 * c..4 * c + 4].try_into().unwrap()),
         DType::F16 => f16::to_f32(u16::from_le_bytes([row[2 * c], row[2 * c + 1]])),
         DType::Q8_0 if c.is_multiple_of(2) => f32::from(i16::from(row[c]) - 128) * scale(),
         DType::Q8_0 => f32::from(row[c] as i8) * scale(),
-        DType::Q4_0 => f32::from(i16::from(row[c / 2] >> (4 * (c % 2)) & 15) - 8) * scale(),
+        DType::Q4_0 => (nibble() - 8.0) * scale(),
+        DType::BF16 => f32::from_le_bytes([0, 0, row[2 * c], row[2 * c + 1]]),
+        DType::Q4_1 => nibble() * half(c / 32 * 2) + half(c / 32 * 2 + 1),
     }
 }
 
@@ -83,13 +99,18 @@ fn blocks_are_ggmls() {
             .map(|b| f32::from_bits(b.as_u64().unwrap() as u32))
             .collect();
         assert_eq!(hex(&toy::store(DType::Q8_0, &x)), case["q8_0"].as_str().unwrap());
-        let g = q4_0(&x).unwrap();
-        let nibbles = (0..16).map(|i| (g.q[i] + 8) as u8 | ((g.q[i + 16] + 8) as u8) << 4);
-        let block: Vec<u8> = g.scale.to_le_bytes().into_iter().chain(nibbles).collect();
+        let block = toy::store(DType::Q4_0, &x);
         assert_eq!(hex(&block), case["q4_0"].as_str().unwrap());
         // And back.
         let mut groups = crate::rows::groups(DType::Q4_0, &block);
-        assert_eq!(groups.next(), Some(g));
+        assert_eq!(groups.next(), q4_0(&x));
+        let block = toy::store(DType::Q4_1, &x);
+        assert_eq!(hex(&block), case["q4_1"].as_str().unwrap());
+        let mut back = [0.0; 32];
+        crate::rows::to_f32(DType::Q4_1, &block, &mut back);
+        let want: Vec<u64> =
+            case["q4_1_values"].as_array().unwrap().iter().map(|b| b.as_u64().unwrap()).collect();
+        assert_eq!(back.map(|w| u64::from(w.to_bits()))[..], want);
     }
 }
 
@@ -148,9 +169,10 @@ fn images_are_reproducible() {
     assert_eq!(build_image(q8, Quant::Native).unwrap(), build_image(q8, Quant::Q8_0).unwrap());
 }
 
-const SUMS: [u32; 12] = [
+const SUMS: [u32; 24] = [
     0x597e7f28, 0xf390ca94, 0x6022d873, 0xf7350f45, 0x2f467700, 0xefa04d2c, 0xf390ca94, 0xf390ca94,
-    0x8f741d78, 0xfc45c47b, 0x09e0aa34, 0x19c68231,
+    0x8f741d78, 0xfc45c47b, 0x09e0aa34, 0x19c68231, 0x6022d873, 0xcb0eaee4, 0x6022d873, 0xc1ac6c66,
+    0xb472d4c7, 0x8aa744b2, 0x842a5e0a, 0x61140e3a, 0x4039990e, 0xcfc01071, 0xc3676f8f, 0xdf5b9d01,
 ];
 
 #[test]
@@ -181,6 +203,8 @@ fn requirements_are_exact() {
     assert_eq!(name(0, Quant::Native), "f32");
     assert_eq!(name(1, Quant::Native), "f16");
     assert_eq!(name(1, Quant::Q4_0), "q4_0");
+    assert_eq!(name(6, Quant::Native), "q4_1");
+    assert_eq!(name(7, Quant::Native), "bf16+f16+f32+q4_0+q4_1+q8_0");
 }
 
 #[test]

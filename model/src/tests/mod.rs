@@ -3,6 +3,7 @@
 // What is compared with the engine is computed by other means, on purpose.
 #![allow(clippy::disallowed_methods)]
 
+mod bpe;
 mod files;
 mod hostile;
 mod images;

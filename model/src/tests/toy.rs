@@ -80,15 +80,16 @@ impl Toy {
 
     /// GGUF v3 with matrices of this type.
     pub(super) fn gguf(&self, dtype: DType) -> Vec<u8> {
-        let ty = [0, 1, 8, 2][dtype as usize];
+        self.mixed(|_, _| dtype)
+    }
+
+    /// GGUF v3 with each matrix of its own type.
+    pub(super) fn mixed(&self, dtype_of: impl Fn(Role, u32) -> DType) -> Vec<u8> {
         let mut g = GgufWriter::llama(self);
         for (role, layer, w) in &self.tensors {
             let (dims, name) = self.dims(*role, *layer);
-            if role.is_norm() {
-                g.tensor(&name, &dims, 0, &store(DType::F32, w));
-            } else {
-                g.tensor(&name, &dims, ty, &store(dtype, w));
-            }
+            let dtype = if role.is_norm() { DType::F32 } else { dtype_of(*role, *layer) };
+            g.tensor(&name, &dims, ggml_type(dtype), &store(dtype, w));
         }
         g.finish()
     }
@@ -178,6 +179,18 @@ pub(super) fn tokenizer_bin(tokens: impl Iterator<Item = (Vec<u8>, f32)>) -> Vec
     [longest.to_le_bytes().to_vec(), out].concat()
 }
 
+/// ggml's number of a type.
+pub(super) fn ggml_type(dtype: DType) -> u32 {
+    match dtype {
+        DType::F32 => 0,
+        DType::F16 => 1,
+        DType::Q4_0 => 2,
+        DType::Q4_1 => 3,
+        DType::Q8_0 => 8,
+        DType::BF16 => 30,
+    }
+}
+
 /// Weights as a GGUF file has them.
 pub(super) fn store(dtype: DType, w: &[f32]) -> Vec<u8> {
     match dtype {
@@ -190,8 +203,31 @@ pub(super) fn store(dtype: DType, w: &[f32]) -> Vec<u8> {
                 g.scale.to_le_bytes().into_iter().chain(g.q.map(|q| q as u8))
             })
             .collect(),
-        DType::Q4_0 => panic!("not read from files yet"),
+        DType::Q4_0 => w
+            .chunks(32)
+            .flat_map(|g| {
+                let g = quant::q4_0(g).unwrap();
+                g.scale.to_le_bytes().into_iter().chain(nibbles(g.q.map(|q| (q + 8) as u8)))
+            })
+            .collect(),
+        DType::BF16 => w.iter().flat_map(|x| (x.to_bits() >> 16).to_le_bytes()[..2].to_vec()).collect(),
+        DType::Q4_1 => w.chunks(32).flat_map(q4_1).collect(),
     }
+}
+
+/// Weight i in the low half of byte i, weight i + 16 in the high one.
+fn nibbles(q: [u8; 32]) -> impl Iterator<Item = u8> {
+    (0..16).map(move |i| q[i] | q[i + 16] << 4)
+}
+
+/// A block as ggml makes it (`quantize_row_q4_1_ref` in ggml-quants.c).
+fn q4_1(w: &[f32]) -> Vec<u8> {
+    let low = w.iter().copied().fold(f32::MAX, f32::min);
+    let d = (w.iter().copied().fold(f32::MIN, f32::max) - low) / 15.0;
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let q = std::array::from_fn(|i| w.get(i).map_or(0, |w| (((w - low) * inverse + 0.5) as u8).min(15)));
+    let halves = [f16::from_f32(d), f16::from_f32(low)];
+    halves.into_iter().flat_map(u16::to_le_bytes).chain(nibbles(q)).collect()
 }
 
 /// Writes GGUF files, sound or not.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::Tokenizer;
+use super::{Scheme, SentencePiece, Token, Tokenizer};
 
 const NONE: usize = usize::MAX;
 
@@ -45,17 +45,17 @@ impl Eq for Pair {}
 impl Tokenizer {
     /// The tokens of `text`, with BOS and EOS where the model wants them.
     ///
-    /// The pieces of a GGUF vocabulary write a space as U+2581 and cannot tell the two apart: a
+    /// The pieces of a `llama` vocabulary write a space as U+2581 and cannot tell the two apart: a
     /// U+2581 in the text comes back as a space.
     #[must_use]
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut out = Vec::new();
-        if self.add_bos {
-            out.extend(self.bos);
+        if self.specials.add_bos {
+            out.extend(self.bos());
         }
         self.encode_text(text, &mut out);
-        if self.add_eos {
-            out.extend(self.eos);
+        if self.specials.add_eos {
+            out.extend(self.eos());
         }
         out
     }
@@ -64,13 +64,22 @@ impl Tokenizer {
     /// empty text, also where the model asks for none.
     #[must_use]
     pub fn encode_prompt(&self, text: &str) -> Vec<u32> {
-        let begin = self.add_bos || text.is_empty();
-        let mut out: Vec<u32> = self.bos.into_iter().filter(|_| begin).collect();
+        let begin = self.specials.add_bos || text.is_empty();
+        let mut out: Vec<u32> = self.bos().into_iter().filter(|_| begin).collect();
         self.encode_text(text, &mut out);
         out
     }
 
     fn encode_text(&self, text: &str, out: &mut Vec<u32>) {
+        match &self.scheme {
+            Scheme::SentencePiece(s) => s.encode(&self.tokens, self.specials.unk, text, out),
+            Scheme::Bpe(bpe) => bpe.encode(text, out),
+        }
+    }
+}
+
+impl SentencePiece {
+    fn encode(&self, tokens: &[Token], unk: Option<u32>, text: &str, out: &mut Vec<u32>) {
         if text.is_empty() {
             return;
         }
@@ -79,7 +88,7 @@ impl Tokenizer {
             owned.push(' ');
         }
         owned.push_str(text);
-        if self.kind == "llama" {
+        if !self.llama2c {
             owned = owned.replace('\u{2581}', " ");
         }
         let text = owned.as_bytes();
@@ -98,7 +107,7 @@ impl Tokenizer {
         }
         let mut heap = BinaryHeap::new();
         for i in 1..symbols.len() {
-            self.consider(text, &symbols, i - 1, i, &mut heap);
+            self.consider(tokens, text, &symbols, i - 1, i, &mut heap);
         }
         while let Some(Pair { left, right, len, .. }) = heap.pop() {
             let (l, r) = (&symbols[left], &symbols[right]);
@@ -112,23 +121,24 @@ impl Tokenizer {
             symbols[right].len = 0;
             if next != NONE {
                 symbols[next].prev = left;
-                self.consider(text, &symbols, left, next, &mut heap);
+                self.consider(tokens, text, &symbols, left, next, &mut heap);
             }
             if prev != NONE {
-                self.consider(text, &symbols, prev, left, &mut heap);
+                self.consider(tokens, text, &symbols, prev, left, &mut heap);
             }
         }
         for s in symbols.iter().filter(|s| s.len > 0) {
             let piece = &text[s.start..s.start + s.len];
             match self.by_piece.get(piece) {
                 Some(&id) => out.push(id),
-                None => self.fall_back(piece, out),
+                None => self.fall_back(piece, unk, out),
             }
         }
     }
 
     fn consider(
         &self,
+        tokens: &[Token],
         text: &[u8],
         symbols: &[Symbol],
         left: usize,
@@ -138,16 +148,16 @@ impl Tokenizer {
         let (l, r) = (&symbols[left], &symbols[right]);
         let len = l.len + r.len;
         if let Some(&id) = self.by_piece.get(&text[l.start..l.start + len]) {
-            heap.push(Pair { score: self.tokens[id as usize].score, left, right, len });
+            heap.push(Pair { score: tokens[id as usize].score, left, right, len });
         }
     }
 
     /// A character that is no token: its bytes, or the unknown token where bytes have none.
-    fn fall_back(&self, piece: &[u8], out: &mut Vec<u32>) {
+    fn fall_back(&self, piece: &[u8], unk: Option<u32>, out: &mut Vec<u32>) {
         let bytes: Option<Vec<u32>> = piece.iter().map(|&b| self.bytes[usize::from(b)]).collect();
         match bytes {
             Some(ids) => out.extend(ids),
-            None => out.extend(self.unk),
+            None => out.extend(unk),
         }
     }
 }

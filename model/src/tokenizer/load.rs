@@ -1,11 +1,12 @@
 //! Vocabularies from GGUF metadata and from llama2.c's `tokenizer.bin`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::{Token, TokenKind, Tokenizer};
+use super::{Scheme, SentencePiece, Token, TokenKind, Tokenizer};
 use crate::ModelError;
 use crate::gguf::Gguf;
-use crate::gguf::value::Value;
+use crate::gguf::value::{Strings, Value};
 
 /// Names of tokens that end a turn; llama.cpp looks for the same ones among others.
 const END_OF_TURN: &[&[u8]] =
@@ -14,41 +15,118 @@ const END_OF_TURN: &[&[u8]] =
 /// No vocabulary comes near this; llama's 32,000 tokens take 424 KiB.
 const TOKENIZER_LIMIT: usize = 64 << 20;
 
-impl Tokenizer {
-    /// The vocabulary of a GGUF file whose `tokenizer.ggml.model` is `llama`.
-    pub(crate) fn from_gguf(g: &Gguf, vocab: u32) -> Result<Self, ModelError> {
-        let bad = |what: String| ModelError::invalid("gguf", what);
-        match g.str("tokenizer.ggml.model") {
-            Some("llama") => {}
-            Some(other) => {
-                return Err(ModelError::unsupported("tokenizer", other, "llama (SentencePiece)"));
-            }
-            None => return Err(bad("metadata key tokenizer.ggml.model is missing".into())),
-        }
+pub(super) fn bad(what: impl Into<String>) -> ModelError {
+    ModelError::invalid("gguf", what)
+}
+
+/// The arrays of a GGUF file's vocabulary, as long as each other.
+pub(super) struct Vocabulary<'g> {
+    pub(super) pieces: &'g Strings,
+    /// Numbers of `enum llama_token_type`.
+    pub(super) types: Cow<'g, [i64]>,
+}
+
+impl<'g> Vocabulary<'g> {
+    pub(super) fn of(g: &'g Gguf, vocab: u32) -> Result<Self, ModelError> {
         let Some(Value::Strings(pieces)) = g.meta.get("tokenizer.ggml.tokens") else {
-            return Err(bad("tokenizer.ggml.tokens is no array of strings".into()));
+            return Err(bad("tokenizer.ggml.tokens is no array of strings"));
         };
-        let Some(Value::F32s(scores)) = g.meta.get("tokenizer.ggml.scores") else {
-            return Err(bad("tokenizer.ggml.scores is no array of f32".into()));
-        };
-        let types = match g.meta.get("tokenizer.ggml.token_type") {
-            None => &vec![1; pieces.len()],
-            Some(Value::I32s(types)) => types,
-            Some(_) => return Err(bad("tokenizer.ggml.token_type is no array of i32".into())),
+        let types: Cow<'g, [i64]> = match g.meta.get("tokenizer.ggml.token_type") {
+            None => vec![1; pieces.len()].into(),
+            Some(Value::I32s(types)) => types.into(),
+            Some(_) => return Err(bad("tokenizer.ggml.token_type is no array of i32")),
         };
         if pieces.len() as u64 != u64::from(vocab) {
             return Err(ModelError::VocabMismatch { tokens: pieces.len() as u64, vocab: vocab.into() });
         }
-        if scores.len() != pieces.len() || types.len() != pieces.len() {
-            return Err(bad(format!(
-                "{} tokens have {} scores and {} types",
-                pieces.len(),
-                scores.len(),
-                types.len()
-            )));
+        if types.len() != pieces.len() {
+            return Err(bad(format!("{} tokens have {} types", pieces.len(), types.len())));
+        }
+        Ok(Self { pieces, types })
+    }
+}
+
+/// Special tokens, and which of them a text gets.
+#[derive(Clone, Debug)]
+pub(super) struct Specials {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unk: Option<u32>,
+    pub(super) stop: Vec<u32>,
+    pub(super) add_bos: bool,
+    pub(super) add_eos: bool,
+}
+
+/// What holds where a file says nothing.
+pub(super) struct Defaults {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unk: Option<u32>,
+    pub(super) add_bos: bool,
+}
+
+impl Specials {
+    /// Those of a GGUF file.
+    pub(super) fn of(g: &Gguf, tokens: &[Token], defaults: Defaults) -> Result<Self, ModelError> {
+        let vocab = tokens.len() as u32;
+        let special = |key: &str, default: Option<u32>| -> Result<Option<u32>, ModelError> {
+            match g.uint(&format!("tokenizer.ggml.{key}"))? {
+                // llama.cpp's converters write 2^32 - 1 for none.
+                Some(n) if n == u64::from(u32::MAX) => Ok(None),
+                Some(n) if n < u64::from(vocab) => Ok(Some(n as u32)),
+                Some(n) => Err(bad(format!("tokenizer.ggml.{key} is {n}, vocabulary {vocab}"))),
+                None => Ok(default.filter(|&n| n < vocab)),
+            }
+        };
+        let eos = special("eos_token_id", defaults.eos)?;
+        let mut stop: Vec<u32> = eos.into_iter().collect();
+        stop.extend(special("eot_token_id", None)?);
+        stop.extend((0..vocab).filter(|&id| {
+            let t = &tokens[id as usize];
+            t.kind == TokenKind::Control && END_OF_TURN.contains(&t.piece.as_slice())
+        }));
+        stop.sort_unstable();
+        stop.dedup();
+        Ok(Self {
+            bos: special("bos_token_id", defaults.bos)?,
+            eos,
+            unk: special("unknown_token_id", defaults.unk)?,
+            stop,
+            add_bos: flag(g, "add_bos_token", defaults.add_bos)?,
+            add_eos: flag(g, "add_eos_token", false)?,
+        })
+    }
+}
+
+fn flag(g: &Gguf, key: &str, default: bool) -> Result<bool, ModelError> {
+    Ok(g.bool(&format!("tokenizer.ggml.{key}"))?.unwrap_or(default))
+}
+
+impl Tokenizer {
+    /// The vocabulary of a GGUF file.
+    pub(crate) fn from_gguf(g: &Gguf, vocab: u32) -> Result<Self, ModelError> {
+        match g.str("tokenizer.ggml.model") {
+            Some("llama") => Self::from_sentencepiece(g, vocab),
+            Some("gpt2") => Self::from_gpt2(g, vocab),
+            Some(other) => Err(ModelError::unsupported(
+                "tokenizer",
+                other,
+                "llama (SentencePiece), gpt2 (byte-level BPE)",
+            )),
+            None => Err(bad("metadata key tokenizer.ggml.model is missing")),
+        }
+    }
+
+    fn from_sentencepiece(g: &Gguf, vocab: u32) -> Result<Self, ModelError> {
+        let Vocabulary { pieces, types } = Vocabulary::of(g, vocab)?;
+        let Some(Value::F32s(scores)) = g.meta.get("tokenizer.ggml.scores") else {
+            return Err(bad("tokenizer.ggml.scores is no array of f32"));
+        };
+        if scores.len() != pieces.len() {
+            return Err(bad(format!("{} tokens have {} scores", pieces.len(), scores.len())));
         }
         let mut tokens = Vec::with_capacity(pieces.len());
-        for ((piece, &score), &ty) in pieces.iter().zip(scores).zip(types) {
+        for ((piece, &score), &ty) in pieces.iter().zip(scores).zip(&*types) {
             let kind =
                 match ty {
                     // Normal, user defined, and unused, which SentencePiece finds in text as well.
@@ -62,41 +140,10 @@ impl Tokenizer {
                 };
             tokens.push(Token { piece: unescape(piece), score, kind });
         }
-        let special = |key: &str, default: Option<u32>| -> Result<Option<u32>, ModelError> {
-            match g.uint(&format!("tokenizer.ggml.{key}"))? {
-                // llama.cpp's converters write 2^32 - 1 for none.
-                Some(n) if n == u64::from(u32::MAX) => Ok(None),
-                Some(n) if n < u64::from(vocab) => Ok(Some(n as u32)),
-                Some(n) => Err(bad(format!("tokenizer.ggml.{key} is {n}, vocabulary {vocab}"))),
-                None => Ok(default.filter(|&n| n < vocab)),
-            }
-        };
-        let eos = special("eos_token_id", Some(2))?;
-        let mut stop: Vec<u32> = eos.into_iter().collect();
-        stop.extend(special("eot_token_id", None)?);
-        stop.extend((0..vocab).filter(|&id| {
-            let t = &tokens[id as usize];
-            t.kind == TokenKind::Control && END_OF_TURN.contains(&t.piece.as_slice())
-        }));
-        stop.sort_unstable();
-        stop.dedup();
-        let flag = |key: &str, default: bool| -> Result<bool, ModelError> {
-            Ok(g.bool(&format!("tokenizer.ggml.{key}"))?.unwrap_or(default))
-        };
-        Self {
-            bos: special("bos_token_id", Some(1))?,
-            eos,
-            unk: special("unknown_token_id", Some(0))?,
-            stop,
-            add_bos: flag("add_bos_token", true)?,
-            add_eos: flag("add_eos_token", false)?,
-            add_space_prefix: flag("add_space_prefix", true)?,
-            kind: "llama",
-            tokens,
-            by_piece: HashMap::new(),
-            bytes: [None; 256],
-        }
-        .index("gguf")
+        let defaults = Defaults { bos: Some(1), eos: Some(2), unk: Some(0), add_bos: true };
+        let specials = Specials::of(g, &tokens, defaults)?;
+        let add_space_prefix = flag(g, "add_space_prefix", true)?;
+        Self::index("gguf", tokens, specials, add_space_prefix, false)
     }
 
     /// llama2.c's `tokenizer.bin`: the longest token's length as i32; then for each token its
@@ -153,25 +200,28 @@ impl Tokenizer {
         if count != u64::from(vocab) {
             return Err(ModelError::VocabMismatch { tokens: count, vocab: vocab.into() });
         }
-        Self {
+        let specials = Specials {
             bos: (vocab > 1).then_some(1),
             eos: (vocab > 2).then_some(2),
             unk: Some(0),
             stop: [1, 2].into_iter().filter(|&id| id < vocab).collect(),
             add_bos: true,
             add_eos: false,
-            add_space_prefix: true,
-            kind: "llama2.c",
-            tokens,
-            by_piece: HashMap::new(),
-            bytes: [None; 256],
-        }
-        .index(FORMAT)
+        };
+        Self::index(FORMAT, tokens, specials, true, true)
     }
 
-    /// Fills the lookup tables. Of tokens with the same piece the lowest id counts.
-    fn index(mut self, format: &'static str) -> Result<Self, ModelError> {
-        for (id, t) in self.tokens.iter_mut().enumerate() {
+    /// Makes the lookup tables. Of tokens with the same piece the lowest id counts.
+    fn index(
+        format: &'static str,
+        mut tokens: Vec<Token>,
+        specials: Specials,
+        add_space_prefix: bool,
+        llama2c: bool,
+    ) -> Result<Self, ModelError> {
+        let mut by_piece = HashMap::new();
+        let mut bytes = [None; 256];
+        for (id, t) in tokens.iter_mut().enumerate() {
             // Makes -0 and 0 the same to a total order.
             t.score += 0.0;
             if !t.score.is_finite() {
@@ -180,14 +230,15 @@ impl Tokenizer {
             match t.kind {
                 TokenKind::Control => {}
                 TokenKind::Byte(b) => {
-                    self.bytes[usize::from(b)].get_or_insert(id as u32);
+                    bytes[usize::from(b)].get_or_insert(id as u32);
                 }
                 TokenKind::Normal => {
-                    self.by_piece.entry(t.piece.clone()).or_insert(id as u32);
+                    by_piece.entry(t.piece.clone()).or_insert(id as u32);
                 }
             }
         }
-        Ok(self)
+        let scheme = SentencePiece { by_piece, bytes, add_space_prefix, llama2c };
+        Ok(Self { tokens, scheme: Scheme::SentencePiece(Box::new(scheme)), specials })
     }
 }
 

@@ -1,9 +1,17 @@
-//! SentencePiece-style tokenization as llama.cpp (`llama` vocabularies) and llama2.c do it.
+//! Tokenization: SentencePiece-style as llama.cpp (`llama` vocabularies) and llama2.c do it, byte-level
+//! BPE as GPT-2 does it (`gpt2` vocabularies).
 
+mod bpe;
+mod bytes;
 mod encode;
+mod gpt2;
 mod load;
+mod split;
 
 use std::collections::HashMap;
+
+use bpe::Bpe;
+use load::Specials;
 
 /// What a token is (`enum llama_token_type` in llama.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +26,7 @@ pub(crate) enum TokenKind {
 
 #[derive(Clone, Debug)]
 struct Token {
-    /// The text that it stands for; a space is a space here, not U+2581.
+    /// The text that it stands for; a space is a space here, not U+2581 nor U+0120.
     piece: Vec<u8>,
     score: f32,
     kind: TokenKind,
@@ -30,18 +38,27 @@ struct Token {
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     tokens: Vec<Token>,
+    scheme: Scheme,
+    specials: Specials,
+}
+
+/// How a text without special tokens becomes tokens.
+#[derive(Clone, Debug)]
+enum Scheme {
+    SentencePiece(Box<SentencePiece>),
+    Bpe(Box<Bpe>),
+}
+
+/// What a SentencePiece vocabulary has beside its tokens.
+#[derive(Clone, Debug)]
+struct SentencePiece {
     /// Pieces that are found in text.
     by_piece: HashMap<Vec<u8>, u32>,
     /// The token of each byte.
     bytes: [Option<u32>; 256],
-    bos: Option<u32>,
-    eos: Option<u32>,
-    unk: Option<u32>,
-    stop: Vec<u32>,
-    add_bos: bool,
-    add_eos: bool,
     add_space_prefix: bool,
-    kind: &'static str,
+    /// Whether it is llama2.c's, else GGUF's.
+    llama2c: bool,
 }
 
 impl Tokenizer {
@@ -51,29 +68,33 @@ impl Tokenizer {
         self.tokens.len() as u32
     }
 
-    /// Where the vocabulary came from: `llama` (GGUF) or `llama2.c`.
+    /// Where the vocabulary came from: `llama` or `gpt2` (both GGUF), or `llama2.c`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        self.kind
+        match &self.scheme {
+            Scheme::Bpe(_) => "gpt2",
+            Scheme::SentencePiece(s) if s.llama2c => "llama2.c",
+            Scheme::SentencePiece(_) => "llama",
+        }
     }
 
     /// The token that begins a text.
     #[must_use]
     pub fn bos(&self) -> Option<u32> {
-        self.bos
+        self.specials.bos
     }
 
     /// The token that ends a text.
     #[must_use]
     pub fn eos(&self) -> Option<u32> {
-        self.eos
+        self.specials.eos
     }
 
     /// Tokens that end a generation: for GGUF end of sequence, and end of turn where there is one;
     /// for llama2.c 1 and 2, since run.c stops at BOS.
     #[must_use]
     pub fn stop_tokens(&self) -> &[u32] {
-        &self.stop
+        &self.specials.stop
     }
 
     /// The text of `ids` as it follows the token `prev`: the space that [`Tokenizer::encode`] puts
@@ -88,6 +109,7 @@ impl Tokenizer {
     /// [`Tokenizer::decode`] before it is read as UTF-8, for callers that decode piece by piece.
     #[must_use]
     pub fn decode_bytes(&self, mut prev: Option<u32>, ids: &[u32]) -> Vec<u8> {
+        let spaced = matches!(&self.scheme, Scheme::SentencePiece(s) if s.add_space_prefix);
         let mut out = Vec::new();
         for &id in ids {
             if let Some(token) = self.tokens.get(id as usize) {
@@ -95,7 +117,7 @@ impl Tokenizer {
                     TokenKind::Control => {}
                     TokenKind::Byte(b) => out.push(b),
                     TokenKind::Normal => {
-                        let after_bos = self.add_space_prefix && prev.is_some() && prev == self.bos;
+                        let after_bos = spaced && prev.is_some() && prev == self.bos();
                         let piece = token.piece.as_slice();
                         let piece = if after_bos { piece.strip_prefix(b" ").unwrap_or(piece) } else { piece };
                         out.extend_from_slice(piece);
@@ -117,7 +139,7 @@ impl Tokenizer {
     /// tokens in a fixed sequence.
     #[must_use]
     pub fn synthetic(&self, n: usize) -> Vec<u32> {
-        let mut out: Vec<u32> = self.bos.into_iter().take(n).collect();
+        let mut out: Vec<u32> = self.bos().into_iter().take(n).collect();
         let ordinary: Vec<u32> =
             (0..self.vocab()).filter(|&id| self.tokens[id as usize].kind == TokenKind::Normal).collect();
         // 2^32 over the golden ratio: steps through the vocabulary without a short cycle.

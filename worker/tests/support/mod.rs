@@ -253,24 +253,24 @@ impl Session {
 /// A board image of random weights.
 pub fn model() -> Vec<u8> {
     let shape = Shape {
-        dim: 32,
-        hidden: 44,
-        layers: 2,
+        dim: 64,
+        hidden: 140,
+        layers: 6,
         heads: 4,
         kv_heads: 2,
-        head_dim: 8,
+        head_dim: 16,
         vocab: 50,
         train_ctx: 64,
         rope_theta: 10_000.0,
         norm_eps: 1e-5,
         tied: true,
     };
-    // Every kernel, and every one with a short end: 44 columns are no multiple of 8 or 32.
-    let format = |role, layer| match (role, layer % 2) {
-        (Role::FfnDown, 0) | (Role::AttnQ, 0) => DType::F16,
-        (Role::FfnDown, 1) | (Role::FfnGate, 0) => DType::Q8_0,
-        (Role::FfnUp, 1) | (Role::AttnOutput, _) => DType::Q4_0,
-        _ => DType::F32,
+    // Every kernel, and every one with a short end: the 140 columns of `FfnDown`, which has another format
+    // in each layer, are no multiple of 8 or 32.
+    let format = |role: Role, layer: u32| match role {
+        role if role.is_norm() => DType::F32,
+        Role::TokenEmbd => DType::Q8_0,
+        role => DType::ALL[(role as usize + layer as usize) % DType::ALL.len()],
     };
     let mut bytes = vec![0; usize::try_from(image::total_len(&shape, format)).unwrap()];
     image::write_header(&mut bytes, &shape, format).unwrap();
@@ -287,15 +287,19 @@ pub fn model() -> Vec<u8> {
                         bytes[at + 2 * col..][..2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
                     }
                     DType::Q8_0 => bytes[at + col] = (state >> 56) as u8,
-                    DType::Q4_0 => bytes[at + col / 2] = (state >> 56) as u8,
+                    DType::BF16 => bytes[at + 2 * col..][..2].copy_from_slice(&value.to_le_bytes()[2..]),
+                    DType::Q4_0 | DType::Q4_1 => bytes[at + col / 2] = (state >> 56) as u8,
                 }
             }
             let scales = tensor.scale_offset + u64::from(row) * tensor.scale_stride();
             let groups = if tensor.dtype.is_quantized() { tensor.cols.div_ceil(32) } else { 0 };
             for group in 0..groups {
-                let at = usize::try_from(scales + 2 * u64::from(group)).unwrap();
-                let scale = 0.01 + 0.001 * (group + row % 4) as f32;
-                bytes[at..at + 2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
+                let scale = f16::from_f32(0.01 + 0.001 * (group + row % 4) as f32).to_le_bytes();
+                let minimum = f16::from_f32(0.02 * (group + row % 5) as f32 - 0.1).to_le_bytes();
+                let of_group =
+                    if tensor.dtype == DType::Q4_1 { [scale, minimum].concat() } else { scale.to_vec() };
+                let at = usize::try_from(scales).unwrap() + of_group.len() * group as usize;
+                bytes[at..at + of_group.len()].copy_from_slice(&of_group);
             }
         }
     }
