@@ -9,8 +9,9 @@ use crate::bounded::{List, Text};
 /// Tokens in one `Prompt` frame; fewer where the board's `max_frame` is small (5 bytes each at most).
 pub const MAX_PROMPT_TOKENS_PER_FRAME: usize = 128;
 
-/// Bytes of an image in one `Chunk` frame; fewer where the board's `max_frame` is small.
-pub const MAX_CHUNK: usize = 512;
+/// Bytes of an image in one `Chunk` frame: as many as the smallest frame has room for. A board keeps the whole
+/// message on its stack.
+pub const MAX_CHUNK: usize = 128;
 
 /// Records that a board sends without having heard that they arrived.
 pub const MAX_UNHEARD: usize = 8;
@@ -169,6 +170,8 @@ pub enum FromBoard {
         run: u32,
         /// Tokens of the prompt, from the first on without a gap; with all of them, send `Go`.
         received: u32,
+        /// A piece came that lies behind them: one before it was lost.
+        gap: bool,
     },
     /// What a run tells, in order. Those that are not acknowledged are kept for sending again: when
     /// [`MAX_UNHEARD`] are, the board waits for a `Heard`.
@@ -208,6 +211,8 @@ pub enum FromBoard {
         /// Bytes that are there, from the first on without a gap. At the image's length it is whole, and
         /// its CRC-32 was found right.
         next: u32,
+        /// A chunk came that lies behind `next`: one before it was lost.
+        gap: bool,
     },
     /// The image cannot be loaded.
     LoadFailed {

@@ -57,7 +57,11 @@ fn from_board() -> impl Strategy<Value = FromBoard> {
             number,
             what
         }),
-        (any::<u32>(), any::<u32>()).prop_map(|(crc32, next)| FromBoard::Loading { crc32, next }),
+        (any::<u32>(), any::<u32>()).prop_map(|(crc32, next)| FromBoard::Loading {
+            crc32,
+            next,
+            gap: next & 1 == 0
+        }),
         prop::collection::vec(any::<u64>(), 0..=12)
             .prop_map(|addresses| FromBoard::Trace { addresses: List::from_slice(&addresses).unwrap() }),
         (any::<u64>(), any::<u64>()).prop_map(|(need, have)| FromBoard::Failed {
@@ -87,7 +91,7 @@ fn to_board() -> impl Strategy<Value = ToBoard> {
         (any::<u32>(), prop::collection::vec(any::<u32>(), 0..=128)).prop_map(|(run, tokens)| {
             ToBoard::Prompt { run, offset: run / 2, tokens: List::from_slice(&tokens).unwrap() }
         }),
-        (any::<u32>(), prop::collection::vec(any::<u8>(), 0..=512))
+        (any::<u32>(), prop::collection::vec(any::<u8>(), 0..=128))
             .prop_map(|(offset, data)| { ToBoard::Chunk { offset, data: List::from_slice(&data).unwrap() } }),
     ]
 }
@@ -203,13 +207,13 @@ fn causes_are_counted_apart() {
     decoder.feed(&frame[..len], none);
     assert_eq!(decoder.stats().unknown, 1);
     // After all that a good frame arrives.
-    let len = encoder.encode(&FromBoard::Accepted { run: 5, received: 0 }, &mut frame).unwrap();
+    let len = encoder.encode(&FromBoard::Accepted { run: 5, received: 0, gap: false }, &mut frame).unwrap();
     let mut found = 0;
     decoder.feed(&frame[..len], |_| found += 1);
     assert_eq!(found, 1);
     // And a missing one is noticed.
-    encoder.encode(&FromBoard::Accepted { run: 6, received: 0 }, &mut frame).unwrap();
-    let len = encoder.encode(&FromBoard::Accepted { run: 7, received: 0 }, &mut frame).unwrap();
+    encoder.encode(&FromBoard::Accepted { run: 6, received: 0, gap: false }, &mut frame).unwrap();
+    let len = encoder.encode(&FromBoard::Accepted { run: 7, received: 0, gap: false }, &mut frame).unwrap();
     decoder.feed(&frame[..len], |_| found += 1);
     assert_eq!((found, decoder.stats().lost), (2, 1));
 }

@@ -36,8 +36,11 @@ pub fn shipped_model() -> PathBuf {
 /// # Panics
 /// When they were not built.
 pub fn program(name: &str) -> PathBuf {
+    // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM.
     let test = std::env::current_exe().expect("a test has a path");
-    let path = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join(name);
+    let folder = test.parent().expect("it lies in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let path = profile.join(name);
     assert!(path.exists(), "{} is not built; run the tests with `cargo xtask test`", path.display());
     path
 }

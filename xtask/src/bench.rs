@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    build::{programs, root, step},
+    build::{cargo, programs, root, step, target},
     demo::MODEL,
     firmware, kinds,
     lab::Lab,
@@ -65,6 +65,17 @@ pub(crate) fn engine() -> Result<()> {
         let ratio = peer.map_or_else(String::new, |(_, prototype)| format!("{:.2}x", per_mac / prototype));
         println!("{board:<16} {quant:<8} {per_token:>20.0} {per_mac:>18.3} {ratio:>14}");
     }
+    Ok(())
+}
+
+/// Emulators that somebody else has started, behind a line with faults.
+pub(crate) fn line() -> Result<()> {
+    firmware::build(&kinds::load()?)?;
+    programs()?;
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "edgeprof-tests", "--bin", "bench-line"]);
+    command.env("EDGEPROF_FIRMWARE", target().join("firmware"));
+    ensure!(command.status()?.success(), "a load failed");
     Ok(())
 }
 

@@ -55,6 +55,8 @@ enum Chore {
 enum Bench {
     /// Instructions per token and per multiply-accumulate, on every board kind.
     Engine,
+    /// Seconds that a model takes over a serial line, clean and with damaged frames.
+    Line,
 }
 
 fn main() -> ExitCode {
@@ -78,5 +80,6 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         }
         Chore::Smollm2 => smollm2::smollm2(),
         Chore::Bench { what: Bench::Engine } => bench::engine(),
+        Chore::Bench { what: Bench::Line } => bench::line(),
     }
 }

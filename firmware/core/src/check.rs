@@ -36,7 +36,7 @@ pub fn run<L: Line, C: Counter, const N: usize>(
                     port.send(&record(0, work, empty));
                     port.send(&record(n, work, ticks));
                 }
-                port.send(&FromBoard::Accepted { run: 0, received: 0 });
+                port.send(&FromBoard::Accepted { run: 0, received: 0, gap: false });
             }
             _ => {}
         }

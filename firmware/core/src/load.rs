@@ -28,7 +28,7 @@ impl Loader {
     /// Answers a `Load`: with the place to go on at, or to begin.
     pub(crate) fn begin(&mut self, memory: &mut impl Memory, total: u32, crc: u32) -> FromBoard {
         if let Some(work) = self.work.filter(|work| (work.total, work.crc) == (total, crc)) {
-            return work.state();
+            return work.state(false);
         }
         self.work = None;
         let region = memory.model();
@@ -44,7 +44,7 @@ impl Loader {
                 Err(code) => return FromBoard::LoadFailed { code },
             },
         };
-        self.work.insert(Work { total, crc, next }).state()
+        self.work.insert(Work { total, crc, next }).state(false)
     }
 
     /// Takes a chunk if it is the next one, and answers which is.
@@ -54,7 +54,7 @@ impl Loader {
         };
         let end = u64::from(offset) + data.len() as u64;
         if offset != work.next || end > u64::from(work.total) {
-            return work.state();
+            return work.state(offset > work.next);
         }
         let stored = memory.store(offset as usize, data);
         work.next += data.len() as u32;
@@ -63,7 +63,7 @@ impl Loader {
             if whole && memory.model().get(..work.total as usize).map(crc32) != Some(work.crc) {
                 return Err(LoadFailure::Damaged);
             }
-            Ok(work.state())
+            Ok(work.state(false))
         });
         checked.unwrap_or_else(|code| {
             self.work = None;
@@ -73,7 +73,7 @@ impl Loader {
 }
 
 impl Work {
-    fn state(&self) -> FromBoard {
-        FromBoard::Loading { crc32: self.crc, next: self.next }
+    fn state(&self, gap: bool) -> FromBoard {
+        FromBoard::Loading { crc32: self.crc, next: self.next, gap }
     }
 }

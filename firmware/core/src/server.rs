@@ -94,7 +94,7 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             ToBoard::Run(request) => self.announce(request),
             ToBoard::Prompt { run, offset, tokens } => {
                 let answer = match self.take_prompt(run, offset, &tokens) {
-                    Ok(received) => FromBoard::Accepted { run, received },
+                    Ok(received) => FromBoard::Accepted { run, received, gap: offset > received },
                     Err(code) => FromBoard::Failed { run, code },
                 };
                 self.port.send(&answer);
@@ -114,7 +114,7 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             ToBoard::Load { total_len, crc32 } => {
                 let answer = self.loader.begin(&mut self.memory, total_len, crc32);
                 // What was whole already stays as it was found.
-                self.verified &= answer == FromBoard::Loading { crc32, next: total_len };
+                self.verified &= matches!(answer, FromBoard::Loading { next, .. } if next == total_len);
                 self.port.send(&answer);
             }
             ToBoard::Chunk { offset, data } => {
@@ -187,7 +187,7 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             Some(code) => FromBoard::Failed { run, code },
             None => {
                 self.announced = Some(request);
-                FromBoard::Accepted { run, received: 0 }
+                FromBoard::Accepted { run, received: 0, gap: false }
             }
         };
         self.port.send(&answer);

@@ -139,7 +139,7 @@ impl Fake {
                     ToBoard::Image => self.say(&FromBoard::Image(ImageInfo::default())).await,
                     ToBoard::Run(request) => {
                         announced = Some((request, Vec::new()));
-                        self.say(&FromBoard::Accepted { run: request.run, received: 0 }).await;
+                        self.say(&FromBoard::Accepted { run: request.run, received: 0, gap: false }).await;
                     }
                     ToBoard::Prompt { run, tokens, offset } => {
                         let Some((_, prompt)) = &mut announced else { continue };
@@ -147,7 +147,8 @@ impl Fake {
                             prompt.extend_from_slice(&tokens);
                         }
                         let received = u32::try_from(prompt.len()).unwrap();
-                        self.say(&FromBoard::Accepted { run, received }).await;
+                        let gap = offset > received;
+                        self.say(&FromBoard::Accepted { run, received, gap }).await;
                     }
                     ToBoard::Go { .. } => match announced.take() {
                         Some((request, prompt)) => {
@@ -164,13 +165,13 @@ impl Fake {
                             loading = (total_len, crc32);
                             self.image.clear();
                         }
-                        self.loading(crc32).await;
+                        self.loading(crc32, 0).await;
                     }
                     ToBoard::Chunk { offset, data } => {
                         if offset as usize == self.image.len() {
                             self.image.extend_from_slice(&data);
                         }
-                        self.loading(loading.1).await;
+                        self.loading(loading.1, offset).await;
                     }
                     ToBoard::CodeSum { address, len } => {
                         self.say(&FromBoard::CodeSum { address, len, crc32: Some(0) }).await;
@@ -181,9 +182,9 @@ impl Fake {
         }
     }
 
-    async fn loading(&mut self, crc32: u32) {
+    async fn loading(&mut self, crc32: u32, offset: u32) {
         let next = u32::try_from(self.image.len()).unwrap();
-        self.say(&FromBoard::Loading { crc32, next }).await;
+        self.say(&FromBoard::Loading { crc32, next, gap: offset > next }).await;
     }
 
     /// Tells once more.

@@ -8,7 +8,11 @@ use edgeprof_link::{
 };
 use tokio::time::Instant;
 
-use super::{conversation::Conversation, error::BoardError, window::Window};
+use super::{
+    conversation::Conversation,
+    error::BoardError,
+    window::{Have, Window},
+};
 
 /// Without an answer for this long, all that is under way counts as lost; at first, and at least.
 const SHORTEST_WAIT: Duration = Duration::from_millis(300);
@@ -46,7 +50,7 @@ pub async fn load(
     loop {
         // Of a transfer that was cut off, half a frame may be left.
         board.resync().await?;
-        let had = board.ask(&begin, within, "take an image", |answer| loading(answer, crc)).await?;
+        let had = board.ask(&begin, within, "take an image", |answer| loading(answer, crc)).await?.units;
         // Small boards take whole words, and have small frames: 25 bytes are not the chunk's.
         let piece = (board.max_frame().saturating_sub(25) & !15).clamp(16, MAX_CHUNK);
         let mut window = Window::new(total, u32::try_from(piece).unwrap_or(16), had);
@@ -79,9 +83,9 @@ pub async fn load(
     }
 }
 
-fn loading(answer: FromBoard, crc: u32) -> Option<Result<u32, BoardError>> {
+fn loading(answer: FromBoard, crc: u32) -> Option<Result<Have, BoardError>> {
     match answer {
-        FromBoard::Loading { crc32, next } if crc32 == crc => Some(Ok(next)),
+        FromBoard::Loading { crc32, next, gap } if crc32 == crc => Some(Ok(Have { units: next, gap })),
         FromBoard::LoadFailed { code } => Some(Err(BoardError::NotLoaded { code })),
         _ => None,
     }
@@ -99,14 +103,16 @@ pub async fn announce(
 ) -> Result<(), BoardError> {
     let run = request.run;
     let accepted = |answer| match answer {
-        FromBoard::Accepted { run: of, received } if of == run => Some(Ok(received)),
+        FromBoard::Accepted { run: of, received, gap } if of == run => {
+            Some(Ok(Have { units: received, gap }))
+        }
         FromBoard::Failed { run: of, code: FailCode::Busy } if of == run => {
             Some(Err(BoardError::Refused { code: FailCode::Busy }))
         }
         FromBoard::Failed { run: of, code } if of == run => Some(Err(BoardError::Refused { code })),
         _ => None,
     };
-    let had = board.ask(&ToBoard::Run(request), within, "accept a run", accepted).await?;
+    let had = board.ask(&ToBoard::Run(request), within, "accept a run", accepted).await?.units;
     // A token takes 5 bytes at most; the rest of a frame takes less than 40.
     let room = (board.max_frame().saturating_sub(40) / 5).clamp(1, MAX_PROMPT_TOKENS_PER_FRAME);
     let mut window = Window::new(request.prompt_len, u32::try_from(room).unwrap_or(1), had);
@@ -125,7 +131,7 @@ async fn transfer(
     within: Duration,
     doing: &'static str,
     piece: impl Fn(Range<u32>) -> Result<ToBoard, BoardError>,
-    answer: impl Fn(FromBoard) -> Option<Result<u32, BoardError>>,
+    answer: impl Fn(FromBoard) -> Option<Result<Have, BoardError>>,
     mut progress: impl FnMut(u32),
 ) -> Result<(), BoardError> {
     let mut deadline = Instant::now() + within;

@@ -4,8 +4,8 @@
 //! The window starts small and grows while everything arrives, so that it suits a line without a
 //! receive buffer as well as one that holds back its sender.
 
-/// Pieces under way at most.
-const LARGEST: u32 = 16;
+/// Pieces under way at most: more than a line carries in the time of an answer is only more to send again.
+const LARGEST: u32 = 12;
 
 /// Pieces under way at first.
 const FIRST: u32 = 4;
@@ -25,6 +25,15 @@ pub struct Window {
     went_back: bool,
     /// Units sent, those sent again included.
     sent: u64,
+}
+
+/// What the other side says it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Have {
+    /// Units, from the first on without a gap.
+    pub units: u32,
+    /// A piece came that lies behind them.
+    pub gap: bool,
 }
 
 impl Window {
@@ -57,14 +66,17 @@ impl Window {
         }
     }
 
-    /// The other side has the first `have` units; true if that is news.
-    pub fn heard(&mut self, have: u32) -> bool {
+    /// The other side has the first `have` units, and something behind them if there is a `gap`; true if that
+    /// is news.
+    ///
+    /// Only a gap sends back: the same answer twice may be to a piece that came twice.
+    pub fn heard(&mut self, Have { units: have, gap }: Have) -> bool {
         if have > self.total {
             return false;
         }
         if have == self.acknowledged {
-            // A later piece came without this one: go back once, the answers to those under way follow.
-            if self.next > have && !self.went_back {
+            // Once: the answers to what is under way follow, and tell of the same gap.
+            if gap && self.next > have && !self.went_back {
                 self.next = have;
                 self.limit = (self.limit / 2).max(1);
                 self.went_back = true;
@@ -129,11 +141,12 @@ mod tests {
                 if lost() {
                     continue;
                 }
+                let gap = piece.start > have;
                 if piece.start == have {
                     have = piece.end;
                 }
                 if !lost() {
-                    answers.push_back(have);
+                    answers.push_back(Have { units: have, gap });
                 }
             }
             match answers.pop_front() {
@@ -142,6 +155,26 @@ mod tests {
             }
         }
         None
+    }
+
+    fn all(units: u32) -> Have {
+        Have { units, gap: false }
+    }
+
+    #[test]
+    fn a_gap_sends_back_once_and_a_piece_that_came_twice_does_not() {
+        let mut window = Window::new(1_000, 10, 0);
+        while window.due().is_some() {
+            window.sent();
+        }
+        window.heard(all(10));
+        window.heard(all(10));
+        assert!(window.due().unwrap().start > 10);
+        window.heard(Have { units: 10, gap: true });
+        assert_eq!(window.due(), Some(10..20));
+        window.sent();
+        window.heard(Have { units: 10, gap: true });
+        assert_ne!(window.due(), Some(10..20));
     }
 
     #[test]
@@ -163,7 +196,7 @@ mod tests {
                 window.sent();
             }
             most = most.max(window.next - window.acknowledged);
-            window.heard(window.acknowledged + 10);
+            window.heard(all(window.acknowledged + 10));
         }
         assert_eq!(most, LARGEST * 10);
     }
@@ -174,10 +207,10 @@ mod tests {
         while window.due().is_some() {
             window.sent();
         }
-        assert!(window.heard(20));
-        assert!(window.heard(0));
+        assert!(window.heard(all(20)));
+        assert!(window.heard(all(0)));
         assert_eq!(window.due(), Some(0..10));
-        assert!(!window.heard(101));
+        assert!(!window.heard(all(101)));
     }
 
     proptest! {
@@ -202,7 +235,7 @@ mod tests {
             let mut window = Window::new(1_000, 7, 3);
             for (answer, silent) in answers {
                 while window.due().is_some() { window.sent(); }
-                if silent { window.silent() } else { window.heard(answer % 1_500); }
+                if silent { window.silent() } else { window.heard(Have { units: answer % 1_500, gap: answer > 1 << 31 }); }
                 prop_assert!(window.acknowledged <= window.next && window.next <= window.total);
             }
         }
