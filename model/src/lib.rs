@@ -2,7 +2,8 @@
 //!
 //! - [`Model`] and [`Header`] read GGUF (v2, v3, architecture `llama`) and llama2.c files, with no
 //!   trust in any number that a file has.
-//! - [`Tokenizer`] turns text into tokens and back as llama.cpp and llama2.c do.
+//! - [`Tokenizer`] turns text into tokens and back as llama.cpp and llama2.c do: SentencePiece-style, or
+//!   GPT-2's byte-level BPE.
 //! - [`build_image`] lays a model out for the engine, requantized where that is asked for.
 //! - [`requirements`] and [`what_would_fit`] say from the header alone what a run will take.
 //! - [`mod@reference`] runs an image on this machine, to the bit what a board must give.
