@@ -259,4 +259,35 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains(&url) && text.contains("refused") && text.contains("--coordinator"), "{text}");
     }
+
+    async fn refused(address: std::net::SocketAddr) -> String {
+        let target = Target { urls: vec![format!("http://{address}")], origin: Origin::Flag };
+        let error = connect(&target).await.unwrap_err();
+        assert!(error.unreachable(), "{error:?}");
+        error.to_string()
+    }
+
+    #[tokio::test]
+    async fn somebody_else_there_is_no_coordinator() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let web = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 24]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        });
+        let text = refused(address).await;
+        assert!(text.contains(&address.to_string()) && text.contains("no coordinator ("), "{text}");
+        web.join().unwrap();
+
+        let (health, service) = tonic_health::server::health_reporter();
+        health.set_service_status("edgeprof.v1.Worker", tonic_health::ServingStatus::Serving).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        let text = refused(address).await;
+        assert!(text.contains("such as a worker"), "{text}");
+    }
 }

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use edgeprof_common::{Digest, JobId, Nonce, job::JobSpec, run::RunRecord};
 use edgeprof_proto::{CHUNK, bridge, v1};
-use edgeprof_service::channel::{self, ConnectError};
+use edgeprof_service::{
+    WORKER_PORT,
+    channel::{self, ConnectError},
+};
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use v1::profiler_client::ProfilerClient;
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use v1::{profiler_client::ProfilerClient, profiler_server::SERVICE_NAME};
 
-use crate::{ClientError, LocalFile, Watch, retry::calling};
+use crate::{ClientError, LocalFile, Watch, error::transport, retry::calling};
 
 /// How long a first connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -20,6 +24,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Largest message taken: a record has one entry for each token.
 const MAX_MESSAGE: usize = 64 << 20;
+
+/// Why whoever answers on a new connection is no coordinator. One that says nothing of its health is taken
+/// for one: it answered as gRPC does.
+async fn stranger(channel: &Channel) -> Option<String> {
+    let request = HealthCheckRequest { service: SERVICE_NAME.to_owned() };
+    let mut health = HealthClient::new(channel.clone());
+    match tokio::time::timeout(CONNECT, health.check(request)).await {
+        Err(_) => Some("whoever listens there says nothing".into()),
+        Ok(Err(status)) if status.code() == Code::NotFound => Some(format!(
+            "what answers there is no coordinator, such as a worker; those listen on {WORKER_PORT}"
+        )),
+        Ok(Err(status)) => Some(format!("what answers there is no coordinator ({})", transport(&status)?)),
+        Ok(Ok(_)) => None,
+    }
+}
 
 /// A connection to a coordinator. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
@@ -33,7 +52,7 @@ impl Client {
     /// Connects to `http://HOST:PORT`, or `HOST:PORT`.
     ///
     /// # Errors
-    /// When that is no address, or nobody answers there.
+    /// When that is no address, or no coordinator answers there.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
         let channel = channel::connect(address, CONNECT).await.map_err(|error| match error {
             ConnectError::Address(address) => ClientError::Address { address },
@@ -41,6 +60,9 @@ impl Client {
                 ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] }
             }
         })?;
+        if let Some(reason) = stranger(&channel).await {
+            return Err(ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] });
+        }
         let profiler = ProfilerClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         Ok(Self { profiler, address: address.to_owned(), patience: PATIENCE })
     }

@@ -108,7 +108,11 @@ impl ClientError {
 
     /// What a status that is no broken connection means.
     pub(crate) fn from_status(status: &Status) -> Self {
-        let (message, hint) = (status.message().to_owned(), status::hint(status));
+        let later = || {
+            let after = status::retry_after(status)?;
+            Some(format!("trying again makes sense after {} s", after.as_secs()))
+        };
+        let (message, hint) = (status.message().to_owned(), status::hint(status).or_else(later));
         match status.code() {
             Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => {
                 Self::Failed { message, hint }

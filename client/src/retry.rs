@@ -63,7 +63,9 @@ where
         };
         let broken = transport(&status);
         let told = status::retry_after(&status);
-        if broken.is_none() && told.is_none() {
+        // Whoever says when trying again makes sense is believed: also when that is beyond our patience.
+        let in_time = told.is_some_and(|told| told <= patience);
+        if broken.is_none() && !in_time {
             return Err(ClientError::from_status(&status));
         }
         let Some(wait) = backoff.wait() else {
@@ -115,5 +117,17 @@ mod tests {
         let start = Instant::now();
         full.await.unwrap();
         assert!((5000..5100).contains(&start.elapsed().as_millis()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_full_for_longer_than_patience_is_said_at_once() {
+        let start = Instant::now();
+        let full = calling::<(), _>("a", PATIENCE, || {
+            ready(Err(status::exhausted("the disk is full", Duration::from_secs(60))))
+        });
+        let error = full.await.unwrap_err();
+        assert_eq!(error.to_string(), "the disk is full");
+        assert_eq!(error.hint().as_deref(), Some("trying again makes sense after 60 s"));
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

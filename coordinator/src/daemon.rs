@@ -71,7 +71,14 @@ impl StartError {
     /// The way out.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Listen { .. } => "stop what listens there, or give another address with --listen",
+            Self::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another coordinator may be running, `edgeprof doctor` says who listens there; stop it, or \
+                     give another address with --listen"
+                }
+                io::ErrorKind::PermissionDenied => "give a port above 1023 with --listen",
+                _ => "give an address of this machine with --listen",
+            },
             Self::Data { .. } => "make it writable for this user, or give another folder with --data",
             Self::Store(error) | Self::Recover(RecoverError::Store(error)) => error.hint(),
             Self::Recover(RecoverError::Epoch(_)) => {

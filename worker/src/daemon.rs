@@ -54,7 +54,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The address.
-    #[error("cannot listen on {address}: {source}{}", if source.kind() == io::ErrorKind::AddrInUse { "; another worker may be running, choose another address with --listen" } else { "" })]
+    #[error("cannot listen on {address}: {source}; {}", elsewhere(source.kind()))]
     Listen {
         /// As configured.
         address: SocketAddr,
@@ -75,6 +75,17 @@ pub enum StartError {
     /// Reflection's descriptors: an error of the program.
     #[error("cannot serve reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+fn elsewhere(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => {
+            "another worker may be running, `edgeprof doctor` says who listens there: stop it, or give another \
+             address with --listen"
+        }
+        io::ErrorKind::PermissionDenied => "give a port above 1023 with --listen",
+        _ => "give an address of this machine with --listen",
+    }
 }
 
 fn why(error: Option<impl std::fmt::Display>) -> String {

@@ -16,7 +16,7 @@ use crate::disk;
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// Another process has it.
-    #[error("data folder {} is in use by another worker{}", path.display(), holder.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    #[error("data folder {} is in use by another worker{}; stop that one, or name another folder with --data", path.display(), holder.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     InUse {
         /// The folder.
         path: PathBuf,
@@ -24,7 +24,10 @@ pub enum HomeError {
         holder: Option<String>,
     },
     /// Not readable or not writable.
-    #[error("cannot use data folder {}: {source}", path.display())]
+    #[error(
+        "cannot use data folder {}: {source}; make it writable for this user and make room in it, or name \
+         another with --data", path.display()
+    )]
     Io {
         /// The folder.
         path: PathBuf,

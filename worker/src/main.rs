@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use edgeprof_service::{config::print_default, shutdown::signalled, telemetry};
 use edgeprof_worker::{
@@ -15,7 +15,8 @@ async fn main() -> ExitCode {
     match run(&Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("edgeprof-worker: {error:#}");
+            // Each says its cause itself.
+            eprintln!("edgeprof-worker: {error}");
             ExitCode::FAILURE
         }
     }
@@ -41,7 +42,7 @@ async fn run(cli: &Cli) -> Result<()> {
     let mut daemon = daemon::start(settings).await?;
     let outcome = tokio::select! {
         signal = signal => {
-            let name = signal?.context("cannot wait for signals")?;
+            let name = signal?.map_err(|error| anyhow::anyhow!("cannot wait for signals: {error}"))?;
             tracing::info!(signal = name, "stopping");
             Ok(())
         }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use edgeprof_report::number;
-use nix::sys::statvfs::statvfs;
 
 use super::check::Check;
+use crate::local::free;
 
 /// Below this a lab runs, and not for long.
 const COMFORT: u64 = 1 << 30;
@@ -42,12 +42,6 @@ pub(crate) fn probe(path: &Path) -> State {
         Ok(_) => State::Writable { free: free(there) },
         Err(error) => State::Closed(format!("{} cannot be written by this user: {error}", there.display())),
     }
-}
-
-fn free(path: &Path) -> Option<u64> {
-    let stat = statvfs(path).ok()?;
-    #[allow(clippy::useless_conversion)] // It is u32 elsewhere.
-    Some(u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()))
 }
 
 /// A folder that another user's daemon has is that daemon's: a warning, since --data names another.

@@ -18,6 +18,7 @@ mod trial;
 use std::{net::SocketAddr, path::Path};
 
 use edgeprof_boards::catalogue;
+use edgeprof_proto::v1;
 use edgeprof_service::{COORDINATOR_PORT, WORKER_PORT};
 
 use self::{
@@ -57,8 +58,8 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, Failure> {
     checks.extend(firmware::judge(&images));
     checks.extend(trial(&emulators, &images, &coordinator, &worker, &mut View::new(global.progress)).await?);
     for (role, service, daemon, port) in [
-        ("coordinator", "edgeprof.v1.Profiler", &coordinator, COORDINATOR_PORT),
-        ("worker", "edgeprof.v1.Worker", &worker, WORKER_PORT),
+        ("coordinator", v1::profiler_server::SERVICE_NAME, &coordinator, COORDINATOR_PORT),
+        ("worker", v1::worker_server::SERVICE_NAME, &worker, WORKER_PORT),
     ] {
         let address = daemon.settings.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], port)));
         let wanted = Wanted { role, service, address };

@@ -49,8 +49,9 @@ pub(crate) async fn probe(
     view: &mut View,
 ) -> Result<Vec<Trial>, Failure> {
     let boards: Vec<_> = kinds.iter().map(|kind| (*kind, 1)).collect();
-    let tried =
-        local::in_lab(programs, &boards, async |client, interrupt| on(client, interrupt, kinds, view).await);
+    let tried = local::in_lab(programs, &boards, 0, async |client, interrupt| {
+        on(client, interrupt, kinds, view).await
+    });
     let tried = tried.await;
     view.clear();
     tried

@@ -9,10 +9,14 @@ use std::{
 };
 
 use edgeprof_client::Client;
+use edgeprof_report::number;
 use edgeprof_service::children::Spawner;
 use futures::future::select_all;
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        statvfs::statvfs,
+    },
     unistd::Pid,
 };
 use tokio::{
@@ -31,6 +35,12 @@ const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Between two looks for what is about to be there.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// What the coordinator leaves free on its disk, beside what models take.
+const RESERVE: u64 = 80 << 20;
+
+/// A model is there as its file, as an image, and as the worker's copy of that.
+const COPIES: u64 = 3;
 
 /// Lines of a daemon's log that an error shows.
 const LAST_LINES: usize = 8;
@@ -76,10 +86,19 @@ struct Daemon {
 }
 
 impl Lab {
-    /// An empty lab in the folder for temporary files.
-    pub(super) fn new() -> Result<Self, Failure> {
+    /// An empty lab in the folder for temporary files, which is to take so many bytes of models.
+    pub(super) fn new(models: u64) -> Result<Self, Failure> {
         let parent = std::env::temp_dir();
         super::folder::sweep(&parent);
+        let (free, needed) = (free(&parent), RESERVE + models.saturating_mul(COPIES));
+        if let Some(free) = free.filter(|free| *free < needed) {
+            let (free, needed) = (number::bytes(free), number::bytes(needed));
+            return Err(Failure::unreachable(format!(
+                "{} has {free} free, a private lab needs {needed}",
+                parent.display()
+            ))
+            .hint("make room there, or name a folder with room in TMPDIR"));
+        }
         let folder = Folder::new(&parent).map_err(|error| full(&parent, &error))?;
         let spawner = Spawner::start("daemons")
             .map_err(|error| Failure::unreachable(format!("cannot start a thread: {error}")))?;
@@ -157,6 +176,7 @@ impl Lab {
         let log =
             self.daemons.iter().find(|daemon| daemon.name == name).map(|daemon| last_lines(&daemon.log));
         Failure::unreachable(format!("the private {name} {how}{}", log.unwrap_or_default()))
+            .hint("edgeprof doctor says what this machine lacks")
     }
 
     /// Stops the daemons and removes everything. `hurry` cuts an orderly end short.
@@ -231,6 +251,13 @@ fn last_lines(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("\n  {line}")).collect()
+}
+
+/// Bytes free for this user where a folder is.
+pub(crate) fn free(folder: &Path) -> Option<u64> {
+    let stat = statvfs(folder).ok()?;
+    #[allow(clippy::useless_conversion)] // It is u32 elsewhere.
+    Some(u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()))
 }
 
 fn full(folder: &Path, error: &io::Error) -> Failure {

@@ -11,12 +11,12 @@ use std::{
 };
 
 use edgeprof_boards::{Kind, catalogue};
-use edgeprof_client::Client;
+use edgeprof_client::{Client, LocalFile};
 use edgeprof_service::firmware;
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-pub(crate) use self::lab::{COORDINATOR, Programs, WORKER};
+pub(crate) use self::lab::{COORDINATOR, Programs, WORKER, free};
 use self::{boards::Lack, lab::Lab};
 use crate::{
     args::{Global, JobArgs},
@@ -44,21 +44,23 @@ pub(crate) async fn run(global: &Global, args: &JobArgs) -> Result<Exit, Failure
     let cores = available_parallelism().map_or(1, NonZero::get);
     let counts = boards::counts(&chosen.named, prepared.spec.cells().len(), args.each, cores);
     let boards: Vec<_> = chosen.kinds.iter().map(|kind| kind.name.as_str()).zip(counts).collect();
-    in_lab(&programs, &boards, async |client, interrupt| {
+    let bytes = prepared.files.iter().map(LocalFile::size).sum();
+    in_lab(&programs, &boards, bytes, async |client, interrupt| {
         carry_out(client, &prepared, global, interrupt).await
     })
     .await
 }
 
-/// Starts a lab with these boards (kind and number), does `work` on it, and stops it: also when a signal
+/// Starts a lab with these boards (kind and number) and room for models of so many bytes, does `work` on it, and stops it: also when a signal
 /// ends the work, or a daemon does not go on. `work` hears Ctrl-C itself.
 pub(crate) async fn in_lab<T>(
     programs: &Programs,
     boards: &[(&str, usize)],
+    models: u64,
     work: impl AsyncFnOnce(&Client, &mut Option<unix::Signal>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut signals = Signals::listen();
-    let mut lab = Lab::new()?;
+    let mut lab = Lab::new(models)?;
     let all = async {
         let client = tokio::select! {
             client = lab.start(programs, boards) => client?,

@@ -61,12 +61,17 @@ impl Api {
         if free >= reserve.saturating_add(more) {
             return Ok(());
         }
-        Err(match more {
-            0 => format!("the coordinator's disk has {free} bytes free, less than its reserve of {reserve}"),
-            _ => format!(
-                "the coordinator's disk has {free} bytes free, too few for {more} more and its reserve of {reserve}"
-            ),
-        })
+        let (mib, place) = (|bytes: u64| bytes.div_ceil(1 << 20), self.data.display());
+        let what = match more {
+            0 => "less than".to_owned(),
+            _ => format!("too few for {} MiB more and", mib(more)),
+        };
+        Err(format!(
+            "the coordinator's disk has {} MiB free in {place}, {what} the {} MiB that it keeps for results; make \
+             room there, or lower reserve_bytes in its configuration",
+            free >> 20,
+            mib(reserve)
+        ))
     }
 
     /// Asks the loop.

@@ -115,7 +115,9 @@ impl StoreError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Locked(_) => "stop the other coordinator, or give this one another --data directory",
-            Self::Open { .. } => "check that the directory exists and is writable, or give another --data",
+            Self::Open { .. } => {
+                "check that the directory exists, is writable and has room, or give another --data"
+            }
             Self::Schema { .. } => "run the version that wrote it, or give another --data directory",
             Self::Row { .. } | Self::Damaged(_) => {
                 "the store is damaged: restore it from a backup, or give another --data"

@@ -58,7 +58,7 @@ async fn the_reserve_of_the_disk_is_not_for_uploads() {
     let chunk = v1::ArtifactChunk { digest, size: 1, data: b"x".to_vec().into() };
     let status = client.0.put_artifact(tokio_stream::iter([chunk])).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-    assert!(status.message().contains("1 more") && retry_after(&status).is_some(), "{status:?}");
+    assert!(status.message().contains("1 MiB more") && retry_after(&status).is_some(), "{status:?}");
     daemon.stop().await;
 }
 

@@ -1,8 +1,8 @@
 //! Wrong requests: a clear error that names the thing and the way out, and the right exit code.
 
-use std::fs;
+use std::{fs, process::Command};
 
-use edgeprof_tests::{Finished, Lab};
+use edgeprof_tests::{Finished, Lab, program};
 
 use crate::model;
 
@@ -63,4 +63,24 @@ fn a_cell_that_cannot_fit_is_refused_and_the_others_run() {
     assert_eq!((&runs[0]["state"], &runs[1]["state"]), (&"ok".into(), &"refused".into()), "{runs}");
     assert!(runs[1]["error"]["message"].as_str().unwrap().contains("arena"), "{runs}");
     assert!(runs[1]["counts"].is_null(), "a figure that was not obtained is absent");
+}
+
+/// Daemons that cannot have their address say so, and what to do; they take nothing over.
+#[test]
+fn a_daemon_whose_port_is_taken_names_it_and_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for name in ["edgeprof-coordinator", "edgeprof-worker"] {
+        let mut command = Command::new(program(name));
+        command.args(["--listen", &address, "--data"]).arg(folder.path().join(name));
+        let out = command.output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(!out.status.success());
+        for word in [address.as_str(), "in use", "another", "--listen", "edgeprof doctor"] {
+            assert!(said.contains(word), "{word:?} is not in {said}");
+        }
+        assert_eq!(said.matches("os error").count(), 1, "the cause is told once: {said}");
+    }
+    assert!(!folder.path().join("edgeprof-coordinator").exists(), "it opened no store");
 }
