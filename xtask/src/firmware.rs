@@ -72,7 +72,7 @@ impl Compiler {
             .arg(build_folder())
             .env("EDGEPROF_KIND", &kind.name)
             .env(
-                format!("CARGO_TARGET_{}_LINKER", kind.target.replace('-', "_").to_uppercase()),
+                format!("CARGO_TARGET_{}_LINKER", kind.target.replace(['-', '.'], "_").to_uppercase()),
                 &self.linker,
             );
         // Paths of this clone would make two clones' images differ: panic locations carry them.

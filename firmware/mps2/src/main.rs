@@ -4,6 +4,7 @@
 #![no_main]
 
 mod counter;
+mod place;
 mod uart;
 
 use core::panic::PanicInfo;
