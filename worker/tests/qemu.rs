@@ -417,7 +417,7 @@ async fn an_emulator_that_stands_still_is_a_hung_board() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_board_costs_next_to_nothing() {
     let _alone = ALONE.lock().await;
-    for kind in ["riscv32", "mps2-an386"] {
+    for kind in ["riscv32", "mps2-an386", "microbit"] {
         let lab = Lab::start(&[(kind, Transport::Socket)]).await;
         let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
         let spec = spec(&mut session, kind, 2);
