@@ -6,9 +6,11 @@ use crate::kind::{Kind, Rounding, Runtime};
 
 /// File name and text of every kind.
 const FILES: &[(&str, &str)] = &[
+    ("microbit", include_str!("../kinds/microbit.toml")),
     ("mps2-an385", include_str!("../kinds/mps2-an385.toml")),
     ("mps2-an386", include_str!("../kinds/mps2-an386.toml")),
     ("mps2-an500", include_str!("../kinds/mps2-an500.toml")),
+    ("mps2-an505", include_str!("../kinds/mps2-an505.toml")),
     ("netduinoplus2", include_str!("../kinds/netduinoplus2.toml")),
     ("riscv32", include_str!("../kinds/riscv32.toml")),
     ("riscv32-soft", include_str!("../kinds/riscv32-soft.toml")),

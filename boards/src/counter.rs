@@ -8,8 +8,9 @@ impl Kind {
     ///
     /// `None` for a kind without an emulator, and for a tick count that no whole number of
     /// instructions gives: then the counter was not what the recipe says, and the run is invalid.
-    /// A counter that shows whole ticks only ([`Rounding::Begun`]) makes this exact because every
-    /// interval starts its counter anew, so the only rounding is the one at the end.
+    /// A counter that shows whole ticks only ([`Rounding::Begun`], [`Rounding::Ended`]) makes this exact
+    /// because every interval starts its counter anew, so the only rounding is the one at the end, and
+    /// because no tick is longer than an instruction.
     #[must_use]
     pub fn ticks_to_instructions(&self, ticks: u64) -> Option<u64> {
         let emulator = self.emulator.as_ref()?;
@@ -19,6 +20,10 @@ impl Kind {
         let scaled = u128::from(ticks) * NANO;
         let instructions = match self.counter.rounding {
             Rounding::Exact => scaled.is_multiple_of(per).then_some(scaled / per)?,
+            Rounding::Ended => {
+                let up = scaled.div_ceil(per);
+                (up * per / NANO == u128::from(ticks)).then_some(up)?
+            }
             Rounding::Begun => {
                 let down = scaled / per;
                 ((down * per).div_ceil(NANO) == u128::from(ticks)).then_some(down)?
@@ -40,7 +45,7 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
-    use crate::catalogue;
+    use crate::{Rounding, catalogue};
 
     #[test]
     fn every_instruction_count_survives_the_tick_counter() {
@@ -51,7 +56,12 @@ mod tests {
             let per = u128::from(kind.counter.tick_hz) << emulator.icount_shift;
             let around = [0, 10_485_760, 2_684_354_560, 1 << 40];
             for n in around.iter().flat_map(|n: &u64| n.saturating_sub(50)..n + 50) {
-                let ticks = u64::try_from((u128::from(n) * per).div_ceil(1_000_000_000)).unwrap();
+                let exact = u128::from(n) * per;
+                let ticks = match kind.counter.rounding {
+                    Rounding::Ended => exact / 1_000_000_000,
+                    Rounding::Exact | Rounding::Begun => exact.div_ceil(1_000_000_000),
+                };
+                let ticks = u64::try_from(ticks).unwrap();
                 assert_eq!(kind.ticks_to_instructions(ticks), Some(n), "{} {n}", kind.name);
             }
         }
@@ -62,6 +72,11 @@ mod tests {
         let mps2 = catalogue().get("mps2-an386").unwrap();
         let whole: Vec<u64> = (0..8).filter(|ticks| mps2.ticks_to_instructions(*ticks).is_some()).collect();
         assert_eq!(whole, [0, 2, 4, 5, 7]);
+        // 42 instructions are 43.008 ticks: no number of them shows 42.
+        let microbit = catalogue().get("microbit").unwrap();
+        let none: Vec<u64> =
+            (0..100).filter(|ticks| microbit.ticks_to_instructions(*ticks).is_none()).collect();
+        assert_eq!(none, [42, 85]);
         let stm = catalogue().get("netduinoplus2").unwrap();
         assert_eq!(stm.ticks_to_instructions(16), Some(2));
         assert_eq!(stm.ticks_to_instructions(17), None);

@@ -44,8 +44,15 @@ pub struct Firmware {
     pub package: String,
     /// Its cargo features.
     pub features: Vec<String>,
+    /// Its cargo profile.
+    #[serde(default = "release")]
+    pub profile: String,
     /// Start code, which decides the linker script's shape.
     pub runtime: Runtime,
+}
+
+fn release() -> String {
+    "release".into()
 }
 
 /// Start code of a firmware.
@@ -136,6 +143,8 @@ pub enum Rounding {
     /// The counter was started on an instruction's edge and shows the ticks begun since: instructions are
     /// rounded down, and a tick count that no whole number of them gives is an error.
     Begun,
+    /// The same, but it shows the ticks that have ended since: instructions are rounded up.
+    Ended,
 }
 
 /// How to emulate a board of this kind.

@@ -40,12 +40,10 @@ pub(crate) struct Regions {
     pub(crate) x: u64,
     /// f32: normalized activations, attention result.
     pub(crate) xb: u64,
-    /// f32: query, key, value; later the attention block's result; later gate and up.
+    /// f32: query, key, value; later the attention block's result; later gate and up; at last the logits.
     pub(crate) wide: u64,
     /// f32: attention scores of one head.
     pub(crate) scores: u64,
-    /// f32: logits.
-    pub(crate) logits: u64,
     /// f32: rotary frequencies, and again sines and cosines.
     pub(crate) rope: u64,
     /// i8: quantized activations.
@@ -75,9 +73,8 @@ impl Regions {
             cache_scales: if scaled { slots.checked_mul(u64::from(config.kv_heads))? } else { 0 },
             x: dim,
             xb: dim.max(q),
-            wide: (q + 2 * kvd).max(2 * hidden).max(dim),
+            wide: (q + 2 * kvd).max(2 * hidden).max(dim).max(config.vocab.into()),
             scores: u64::from(ctx),
-            logits: u64::from(config.vocab),
             rope: u64::from(config.head_dim) / 2,
             act: widest.next_multiple_of(GROUP as u64),
             act_groups: widest.div_ceil(GROUP as u64),
@@ -90,7 +87,7 @@ impl Regions {
     }
 
     fn scratch_bytes(&self) -> Option<u64> {
-        let f32s = [self.x, self.xb, self.wide, self.scores, self.logits, self.rope, self.rope, self.rope];
+        let f32s = [self.x, self.xb, self.wide, self.scores, self.rope, self.rope, self.rope];
         let mut sum = bytes(self.act, 1)?.checked_add(bytes(self.act_groups, size_of::<Group>() as u64)?)?;
         for n in f32s {
             sum = sum.checked_add(bytes(n, 4)?)?;

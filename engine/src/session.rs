@@ -18,7 +18,6 @@ mod ops;
 #[derive(Debug)]
 pub struct Session<'a, 'm> {
     image: Image<'a>,
-    config: Config,
     ctx: u32,
     position: u32,
     has_logits: bool,
@@ -28,7 +27,6 @@ pub struct Session<'a, 'm> {
     xb: &'m mut [f32],
     wide: &'m mut [f32],
     scores: &'m mut [f32],
-    logits: &'m mut [f32],
     freq: &'m mut [f32],
     cos: &'m mut [f32],
     sin: &'m mut [f32],
@@ -42,6 +40,8 @@ impl<'a, 'm> Session<'a, 'm> {
     /// # Errors
     /// [`EngineError::BadContext`] for a context of 0 or beyond the address space,
     /// [`EngineError::ArenaTooSmall`] with the bytes needed.
+    // Not inlined, so that it makes the session where the caller wants it and not beside that.
+    #[inline(never)]
     pub fn new(
         image: &Image<'a>,
         arena: &'m mut [u64],
@@ -61,7 +61,6 @@ impl<'a, 'm> Session<'a, 'm> {
         let cache = Cache::new(d, &config, ctx, &r);
         let session = Session {
             image: *image,
-            config,
             ctx,
             position: 0,
             has_logits: false,
@@ -71,7 +70,6 @@ impl<'a, 'm> Session<'a, 'm> {
             xb: d.take(r.xb),
             wide: d.take(r.wide),
             scores: d.take(r.scores),
-            logits: d.take(r.logits),
             freq: d.take(r.rope),
             cos: d.take(r.rope),
             sin: d.take(r.rope),
@@ -104,7 +102,7 @@ impl<'a, 'm> Session<'a, 'm> {
         want_logits: bool,
         hooks: &mut H,
     ) -> Result<(), EngineError> {
-        let c = self.config;
+        let c = *self.image.config();
         if token >= c.vocab {
             return Err(EngineError::BadToken(token));
         }
@@ -113,7 +111,7 @@ impl<'a, 'm> Session<'a, 'm> {
         }
         self.has_logits = false;
         hooks.enter(Op::Embed, NO_LAYER);
-        embed(self.x, &self.weights(Role::TokenEmbd, NO_LAYER)?, token as usize);
+        embed(self.x, &weights(&self.image, Role::TokenEmbd, NO_LAYER)?, token as usize);
         ops::rotary_table(self.freq, self.position, self.cos, self.sin);
         hooks.leave(Op::Embed, NO_LAYER);
         for layer in 0..c.layers {
@@ -124,9 +122,10 @@ impl<'a, 'm> Session<'a, 'm> {
         if want_logits {
             self.norm(Role::OutputNorm, NO_LAYER, hooks)?;
             hooks.enter(Op::Classifier, NO_LAYER);
-            let w = self.weights(Role::Output, NO_LAYER)?;
-            matvec(self.logits, &w, &self.xb[..c.dim as usize], &mut self.act);
-            let bad = ops::first_non_finite(self.logits);
+            let w = weights(&self.image, Role::Output, NO_LAYER)?;
+            let logits = &mut self.wide[..c.vocab as usize];
+            matvec(logits, &w, &self.xb[..c.dim as usize], &mut self.act);
+            let bad = ops::first_non_finite(logits);
             hooks.leave(Op::Classifier, NO_LAYER);
             if let Some(i) = bad {
                 return Err(EngineError::NonFinite(i));
@@ -136,37 +135,32 @@ impl<'a, 'm> Session<'a, 'm> {
         Ok(())
     }
 
-    fn weights(&self, role: Role, layer: u32) -> Result<Tensor<'a>, EngineError> {
-        // Cannot fail: `Image::parse` has checked the table. An error keeps panics out of here.
-        self.image.tensor(role, layer).ok_or(EngineError::Image(crate::error::ImageError::Tensor(u32::MAX)))
-    }
-
     /// Normalizes the residual stream into `xb` and quantizes it.
     fn norm<H: Hooks>(&mut self, role: Role, layer: u32, hooks: &mut H) -> Result<(), EngineError> {
         hooks.enter(Op::Norm, layer);
-        let w = self.weights(role, layer)?;
+        let w = weights(&self.image, role, layer)?;
         let xb = &mut self.xb[..self.x.len()];
-        ops::rms_norm(xb, self.x, w.as_f32(), self.config.norm_eps);
+        ops::rms_norm(xb, self.x, w.as_f32(), self.image.config().norm_eps);
         self.act.set(xb);
         hooks.leave(Op::Norm, layer);
         Ok(())
     }
 
+    // The blocks are not inlined: a small board's stack has room for one at a time.
+    #[inline(never)]
     fn attention_block<H: Hooks>(&mut self, layer: u32, hooks: &mut H) -> Result<(), EngineError> {
-        let c = self.config;
+        let c = *self.image.config();
         let (dim, q_dim, kv_dim) = (c.dim as usize, c.q_dim() as usize, c.kv_dim() as usize);
         self.norm(Role::AttnNorm, layer, hooks)?;
 
         hooks.enter(Op::Qkv, layer);
-        let (wq, wk) = (self.weights(Role::AttnQ, layer)?, self.weights(Role::AttnK, layer)?);
-        let wv = self.weights(Role::AttnV, layer)?;
         let (q, rest) = self.wide.split_at_mut(q_dim);
         let (k, rest) = rest.split_at_mut(kv_dim);
         let v = &mut rest[..kv_dim];
         let x = &self.xb[..dim];
-        matvec(q, &wq, x, &mut self.act);
-        matvec(k, &wk, x, &mut self.act);
-        matvec(v, &wv, x, &mut self.act);
+        matvec(q, &weights(&self.image, Role::AttnQ, layer)?, x, &mut self.act);
+        matvec(k, &weights(&self.image, Role::AttnK, layer)?, x, &mut self.act);
+        matvec(v, &weights(&self.image, Role::AttnV, layer)?, x, &mut self.act);
         hooks.leave(Op::Qkv, layer);
 
         hooks.enter(Op::Rope, layer);
@@ -182,7 +176,7 @@ impl<'a, 'm> Session<'a, 'm> {
         hooks.leave(Op::Attention, layer);
 
         hooks.enter(Op::AttnOutput, layer);
-        let wo = self.weights(Role::AttnOutput, layer)?;
+        let wo = weights(&self.image, Role::AttnOutput, layer)?;
         let result = &mut self.wide[..dim];
         matvec(result, &wo, &self.xb[..q_dim], &mut self.act);
         ops::add(self.x, result);
@@ -190,18 +184,18 @@ impl<'a, 'm> Session<'a, 'm> {
         Ok(())
     }
 
+    #[inline(never)]
     fn ffn_block<H: Hooks>(&mut self, layer: u32, hooks: &mut H) -> Result<(), EngineError> {
-        let (dim, hidden) = (self.config.dim as usize, self.config.hidden as usize);
+        let Config { dim, hidden, .. } = *self.image.config();
+        let (dim, hidden) = (dim as usize, hidden as usize);
         self.norm(Role::FfnNorm, layer, hooks)?;
 
         hooks.enter(Op::FfnUp, layer);
-        let wd = self.weights(Role::FfnDown, layer)?;
-        let (wg, wu) = (self.weights(Role::FfnGate, layer)?, self.weights(Role::FfnUp, layer)?);
         let (gate, rest) = self.wide.split_at_mut(hidden);
         let up = &mut rest[..hidden];
         let x = &self.xb[..dim];
-        matvec(gate, &wg, x, &mut self.act);
-        matvec(up, &wu, x, &mut self.act);
+        matvec(gate, &weights(&self.image, Role::FfnGate, layer)?, x, &mut self.act);
+        matvec(up, &weights(&self.image, Role::FfnUp, layer)?, x, &mut self.act);
         hooks.leave(Op::FfnUp, layer);
 
         hooks.enter(Op::Activation, layer);
@@ -213,7 +207,7 @@ impl<'a, 'm> Session<'a, 'm> {
 
         hooks.enter(Op::FfnDown, layer);
         let result = &mut self.xb[..dim];
-        matvec(result, &wd, gate, &mut self.act);
+        matvec(result, &weights(&self.image, Role::FfnDown, layer)?, gate, &mut self.act);
         ops::add(self.x, result);
         hooks.leave(Op::FfnDown, layer);
         Ok(())
@@ -222,7 +216,7 @@ impl<'a, 'm> Session<'a, 'm> {
     /// The logits of the last pass, `vocab` values; empty if it did not run the classifier.
     #[must_use]
     pub fn logits(&self) -> &[f32] {
-        if self.has_logits { self.logits } else { &[] }
+        if self.has_logits { &self.wide[..self.image.config().vocab as usize] } else { &[] }
     }
 
     /// Tokens run so far.
@@ -248,4 +242,9 @@ impl<'a, 'm> Session<'a, 'm> {
         self.position = 0;
         self.has_logits = false;
     }
+}
+
+fn weights<'a>(image: &Image<'a>, role: Role, layer: u32) -> Result<Tensor<'a>, EngineError> {
+    // Cannot fail: `Image::parse` has checked the table. An error keeps panics out of here.
+    image.tensor(role, layer).ok_or(EngineError::Image(crate::error::ImageError::Tensor(u32::MAX)))
 }

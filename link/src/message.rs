@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::{List, Text};
 
 /// Tokens in one `Prompt` frame; fewer where the board's `max_frame` is small (5 bytes each at most).
-pub const MAX_PROMPT_TOKENS_PER_FRAME: usize = 128;
+pub const MAX_PROMPT_TOKENS_PER_FRAME: usize = if cfg!(feature = "small") { 24 } else { 128 };
 
-/// Bytes of an image in one `Chunk` frame: as many as the smallest frame has room for. A board keeps the whole
-/// message on its stack.
-pub const MAX_CHUNK: usize = 128;
+/// Bytes of an image in one `Chunk` frame; fewer where the board's `max_frame` is small.
+pub const MAX_CHUNK: usize = if cfg!(feature = "small") { 128 } else { 512 };
 
 /// Records that a board sends without having heard that they arrived.
 pub const MAX_UNHEARD: usize = 8;

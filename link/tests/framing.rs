@@ -91,7 +91,7 @@ fn to_board() -> impl Strategy<Value = ToBoard> {
         (any::<u32>(), prop::collection::vec(any::<u32>(), 0..=128)).prop_map(|(run, tokens)| {
             ToBoard::Prompt { run, offset: run / 2, tokens: List::from_slice(&tokens).unwrap() }
         }),
-        (any::<u32>(), prop::collection::vec(any::<u8>(), 0..=128))
+        (any::<u32>(), prop::collection::vec(any::<u8>(), 0..=512))
             .prop_map(|(offset, data)| { ToBoard::Chunk { offset, data: List::from_slice(&data).unwrap() } }),
     ]
 }

@@ -2,9 +2,10 @@
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
-use edgeprof_model::{KvType, reference};
+use edgeprof_boards::catalogue;
+use edgeprof_model::{KvType, Model, Quant, build_image, reference};
 use edgeprof_proto::v1::{self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To};
 use edgeprof_worker::config::{Limits, Transport};
 use nix::{
@@ -135,6 +136,58 @@ async fn riscv32_over_a_socket() {
 async fn riscv32_over_a_pseudo_terminal() {
     let _alone = ALONE.lock().await;
     two_runs_agree_with_each_other_and_the_host("riscv32", Transport::Pty).await;
+}
+
+/// The shipped model on every kind of the catalogue: the host's logits, and the same counts on five runs, each
+/// on a board that was just started.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_computes_what_the_host_does_and_counts_the_same_five_times() {
+    let _alone = ALONE.lock().await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/edgeprof-kjv-280k.gguf");
+    let model = Model::open(file.as_ref(), None).unwrap();
+    let image = build_image(&model, Quant::Q4_0).unwrap();
+    let prompt = model.tokenizer().encode("In the beginning");
+    let host = reference::run(
+        &image,
+        &reference::Request {
+            prompt: &prompt,
+            n_gen: 21 - prompt.len() as u32,
+            temperature: 0.0,
+            seed: 0,
+            stop_tokens: &[],
+            ctx: 20,
+            kv: KvType::I8,
+        },
+    )
+    .unwrap();
+
+    let kinds: Vec<_> = catalogue().kinds().iter().filter(|kind| kind.emulator.is_some()).collect();
+    let boards: Vec<_> = kinds.iter().map(|kind| (kind.name.as_str(), Transport::Socket)).collect();
+    let mut counted = BTreeMap::new();
+    for round in 1..=5 {
+        let mut lab = Lab::start(&boards).await;
+        let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+        for (number, kind) in kinds.iter().enumerate() {
+            let spec = v1::AttemptSpec {
+                image_size: image.len() as u64,
+                image_digest: session.keep(image.clone()),
+                tokens: prompt.clone(),
+                n_depth: 0,
+                n_gen: host.tokens.len() as u32,
+                ctx: 20,
+                kv: "i8".into(),
+                ..spec(&mut session, &kind.name, 0)
+            };
+            let run = measured(session.run(1 + number as u64, &format!("w/{}.0", kind.name), &spec).await);
+            assert_eq!(run.reasons, Vec::<String>::new(), "{}", kind.name);
+            assert_eq!(run.output_tokens, host.tokens, "{}", kind.name);
+            assert_eq!(run.logits_hash, format!("{:016x}", host.logits_hash), "{}", kind.name);
+            let first = counted.entry(&kind.name).or_insert_with(|| run.samples.clone());
+            assert_eq!(*first, run.samples, "{} in round {round}", kind.name);
+        }
+        lab.down().await;
+    }
+    assert_eq!(counted.len(), catalogue().kinds().len(), "every kind is emulated");
 }
 
 /// The victim's attempt fails as infrastructure, its board comes back, and its neighbour notices nothing.
@@ -364,7 +417,7 @@ async fn an_emulator_that_stands_still_is_a_hung_board() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_board_costs_next_to_nothing() {
     let _alone = ALONE.lock().await;
-    for kind in ["riscv32", "mps2-an386"] {
+    for kind in ["riscv32", "mps2-an386", "microbit"] {
         let lab = Lab::start(&[(kind, Transport::Socket)]).await;
         let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
         let spec = spec(&mut session, kind, 2);

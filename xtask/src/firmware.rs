@@ -36,7 +36,8 @@ pub(crate) fn build(kinds: &[Kind]) -> Result<()> {
             continue;
         }
         run(&format!("building firmware {}", kind.name), &mut compiler.command(kind))?;
-        let built = build_folder().join(&kind.target).join("release").join(&kind.firmware.package);
+        let built =
+            build_folder().join(&kind.target).join(&kind.firmware.profile).join(&kind.firmware.package);
         fs::copy(&built, &image).with_context(|| format!("copying {}", built.display()))?;
         fs::write(stamp_file, stamp)?;
     }
@@ -66,13 +67,14 @@ impl Compiler {
         let mut command = Command::new(if self.debian { "/usr/bin/cargo" } else { "cargo" });
         command
             .current_dir(root().join("firmware"))
-            .args(["build", "--quiet", "--release", "--locked", "--target", &kind.target])
+            .args(["build", "--quiet", "--locked", "--target", &kind.target])
+            .args(["--profile", &kind.firmware.profile])
             .args(["--package", &kind.firmware.package])
             .arg("--target-dir")
             .arg(build_folder())
             .env("EDGEPROF_KIND", &kind.name)
             .env(
-                format!("CARGO_TARGET_{}_LINKER", kind.target.replace('-', "_").to_uppercase()),
+                format!("CARGO_TARGET_{}_LINKER", kind.target.replace(['-', '.'], "_").to_uppercase()),
                 &self.linker,
             );
         // Paths of this clone would make two clones' images differ: panic locations carry them.

@@ -23,6 +23,12 @@ pub(crate) struct Firmware {
     pub(crate) package: String,
     #[serde(default)]
     pub(crate) features: Vec<String>,
+    #[serde(default = "release")]
+    pub(crate) profile: String,
+}
+
+fn release() -> String {
+    "release".into()
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -46,6 +46,20 @@ unsafe extern "C" {
     fn edgeprof_dsp_q4_1(job: *mut Job);
 }
 
+/// Tells the assembler of the extension where the target leaves it open.
+#[cfg(kernel_dsp = "optional")]
+macro_rules! processor {
+    () => {
+        ".cpu cortex-m33"
+    };
+}
+#[cfg(not(kernel_dsp = "optional"))]
+macro_rules! processor {
+    () => {
+        ""
+    };
+}
+
 // Registers: r0, r1 values of both rows; lr, r12 their scales; r2 activations; r3 to r6 activations
 // of 8 columns; r7, r8 weights (Q4_0: r8 the nibble mask); r9 scratch; r10, r11 integer sums;
 // s0, s1 scale pairs; s2 activation scale; s4 to s7 scratch; s8, s9 the rows' totals. Q4_1: s0, s1
@@ -53,6 +67,7 @@ unsafe extern "C" {
 // On the stack: 40 bytes of the job.
 global_asm!(
     ".syntax unified",
+    processor!(),
     ".fpu fpv4-sp-d16",
     // 8 columns of a Q8_0 row: pointer, sum
     ".macro EDGEPROF_Q8_ROW ptr, sum",

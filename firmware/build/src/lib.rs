@@ -13,7 +13,7 @@ use edgeprof_boards::{Kind, ModelStore, catalogue};
 /// Writes `memory.x` and `kind.rs` to `OUT_DIR` and tells cargo how to link.
 ///
 /// # Errors
-/// If the kind is unknown, is not this package's, or the target is not the kind's.
+/// If the kind is unknown, is not this package's, or target or features are not the kind's.
 pub fn run() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed=EDGEPROF_KIND");
     println!("cargo::rerun-if-env-changed=EDGEPROF_BUILD_ID");
@@ -23,6 +23,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     if target != kind.target {
         return Err(format!("{} is built for {}, not for {target}", kind.name, kind.target).into());
     }
+    check_features(kind)?;
     let out = env::var("OUT_DIR")?;
     let out = Path::new(&out);
     fs::write(out.join("memory.x"), kind.linker_script())?;
@@ -51,6 +52,21 @@ fn chosen() -> Result<&'static Kind, Box<dyn Error>> {
             _ => Err(format!("set EDGEPROF_KIND to one of {}", names()).into()),
         },
     }
+}
+
+/// A feature chooses addresses: with another kind's the board would be mute.
+fn check_features(kind: &Kind) -> Result<(), Box<dyn Error>> {
+    let wanted = kind.firmware.features.iter().map(|name| name.to_uppercase().replace('-', "_"));
+    let mut wanted: Vec<String> = wanted.collect();
+    wanted.sort();
+    let found = env::vars().filter_map(|(name, _)| name.strip_prefix("CARGO_FEATURE_").map(str::to_owned));
+    let mut found: Vec<String> = found.filter(|name| name != "COUNTER_CHECK").collect();
+    found.sort();
+    if found != wanted {
+        let features = kind.firmware.features.join(",");
+        return Err(format!("{} is built with --features {features:?}", kind.name).into());
+    }
+    Ok(())
 }
 
 fn constants(kind: &Kind) -> String {

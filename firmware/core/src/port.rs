@@ -22,6 +22,7 @@ impl<L: Line, const N: usize> Port<L, N> {
     }
 
     /// Waits for the next message.
+    #[inline(never)]
     pub(crate) fn receive(&mut self) -> ToBoard {
         loop {
             while let Some(byte) = self.line.read() {

@@ -24,7 +24,8 @@ impl Records {
 
     /// Forgets all, for another run.
     pub(crate) fn restart(&mut self, run: u32) {
-        *self = Self { run, ..Self::new() };
+        (self.run, self.first, self.next) = (run, 0, 0);
+        self.kept.fill(None);
     }
 
     /// The run that they are of.
@@ -38,6 +39,9 @@ impl Records {
     }
 
     /// Sends a record and keeps it. The oldest goes if the host has heard too little.
+    ///
+    /// Not inlined: a message is as large as the largest, and would lie on the stack of the whole run.
+    #[inline(never)]
     pub(crate) fn tell<L: Line, const N: usize>(&mut self, port: &mut Port<L, N>, what: Record) {
         if self.next - self.first >= MAX_UNHEARD as u32 {
             self.first += 1;

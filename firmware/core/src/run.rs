@@ -32,11 +32,13 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
     let fault = |error| fail_code(region, request, error);
 
     counter.start();
-    let session = Image::parse(region)
-        .map_err(EngineError::from)
-        .and_then(|image| Session::new(&image, arena, request.ctx, kv));
+    let mut session = match Image::parse(region) {
+        Ok(image) => Session::new(&image, arena, request.ctx, kv),
+        Err(error) => Err(error.into()),
+    };
     let ticks = counter.stop();
-    let mut session = session.map_err(fault)?;
+    // Used where it lies: it is large for the stack of a small board.
+    let session = session.as_mut().map_err(|error| fault(*error))?;
     records.tell(port, Record::Interval { work: Work::Load, ticks });
 
     let request = Request {
@@ -49,7 +51,7 @@ pub(crate) fn run<L: Line, C: Counter, const N: usize>(
         stop_at_eos: !request.stop_tokens.is_empty(),
     };
     let mut watch = Watch { port, records, counter, boot, timing: false, cancelled: false };
-    let outcome = generate(&mut session, &request, &mut watch);
+    let outcome = generate(session, &request, &mut watch);
     // A pass that failed or gave a stop token has begun an interval that nobody ended.
     if watch.timing {
         watch.counter.stop();

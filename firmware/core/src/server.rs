@@ -80,52 +80,50 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
             self.session = self.counter.session();
         }
         match message {
-            ToBoard::Ping { nonce } => {
-                self.port.send(&FromBoard::Pong { nonce, session: self.session });
-            }
-            ToBoard::Hello => {
-                let hello = self.hello();
-                self.port.send(&FromBoard::Hello(hello));
-            }
-            ToBoard::Image => {
-                let info = self.image();
-                self.port.send(&FromBoard::Image(info));
-            }
-            ToBoard::Run(request) => self.announce(request),
-            ToBoard::Prompt { run, offset, tokens } => {
-                let answer = match self.take_prompt(run, offset, &tokens) {
-                    Ok(received) => FromBoard::Accepted { run, received, gap: offset > received },
-                    Err(code) => FromBoard::Failed { run, code },
-                };
-                self.port.send(&answer);
-            }
             ToBoard::Go { run } => self.go(run),
+            other => self.answer(&other),
+        }
+    }
+
+    // Not inlined, as little else here: what an answer keeps on the stack is gone when a run takes all of it.
+    #[inline(never)]
+    fn answer(&mut self, message: &ToBoard) {
+        let answer = match *message {
+            ToBoard::Ping { nonce } => FromBoard::Pong { nonce, session: self.session },
+            ToBoard::Hello => FromBoard::Hello(self.hello()),
+            ToBoard::Image => FromBoard::Image(self.image()),
+            ToBoard::Run(ref request) => self.announce(request),
+            ToBoard::Prompt { run, offset, ref tokens } => match self.take_prompt(run, offset, tokens) {
+                Ok(received) => FromBoard::Accepted { run, received, gap: offset > received },
+                Err(code) => FromBoard::Failed { run, code },
+            },
+            // Seen to by `step`.
+            ToBoard::Go { .. } => return,
             ToBoard::Heard { run, next, again } => {
                 if run == self.records.run() {
                     self.records.heard(&mut self.port, next, again);
                 }
+                return;
             }
             // A run in work sees it by itself; of one that was announced only it takes leave.
             ToBoard::Cancel { run } => {
-                if self.announced.is_some_and(|announced| announced.run == run) {
+                if self.announced.as_ref().is_some_and(|announced| announced.run == run) {
                     self.announced = None;
                 }
+                return;
             }
             ToBoard::Load { total_len, crc32 } => {
                 let answer = self.loader.begin(&mut self.memory, total_len, crc32);
                 // What was whole already stays as it was found.
                 self.verified &= matches!(answer, FromBoard::Loading { next, .. } if next == total_len);
-                self.port.send(&answer);
+                answer
             }
-            ToBoard::Chunk { offset, data } => {
-                let answer = self.loader.take(&mut self.memory, offset, &data);
-                self.port.send(&answer);
-            }
+            ToBoard::Chunk { offset, ref data } => self.loader.take(&mut self.memory, offset, data),
             ToBoard::CodeSum { address, len } => {
-                let crc32 = self.memory.code_sum(address, len);
-                self.port.send(&FromBoard::CodeSum { address, len, crc32 });
+                FromBoard::CodeSum { address, len, crc32: self.memory.code_sum(address, len) }
             }
-        }
+        };
+        self.port.send(&answer);
     }
 
     fn hello(&mut self) -> BoardHello {
@@ -168,7 +166,7 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
         }
     }
 
-    fn announce(&mut self, request: RunRequest) {
+    fn announce(&mut self, request: &RunRequest) -> FromBoard {
         self.announced = None;
         self.received = 0;
         let run = request.run;
@@ -183,19 +181,18 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
         } else {
             None
         };
-        let answer = match refused {
+        match refused {
             Some(code) => FromBoard::Failed { run, code },
             None => {
-                self.announced = Some(request);
+                self.announced = Some(*request);
                 FromBoard::Accepted { run, received: 0, gap: false }
             }
-        };
-        self.port.send(&answer);
+        }
     }
 
     /// Takes tokens if they are the next ones; how many are there.
     fn take_prompt(&mut self, run: u32, offset: u32, tokens: &[u32]) -> Result<u32, FailCode> {
-        let announced = self.announced.filter(|announced| announced.run == run);
+        let announced = self.announced.as_ref().filter(|announced| announced.run == run);
         let announced = announced.ok_or(FailCode::UnknownRun)?;
         let end = self.received + tokens.len();
         if offset as usize == self.received && end <= announced.prompt_len as usize {
@@ -206,28 +203,38 @@ impl<L: Line, C: Counter, M: Memory, const N: usize> Server<L, C, M, N> {
         Ok(bytes(self.received as u64))
     }
 
-    fn start(&mut self, request: &RunRequest) -> Result<Record, FailCode> {
-        // The checksum takes a pass over the image: once a boot, and never inside an interval.
+    /// The checksum takes a pass over the image: once a boot, and never inside an interval.
+    #[inline(never)]
+    fn verify(&mut self) -> Result<(), FailCode> {
         if !self.verified {
             let region = self.memory.model();
             let image = Image::parse(region).map_err(|error| image_fault(region, error))?;
             image.verify_checksum().map_err(|error| image_fault(region, error))?;
             self.verified = true;
         }
+        Ok(())
+    }
+
+    fn start(&mut self, request: &RunRequest) -> Result<Record, FailCode> {
+        self.verify()?;
         let prompt = self.prompt.get(..self.received).ok_or(FailCode::BadRequest)?;
         let Self { port, records, counter, memory, session, .. } = self;
         run(port, records, counter, memory, request, prompt, *session)
     }
 
+    #[inline(never)]
+    fn refuse(&mut self, run: u32, code: FailCode) {
+        self.port.send(&FromBoard::Failed { run, code });
+    }
+
+    #[inline(never)]
     fn go(&mut self, run: u32) {
         let request = match self.announced {
             Some(request) if request.run == run && self.received == request.prompt_len as usize => request,
             // Its end was lost, or its beginning.
             None if run == self.records.run() => return self.records.heard(&mut self.port, 0, true),
-            Some(request) if request.run == run => {
-                return self.port.send(&FromBoard::Failed { run, code: FailCode::BadRequest });
-            }
-            _ => return self.port.send(&FromBoard::Failed { run, code: FailCode::UnknownRun }),
+            Some(request) if request.run == run => return self.refuse(run, FailCode::BadRequest),
+            _ => return self.refuse(run, FailCode::UnknownRun),
         };
         self.announced = None;
         self.records.restart(run);

@@ -457,7 +457,7 @@ fn image() -> (Vec<u8>, u32) {
 }
 
 fn chunk(image: &[u8], offset: usize) -> ToBoard {
-    let data = image.get(offset..(offset + 128).min(image.len())).unwrap();
+    let data = image.get(offset..(offset + 512).min(image.len())).unwrap();
     ToBoard::Chunk { offset: offset as u32, data: List::from_slice(data).unwrap() }
 }
 
@@ -472,14 +472,14 @@ fn an_image_is_loaded_over_the_line_and_runs() {
     let mut bench = Bench::new(vec![0; image.len() / 8 + 3], 10_000);
     assert_eq!(bench.say(&load), loading(sum, 0));
     // Twice, too late and beyond the end: nothing changes but by the chunk that is due.
-    assert_eq!(bench.say(&chunk(&image, 0)), loading(sum, 128));
-    assert_eq!(bench.say(&chunk(&image, 0)), loading(sum, 128));
-    let gap = FromBoard::Loading { crc32: sum, next: 128, gap: true };
+    assert_eq!(bench.say(&chunk(&image, 0)), loading(sum, 512));
+    assert_eq!(bench.say(&chunk(&image, 0)), loading(sum, 512));
+    let gap = FromBoard::Loading { crc32: sum, next: 512, gap: true };
     assert_eq!(bench.say(&chunk(&image, 1_024)), [gap]);
     // A host that comes back goes on where it was.
-    assert_eq!(bench.say(&load), loading(sum, 128));
-    for offset in (128..image.len()).step_by(128) {
-        let next = (offset + 128).min(image.len());
+    assert_eq!(bench.say(&load), loading(sum, 512));
+    for offset in (512..image.len()).step_by(512) {
+        let next = (offset + 512).min(image.len());
         assert_eq!(bench.say(&chunk(&image, offset)), loading(sum, next));
     }
     assert_eq!(bench.say(&load), loading(sum, image.len()));
@@ -500,11 +500,11 @@ fn a_half_loaded_image_does_not_run() {
     let (image, sum) = image();
     let mut bench = Bench::new(noise(), 10_000);
     // Another than the one that is there.
-    assert_eq!(bench.say(&ToBoard::Load { total_len: 216, crc32: !sum }), loading(!sum, 0));
+    assert_eq!(bench.say(&ToBoard::Load { total_len: 600, crc32: !sum }), loading(!sum, 0));
     let said = bench.run(request(1, 1, 1), &[1]);
     assert_eq!(told(1, &said), [Record::Failed { code: FailCode::NoImage }]);
-    assert_eq!(bench.say(&chunk(&image, 0)), loading(!sum, 128));
-    let rest = ToBoard::Chunk { offset: 128, data: List::from_slice(&[1; 88]).unwrap() };
+    assert_eq!(bench.say(&chunk(&image, 0)), loading(!sum, 512));
+    let rest = ToBoard::Chunk { offset: 512, data: List::from_slice(&[1; 88]).unwrap() };
     let failure = |code| vec![FromBoard::LoadFailed { code }];
     assert_eq!(bench.say(&rest), failure(LoadFailure::Damaged));
     let said = bench.run(request(2, 1, 1), &[1]);

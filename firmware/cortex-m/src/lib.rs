@@ -20,6 +20,7 @@ use edgeprof_link::{FromBoard, Text, isa};
 pub const ISA: u32 = if cfg!(target_abi = "eabihf") { isa::FPU_SINGLE | isa::DSP } else { 0 };
 
 pub mod check;
+mod firmware;
 pub mod register;
 
 /// An interrupt's number in the NVIC.
@@ -63,8 +64,10 @@ pub fn stop_on_panic(line: &mut impl Line, irq: Irq, info: &PanicInfo<'_>) -> ! 
 
 /// Sends a fault's whereabouts and stops.
 pub fn stop_on_fault(line: &mut impl Line, irq: Irq, frame: &ExceptionFrame) -> ! {
-    // SAFETY: the configurable fault status register, read only, on every ARMv7-M core.
-    let status = unsafe { register::read(0xe000_ed28) };
+    // ARMv6-M, which is told by its lack of atomic operations, has no register that tells the cause.
+    let has_status = cfg!(target_has_atomic = "32");
+    // SAFETY: the configurable fault status register, read only, on every other core.
+    let status = if has_status { unsafe { register::read(0xe000_ed28) } } else { 0 };
     let (pc, lr) = (u64::from(frame.pc()), u64::from(frame.lr()));
     let here = core::ptr::from_ref(frame).addr() + size_of::<ExceptionFrame>();
     let fault = FromBoard::Fault { pc, lr, status: u64::from(status) };

@@ -1,7 +1,7 @@
 //! Timer 0 for the ticks, the dual timer's first half for its wraps.
 //!
 //! Timer 0 runs at SYSCLK as SysTick does, but has 32 bits instead of 24: under icount shift 6 it
-//! wraps after 2.7 billion instructions and not after 10.5 million. The DWT cycle counter, which
+//! wraps after 2.7 billion instructions or more and not after 10.5 million. The DWT cycle counter, which
 //! would be the natural one, reads 0 under QEMU.
 
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -10,15 +10,15 @@ use edgeprof_firmware_core::Counter;
 use edgeprof_firmware_core::extend::extend;
 use edgeprof_firmware_cortex_m::register::{read, write};
 
-const TIMER: usize = 0x4000_0000;
+use crate::place::{DUAL_TIMER, TIMER};
+
 const TIMER_CTRL: usize = TIMER;
 const TIMER_VALUE: usize = TIMER + 0x4;
 const TIMER_RELOAD: usize = TIMER + 0x8;
 
-const DUAL: usize = 0x4000_2000;
-const DUAL_LOAD: usize = DUAL;
-const DUAL_VALUE: usize = DUAL + 0x4;
-const DUAL_CONTROL: usize = DUAL + 0x8;
+const DUAL_LOAD: usize = DUAL_TIMER;
+const DUAL_VALUE: usize = DUAL_TIMER + 0x4;
+const DUAL_CONTROL: usize = DUAL_TIMER + 0x8;
 /// Enabled, free running, clock ÷ 256, 32 bits.
 const DUAL_RUN: u32 = 1 << 7 | 2 << 2 | 1 << 1;
 const DUAL_STEP: u64 = 256;

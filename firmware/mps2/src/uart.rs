@@ -4,12 +4,16 @@ use edgeprof_firmware_core::Line;
 use edgeprof_firmware_cortex_m::register::{read, write};
 use edgeprof_firmware_cortex_m::{Irq, sleep, wake_on};
 
-const BASE: usize = 0x4000_4000;
-const DATA: usize = BASE;
-const STATE: usize = BASE + 0x4;
-const CTRL: usize = BASE + 0x8;
-const INTCLEAR: usize = BASE + 0xc;
-const BAUDDIV: usize = BASE + 0x10;
+use crate::kind::TICK_HZ;
+use crate::place::{UART, UART_RECEIVE};
+
+const DATA: usize = UART;
+const STATE: usize = UART + 0x4;
+const CTRL: usize = UART + 0x8;
+const INTCLEAR: usize = UART + 0xc;
+const BAUDDIV: usize = UART + 0x10;
+
+const BAUD: u64 = 115_200;
 
 const TX_FULL: u32 = 1;
 const RX_FULL: u32 = 1 << 1;
@@ -19,7 +23,7 @@ const RX_INTERRUPT: u32 = 1 << 3;
 const RX_CAUSE: u32 = 1 << 1;
 
 /// Its receive interrupt.
-pub(crate) const RECEIVE: Irq = Irq(0);
+pub(crate) const RECEIVE: Irq = Irq(UART_RECEIVE);
 
 /// The line.
 pub(crate) struct Uart(());
@@ -27,9 +31,9 @@ pub(crate) struct Uart(());
 impl Uart {
     /// Sets the UART up; harmless if it was.
     pub(crate) fn open() -> Self {
-        // SAFETY: the UART's registers; 25 MHz ÷ 217 is 115,200 baud.
+        // SAFETY: the UART's registers; its clock is that of the timers.
         unsafe {
-            write(BAUDDIV, 217);
+            write(BAUDDIV, ((TICK_HZ + BAUD / 2) / BAUD) as u32);
             write(CTRL, TX_ENABLE | RX_ENABLE | RX_INTERRUPT);
         }
         wake_on(RECEIVE);

@@ -17,7 +17,7 @@ fn refused(finished: &Finished, code: i32, words: &[&str]) {
 
 #[test]
 fn five_wrong_requests_get_five_clear_errors() {
-    let lab = Lab::with_addresses(&[&["mps2-an386", "netduinoplus2"]]);
+    let lab = Lab::with_addresses(&[&["mps2-an386", "microbit"]]);
     let model = model();
     let bytes = fs::read(&model).unwrap();
     let run = |file: &str, more: &[&str]| {
@@ -53,15 +53,18 @@ fn five_wrong_requests_get_five_clear_errors() {
 /// Where only some cells cannot be, the others run.
 #[test]
 fn a_cell_that_cannot_fit_is_refused_and_the_others_run() {
-    let lab = Lab::with_addresses(&[&["mps2-an386", "netduinoplus2"]]);
+    let lab = Lab::with_addresses(&[&["mps2-an386", "microbit"]]);
     let model = model();
     let mut arguments = vec!["run", "-m", &model, "--prompt", "x", "-n", "4", "--ctx", "512", "--kv", "f32"];
-    arguments.extend(["-b", "mps2-an386", "-b", "netduinoplus2", "-o", "json"]);
+    arguments.extend(["-b", "mps2-an386", "-b", "microbit", "-o", "json"]);
     let finished = lab.client(&arguments);
     assert_eq!(finished.code, 1, "{finished:?}");
     let runs = finished.json();
     assert_eq!((&runs[0]["state"], &runs[1]["state"]), (&"ok".into(), &"refused".into()), "{runs}");
     assert!(runs[1]["error"]["message"].as_str().unwrap().contains("arena"), "{runs}");
+    let hint = runs[1]["error"]["hint"].as_str().unwrap();
+    assert!(hint.starts_with("on microbit would fit: --quant q4_0 --kv f32 --ctx 7; or "), "{hint}");
+    assert!(hint.ends_with("or --quant q4_0 --kv i8 --ctx 20"), "{hint}");
     assert!(runs[1]["counts"].is_null(), "a figure that was not obtained is absent");
 }
 

@@ -5,10 +5,10 @@
 //! receive buffer as well as one that holds back its sender.
 
 /// Pieces under way at most: more than a line carries in the time of an answer is only more to send again.
-const LARGEST: u32 = 32;
+const LARGEST: u32 = 8;
 
 /// Pieces under way at first.
-const FIRST: u32 = 8;
+const FIRST: u32 = 4;
 
 /// The state of one transfer. Positions count units: bytes of an image, tokens of a prompt.
 #[derive(Clone, Debug)]
