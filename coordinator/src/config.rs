@@ -122,7 +122,7 @@ impl Flags {
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
-        let file: Config = edgeprof_service::config::load(self.config.as_deref(), "coordinator")?;
+        let (file, _): (Config, _) = edgeprof_service::config::load(self.config.as_deref(), "coordinator")?;
         let or = |flag: &Vec<String>, file| if flag.is_empty() { file } else { flag.clone() };
         Ok(Config {
             listen: self.listen.unwrap_or(file.listen),
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused() {
         let error = resolve("sight = \"attic\"\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("sight"), "{error}");
+        assert!(error.contains("line 1, key sight") && error.contains("known here: listen"), "{error}");
     }
 
     #[test]
