@@ -5,7 +5,11 @@ use edgeprof_coordinator::{
     artifacts::{check_core, loaded_digest},
     preparing::{Line, Vocabulary},
 };
-use edgeprof_worker::{firmware::Firmware, outbox};
+use edgeprof_worker::{
+    board::{error::BoardError, fault::explain},
+    firmware::Firmware,
+    outbox,
+};
 
 /// A firmware's ELF file: coordinator and worker agree on what it loads.
 pub(crate) fn firmware(bytes: &[u8]) {
@@ -16,6 +20,24 @@ pub(crate) fn firmware(bytes: &[u8]) {
     }
     for isa in ["armv7e-m", "rv32imac", "rv64gc", ""] {
         let _ = check_core(bytes, isa);
+    }
+}
+
+/// Two addresses as u64, which a board gives for where it died, and the firmware's file that explains them.
+pub(crate) fn fault(bytes: &[u8]) {
+    let Some((addresses, elf)) = bytes.split_first_chunk::<16>() else { return };
+    let [pc, lr] = [0, 8].map(|at| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&addresses[at..at + 8]);
+        u64::from_le_bytes(word)
+    });
+    for isa in ["armv7e-m", "rv32imac"] {
+        let trace = vec![lr, pc, 0, u64::MAX];
+        let fault = BoardError::Fault { pc, lr, status: pc, trace: trace.clone(), place: None };
+        let panic = BoardError::Panic { message: String::new(), trace, place: None };
+        for error in [fault, panic] {
+            let _ = explain(error, elf, isa).to_string();
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("tokenizer", model::tokenizer),
     ("image", model::image),
     ("firmware", files::firmware),
+    ("fault", files::fault),
     ("outbox", files::outbox),
     ("config", files::config),
     ("prepare", files::prepare),

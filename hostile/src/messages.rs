@@ -146,8 +146,8 @@ fn measured(result: &v1::Result) {
         board: None,
     };
     let record = assemble(&subject, Ended::Measured(&measured));
-    let row = rows::encode_run(&record);
-    let back = rows::decode_run(b"run", &row).expect("a record that was written");
+    let row = rows::pack(&record);
+    let back = rows::unpack::<RunRecord>(b"run", &row).expect("a record that was written");
     assert_eq!(serde_json::to_string(&back).ok(), serde_json::to_string(&record).ok());
     rendered(&record);
 }

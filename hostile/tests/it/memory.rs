@@ -1,10 +1,6 @@
 //! The bound on memory, measured: at most 256 MiB for metadata and twice the bytes of the tensors.
 
-use std::{
-    fs::File,
-    io::{Seek, SeekFrom, Write},
-    path::Path,
-};
+use std::{fs::File, io::Write, path::Path};
 
 use edgeprof_hostile::{allocation, memory_bound};
 use edgeprof_model::{Header, Model, ModelError, Quant, Tokenizer, build_image, inspect};
@@ -35,8 +31,6 @@ fn opened(path: &Path) -> (Result<(), ModelError>, u64) {
 fn metadata_takes_at_most_256_mib_however_large_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let mut sound = Gguf::sound(3, Type::F32, 8);
-    let last = sound.meta.len();
     let cases: [(&str, u32, u64); 5] = [
         // Zeros are empty strings: eight bytes in the file, a four-byte end in memory.
         ("tokenizer.ggml.tokens", 8, 60_000_000),
@@ -47,7 +41,7 @@ fn metadata_takes_at_most_256_mib_however_large_it_is() {
         ("some.key", 10, 500_000_000),
     ];
     for (key, ty, count) in cases {
-        sound.meta.truncate(last);
+        let mut sound = Gguf::sound(3, Type::F32, 8);
         sound.meta.retain(|meta| !meta.starts_with(&string(key)));
         sound.meta.push(entry(key, 9, &list(ty, count, &[])));
         let head = sound.head();
@@ -80,17 +74,8 @@ fn a_lie_about_a_length_costs_nothing() {
 fn weights_take_at_most_twice_their_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model");
-    let mut sound = Gguf::sound(3, Type::Q8, 32);
-    // Made large by one matrix: an embedding of 3 million rows of 32, zeros on the disk.
-    let vocab = 60_000_u64;
-    let dim = 1_600_u32;
-    sound.meta.clear();
-    drop(sound);
-    let file = large_gguf(vocab, dim);
-    let mut out = File::create(&path).unwrap();
-    out.write_all(&file.head).unwrap();
-    out.seek(SeekFrom::Start(file.len - 1)).unwrap();
-    out.write_all(&[0]).unwrap();
+    let file = large_gguf(30_000, 1_600);
+    sparse(&path, &file.head, file.len);
     for quant in [Quant::Native, Quant::Q8_0, Quant::Q4_0] {
         let mut image = 0;
         let took = allocation::peak(|| {
@@ -120,6 +105,59 @@ fn weights_take_at_most_twice_their_bytes() {
         println!("llama2.c, {len} bytes, as {quant}: {took} bytes taken");
         assert!(took <= memory_bound(len), "{quant}: {took} bytes for a file of {len}");
     }
+}
+
+/// A sound model that is mostly vocabulary, up to what is refused, and a tokenizer file that is.
+#[test]
+fn a_vocabulary_counts_as_metadata() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    for (vocab, sound) in [(300_000, true), (900_000, true), (3_000_000, false)] {
+        let file = large_gguf(vocab, 64);
+        sparse(&path, &file.head, file.len);
+        let (outcome, took) = opened(&path);
+        println!("{vocab} tokens: {took} bytes, {:?}", outcome.as_ref().err());
+        assert_eq!(outcome.is_ok(), sound, "{outcome:?}");
+        assert!(took <= memory_bound(file.len - file.head.len() as u64), "{vocab} tokens took {took} bytes");
+    }
+    let (model, tokenizer) = (folder.path().join("model.bin"), folder.path().join("tokenizer.bin"));
+    for (vocab, sound) in [(900_000, true), (3_000_000, false)] {
+        let file = llama2c(8, 8, 1, vocab, 16);
+        std::fs::write(&model, &file).unwrap();
+        std::fs::write(&tokenizer, tokenizer_bin(vocab)).unwrap();
+        let mut outcome = Ok(());
+        let took = allocation::peak(|| outcome = Model::open(&model, Some(&tokenizer)).map(drop));
+        println!("tokenizer.bin of {vocab} tokens: {took} bytes, {:?}", outcome.as_ref().err());
+        assert_eq!(outcome.is_ok(), sound, "{outcome:?}");
+        assert!(took <= memory_bound(file.len() as u64), "{vocab} tokens took {took} bytes");
+    }
+    // A file of any length in the place of a tokenizer.
+    sparse(&tokenizer, &tokenizer_bin(12), 8 << 30);
+    std::fs::write(&model, llama2c(8, 8, 1, 12, 16)).unwrap();
+    let took = allocation::peak(|| assert!(Model::open(&model, Some(&tokenizer)).is_err()));
+    assert!(took <= memory_bound(0), "{took} bytes");
+}
+
+/// Room that belongs to no tensor: before, between and behind them. It is not read, or refused.
+#[test]
+fn what_belongs_to_no_tensor_is_not_paid_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let sound = Gguf::sound(3, Type::F32, 8);
+    let file = sound.file();
+    sparse(&path, &file, 4 << 30);
+    let (outcome, took) = opened(&path);
+    assert!(outcome.is_ok() && took < 1 << 20, "behind: {took} bytes, {outcome:?}");
+    // The last tensor's offset is the last number of the table.
+    let before = &sound.tensors[..sound.tensors.len() - 1];
+    let offset: usize = before.iter().map(|(.., bytes)| bytes.len().next_multiple_of(32)).sum();
+    let offset = (offset as u64).to_le_bytes();
+    let at = sound.head().windows(8).rposition(|word| word == offset).unwrap();
+    let mut far = file.clone();
+    far[at..at + 8].copy_from_slice(&(1_u64 << 30).to_le_bytes());
+    sparse(&path, &far, 4 << 30);
+    let (outcome, took) = opened(&path);
+    assert!(matches!(outcome, Err(ModelError::TooLarge { .. })) && took < 1 << 20, "{took}, {outcome:?}");
 }
 
 struct Large {

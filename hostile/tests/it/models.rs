@@ -143,7 +143,7 @@ pub(crate) fn llama2c(dim: u32, hidden: u32, layers: u32, vocab: u32, context: u
 
 /// llama2.c's tokenizer.
 pub(crate) fn tokenizer_bin(vocab: u32) -> Vec<u8> {
-    let mut out = 8_u32.to_le_bytes().to_vec();
+    let mut out = 16_u32.to_le_bytes().to_vec();
     for id in 0..vocab {
         let piece = match id {
             0 => "<unk>".into(),

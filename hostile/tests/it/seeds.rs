@@ -2,7 +2,8 @@
 
 use edgeprof_common::{Digest, TaskId, Token};
 use edgeprof_link::{
-    BoardHello, Encoder, FailCode, FromBoard, Kv, List, MAX_FRAME, RunRequest, Stop, Text, ToBoard, Work,
+    BoardHello, Encoder, FailCode, FromBoard, Kv, List, MAX_FRAME, Record, RunRequest, Stop, Text, ToBoard,
+    Work,
 };
 use edgeprof_model::{Model, Quant, build_image};
 use edgeprof_proto::v1::{self, from_worker::Frame as From, to_worker::Frame as To};
@@ -42,6 +43,9 @@ pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     add("tokenizer", "plain", [&[12, 0, 9, 0][..], " the t hé".as_bytes(), &tokenizer].concat());
     add("firmware", "elf32", elf(false));
     add("firmware", "elf64", elf(true));
+    let addresses = [0x0800_0000_u64, 0x0800_0002].map(u64::to_le_bytes).concat();
+    add("fault", "elf32", [&addresses, &elf(false)[..]].concat());
+    add("fault", "elf64", [&addresses, &elf(true)[..]].concat());
     add("outbox", "measurement", result().encode_to_vec());
     add("outbox", "failure", failure().encode_to_vec());
     add("config", "worker", WORKER.into());
@@ -102,7 +106,11 @@ fn to_board() -> Vec<ToBoard> {
         }),
         ToBoard::Prompt { run: 1, offset: 0, tokens: List::from_slice(&[1, 403, 300]).unwrap() },
         ToBoard::Go { run: 1 },
+        ToBoard::Heard { run: 1, next: 3, again: true },
         ToBoard::Cancel { run: 1 },
+        ToBoard::Load { total_len: 9_000, crc32: 9 },
+        ToBoard::Chunk { offset: 512, data: List::from_slice(&[7; 64]).unwrap() },
+        ToBoard::CodeSum { address: 4, len: 8 },
     ]
 }
 
@@ -110,7 +118,7 @@ fn from_board() -> Vec<FromBoard> {
     vec![
         FromBoard::Pong { nonce: 7, session: 9 },
         FromBoard::Hello(BoardHello {
-            protocol: 1,
+            protocol: 2,
             kind: Text::cut("mps2-an386"),
             build_id: Text::cut("v0.1.0"),
             firmware_version: Text::cut("0.1.0"),
@@ -130,22 +138,31 @@ fn from_board() -> Vec<FromBoard> {
             flash_code: 90_000,
             stack_bytes: 8_192,
         }),
-        FromBoard::Accepted { run: 1 },
-        FromBoard::Interval { run: 1, work: Work::Prefill { tokens: 3 }, ticks: 123_456 },
-        FromBoard::Token { run: 1, index: 0, id: 403 },
-        FromBoard::Done {
-            run: 1,
-            generated: 1,
-            stop: Stop::Length,
-            logits_hash: 0x0123_4567_89ab_cdef,
-            arena_used: 1_000,
-            kv_bytes: 100,
-            stack_high_water: 900,
-        },
+        FromBoard::Accepted { run: 1, received: 3 },
+        record(0, Record::Interval { work: Work::Prefill { tokens: 3 }, ticks: 123_456 }),
+        record(1, Record::Token { index: 0, id: 403 }),
+        record(
+            2,
+            Record::Done {
+                generated: 1,
+                stop: Stop::Length,
+                logits_hash: 0x0123_4567_89ab_cdef,
+                arena_used: 1_000,
+                kv_bytes: 100,
+                stack_high_water: 900,
+            },
+        ),
+        FromBoard::Loading { crc32: 9, next: 512 },
+        FromBoard::CodeSum { address: 4, len: 8, crc32: Some(5) },
+        FromBoard::Trace { addresses: List::from_slice(&[0x1a2c, 0x1b00]).unwrap() },
         FromBoard::Failed { run: 1, code: FailCode::ArenaTooSmall { need: 9, have: 8 } },
         FromBoard::Panic { message: Text::cut("panicked") },
         FromBoard::Fault { pc: 1, lr: 2, status: 3 },
     ]
+}
+
+fn record(number: u32, what: Record) -> FromBoard {
+    FromBoard::Record { run: 1, number, what }
 }
 
 /// One loaded segment of four bytes.
@@ -233,6 +250,7 @@ fn result() -> v1::Result {
             reasons: Vec::new(),
             uid: None,
         })),
+        transcript: Vec::new(),
     }
 }
 
