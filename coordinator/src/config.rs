@@ -24,6 +24,9 @@ pub struct Config {
     pub firmware: Vec<PathBuf>,
     /// Largest artifact that a client may upload, in bytes.
     pub max_artifact_bytes: u64,
+    /// Size in bytes that uploads and board images together are kept below. What no unfinished job needs
+    /// goes when room is wanted, the least recently used first.
+    pub artifact_quota_bytes: u64,
     /// Submissions are refused when the disk has less free space, in bytes.
     pub reserve_bytes: u64,
     /// Tasks that may wait; more are answered with `RESOURCE_EXHAUSTED`.
@@ -50,6 +53,7 @@ impl Default for Config {
             discovery: true,
             firmware: Vec::new(),
             max_artifact_bytes: 16 << 30,
+            artifact_quota_bytes: 64 << 30,
             reserve_bytes: 64 << 20,
             max_queued_tasks: 200_000,
             prepare_timeout: Duration::from_secs(120),

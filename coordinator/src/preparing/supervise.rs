@@ -212,7 +212,7 @@ mod tests {
         let program = folder.path().join("child");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let artifacts = Artifacts::open(folder.path()).unwrap();
+        let artifacts = Artifacts::open(folder.path(), u64::MAX).unwrap();
         let limits = Limits { step: Duration::from_millis(200), reference: 0 };
         let request = Request {
             model: Digest::of(b"m"),
