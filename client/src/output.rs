@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use edgeprof_report::Sheet;
+use edgeprof_report::{Sheet, printable_json};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ pub(crate) fn list(format: Format, items: &[Value], sheet: &Sheet, empty: &str) 
         Format::Table if sheet.is_empty() => format!("{empty}\n"),
         Format::Table => sheet.table(),
         Format::Json => pretty(&items),
-        Format::Jsonl => items.iter().map(|item| format!("{item}\n")).collect(),
+        Format::Jsonl => items.iter().map(|item| printable_json(&format!("{item}\n"))).collect(),
         Format::Csv => sheet.csv(),
         Format::Md => sheet.markdown(),
     }
@@ -55,7 +55,7 @@ pub(crate) fn list(format: Format, items: &[Value], sheet: &Sheet, empty: &str) 
 
 /// Indented JSON.
 pub(crate) fn pretty(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).expect("plain data is JSON") + "\n"
+    printable_json(&serde_json::to_string_pretty(value).expect("plain data is JSON")) + "\n"
 }
 
 /// A message as JSON, absent fields left out.

@@ -24,6 +24,9 @@ pub struct Config {
     pub firmware: Vec<PathBuf>,
     /// Largest artifact that a client may upload, in bytes.
     pub max_artifact_bytes: u64,
+    /// Size in bytes that uploads and board images together are kept below. What no unfinished job needs
+    /// goes when room is wanted, the least recently used first.
+    pub artifact_quota_bytes: u64,
     /// Submissions are refused when the disk has less free space, in bytes.
     pub reserve_bytes: u64,
     /// Tasks that may wait; more are answered with `RESOURCE_EXHAUSTED`.
@@ -50,6 +53,7 @@ impl Default for Config {
             discovery: true,
             firmware: Vec::new(),
             max_artifact_bytes: 16 << 30,
+            artifact_quota_bytes: 64 << 30,
             reserve_bytes: 64 << 20,
             max_queued_tasks: 200_000,
             prepare_timeout: Duration::from_secs(120),
@@ -123,7 +127,7 @@ impl Flags {
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
-        let file: Config = edgeprof_service::config::load(self.config.as_deref(), "coordinator")?;
+        let (file, _): (Config, _) = edgeprof_service::config::load(self.config.as_deref(), "coordinator")?;
         let or = |flag: &Vec<String>, file| if flag.is_empty() { file } else { flag.clone() };
         Ok(Config {
             listen: self.listen.unwrap_or(file.listen),
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused() {
         let error = resolve("sight = \"attic\"\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("sight"), "{error}");
+        assert!(error.contains("line 1, key sight") && error.contains("known here: listen"), "{error}");
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Daemon {
         let data = |source| StartError::Data { path: config.data.clone(), source };
         fs::create_dir_all(&config.data).map_err(data)?;
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data.join("store.redb"))?);
-        let artifacts = Artifacts::open(&config.data).map_err(data)?;
+        let artifacts = Artifacts::open(&config.data, config.artifact_quota_bytes).map_err(data)?;
         let identity = rows::claim(&*store)?;
         let tasks = Tasks::new();
         let stop = tasks.stop_token();

@@ -4,7 +4,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use edgeprof_coordinator::{
     config::{Config, Flags, Subcommand},
     daemon::{Daemon, StartError, write_ready},
@@ -16,7 +15,7 @@ const TRY_AGAIN: u8 = 75;
 const DO_NOT_RESTART: u8 = 78;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let flags = edgeprof_service::flags::parse::<Flags>();
     if let Some(Subcommand::Prepare) = flags.command {
         return match child::main() {
             Ok(()) => ExitCode::SUCCESS,

@@ -38,6 +38,7 @@ pub struct Header {
     name: Option<String>,
     tensors: Vec<Tensor>,
     file_bytes: u64,
+    data_end: u64,
 }
 
 impl Header {
@@ -67,11 +68,13 @@ impl Header {
                     name: g.str("general.name").map(str::to_owned),
                     tensors: llama::weights(g, &config)?,
                     file_bytes: g.file_bytes,
+                    data_end: g.data_end,
                 })
             }
             Parsed::Llama2c { head, len } => {
                 let (config, tensors) = llama2c::read(head, *len)?;
-                Ok(Self { format: Format::Llama2c, config, name: None, tensors, file_bytes: *len })
+                let (name, format) = (None, Format::Llama2c);
+                Ok(Self { format, config, name, tensors, file_bytes: *len, data_end: *len })
             }
         }
     }
@@ -116,6 +119,11 @@ impl Header {
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
+    }
+
+    /// Bytes of the file from its beginning that the model is in.
+    pub(crate) fn data_end(&self) -> u64 {
+        self.data_end
     }
 
     /// Tensors in the order of a board image.

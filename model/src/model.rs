@@ -1,10 +1,13 @@
 //! A whole model: header, tokenizer and the file's bytes.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use edgeprof_engine::Config;
 
 use crate::header::{Header, Parsed};
+use crate::tokenizer::TOKENIZER_LIMIT;
 use crate::{ModelError, Tokenizer};
 
 /// A model that can be tokenized for, quantized and laid out for boards.
@@ -42,9 +45,9 @@ impl Model {
     /// As [`Model::load`], and [`ModelError::Io`].
     pub fn open(path: &Path, tokenizer: Option<&Path>) -> Result<Self, ModelError> {
         // The header first: no need to read gigabytes of something else.
-        Header::open(path)?;
-        let tokenizer = tokenizer.map(read).transpose()?;
-        Self::from_vec(read(path)?, tokenizer.as_deref())
+        let end = Header::open(path)?.data_end();
+        let tokenizer = tokenizer.map(read_tokenizer).transpose()?;
+        Self::from_vec(read(path, end)?, tokenizer.as_deref())
     }
 
     /// The model without its weights.
@@ -80,7 +83,7 @@ impl Tokenizer {
     pub fn open(model: &Path, tokenizer: Option<&Path>) -> Result<Self, ModelError> {
         let parsed = Parsed::open(model)?;
         let vocab = Header::from_parsed(&parsed)?.config().vocab;
-        Self::of(&parsed, vocab, tokenizer.map(read).transpose()?.as_deref())
+        Self::of(&parsed, vocab, tokenizer.map(read_tokenizer).transpose()?.as_deref())
     }
 
     fn of(parsed: &Parsed, vocab: u32, file: Option<&[u8]>) -> Result<Self, ModelError> {
@@ -97,6 +100,21 @@ impl Tokenizer {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
-    std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })
+/// The first `len` bytes of a file, or fewer if it has fewer.
+fn read(path: &Path, len: u64) -> Result<Vec<u8>, ModelError> {
+    let io = |source| ModelError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len().min(len);
+    let mut bytes = Vec::new();
+    let fits = usize::try_from(size).ok().filter(|&n| bytes.try_reserve_exact(n).is_ok());
+    if fits.is_none() {
+        return Err(ModelError::TooLarge { what: "the model file".into(), limit: size });
+    }
+    file.take(size).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
+}
+
+/// One byte more than is allowed tells that it is too long.
+fn read_tokenizer(path: &Path) -> Result<Vec<u8>, ModelError> {
+    read(path, TOKENIZER_LIMIT as u64 + 1)
 }

@@ -18,7 +18,7 @@ pub use runs::{
     Context, csv, csv_header, decode_per_token, json, json_lines, markdown, prefill_per_token, table,
 };
 pub use sheet::{Align, Column, Sheet};
-pub use text::printable;
+pub use text::{printable, printable_json};
 
 #[cfg(test)]
 mod fixtures;

@@ -5,15 +5,33 @@
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let reorders =
-            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c == '\n' || c == '\t' || !(c.is_control() || reorders) {
+        if c == '\n' || c == '\t' || !(c.is_control() || reorders(c)) {
             out.push(c);
         } else {
             out.extend(c.escape_unicode());
         }
     }
     out
+}
+
+/// JSON that a terminal shows as it is: within strings, where alone they can be, control characters beyond
+/// those that JSON escapes by itself become escapes that mean the same.
+pub fn printable_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || !(c.is_control() || reorders(c)) {
+            out.push(c);
+        } else {
+            // All of them are in the basic plane.
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+    }
+    out
+}
+
+/// Whether a character makes a line read in another order than it is written.
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// [`printable`] on one line, for cells and messages.
@@ -70,6 +88,14 @@ mod tests {
         assert_eq!(printable("x\u{202e}y\u{9b}z"), "x\\u{202e}y\\u{9b}z");
         assert_eq!(printable("naïve – 日本"), "naïve – 日本");
         assert_eq!(one_line("a\nb"), "a b");
+    }
+
+    #[test]
+    fn json_means_the_same_without_what_a_terminal_would_obey() {
+        let value = serde_json::json!({"a": "x\u{7f}y\u{9b}z\u{202e}\u{1b}\n – 日本"});
+        let text = printable_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.contains("\\u007fy\\u009bz\\u202e\\u001b\\n – 日本"), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

@@ -1,11 +1,17 @@
-//! TOML configuration: one typed struct a daemon, unknown keys refused by line and name.
+//! TOML configuration: one typed struct a program. What is wrong in a file is told with its file, line and
+//! key, and what was probably meant.
+
+mod source;
+mod words;
 
 use std::{
-    fs, io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use source::Source;
 
 /// Why a configuration could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -18,27 +24,57 @@ pub enum ConfigError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file is not what the daemon understands; the text names line and key.
-    #[error("in config {}: {source}", path.display())]
+    /// The file is not what the program understands.
+    #[error("in config {place}: {what}")]
     Parse {
-        /// The file.
-        path: PathBuf,
-        /// Line, column, key.
-        source: Box<toml::de::Error>,
+        /// Where.
+        place: Place,
+        /// What is wrong there, on one line.
+        what: String,
     },
 }
 
-/// Reads `path`, or else `/etc/edgeprof/<daemon>.toml` where that exists, or else the defaults.
+/// A place in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// From 1, where it is known.
+    pub line: Option<usize>,
+    /// The key with the tables around it, such as `limits.outbox`, where it is about one.
+    pub key: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        match &self.key {
+            Some(key) => write!(f, ", key {key}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads `path`, or else `/etc/edgeprof/<daemon>.toml` where that exists, or else the defaults. With it
+/// comes the file, if there was one.
 ///
 /// # Errors
 /// When the named file cannot be read, or any file has an unknown key or a wrong value.
-pub fn load<T: DeserializeOwned + Default>(path: Option<&Path>, daemon: &str) -> Result<T, ConfigError> {
+pub fn load<T: DeserializeOwned + Default>(
+    path: Option<&Path>,
+    daemon: &str,
+) -> Result<(T, Option<Source>), ConfigError> {
     let system = PathBuf::from(format!("/etc/edgeprof/{daemon}.toml"));
-    match path {
-        Some(path) => read(path),
-        None if system.exists() => read(&system),
-        None => Ok(T::default()),
-    }
+    let path = match path {
+        Some(path) => path,
+        None if system.exists() => &system,
+        None => return Ok((T::default(), None)),
+    };
+    let source = Source::read(path)?;
+    Ok((source.parse()?, Some(source)))
 }
 
 /// Reads one TOML file.
@@ -46,10 +82,15 @@ pub fn load<T: DeserializeOwned + Default>(path: Option<&Path>, daemon: &str) ->
 /// # Errors
 /// When it cannot be read or understood.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    toml::from_str(&text)
-        .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    Source::read(path)?.parse()
+}
+
+/// Understands the content of a TOML file; `path` is for errors.
+///
+/// # Errors
+/// When it cannot be understood.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, ConfigError> {
+    Source::new(bytes, path)?.parse()
 }
 
 /// The defaults as TOML, for `--print-default-config`.
@@ -61,38 +102,4 @@ pub fn print_default<T: Serialize + Default>() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
-    #[serde(default, deny_unknown_fields)]
-    struct Sample {
-        listen: String,
-        sessions: u32,
-    }
-
-    fn parse(text: &str) -> Result<Sample, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        load(Some(file.path()), "none").map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_its_line() {
-        let error = parse("listen = \"a\"\nsesions = 3\n").unwrap_err();
-        assert!(error.contains("line 2") && error.contains("sesions"), "{error}");
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = load::<Sample>(Some(Path::new("/nowhere/x.toml")), "none").unwrap_err();
-        assert!(error.to_string().contains("/nowhere/x.toml"));
-    }
-
-    #[test]
-    fn the_printed_defaults_parse_to_the_defaults() {
-        assert_eq!(parse(&print_default::<Sample>()), Ok(Sample::default()));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ pub mod children;
 pub mod config;
 pub mod discovery;
 pub mod firmware;
+pub mod flags;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;

@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use edgeprof_common::Digest;
@@ -21,14 +22,39 @@ const FAILURES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
     /// Larger than allowed.
-    #[error("blob {digest} has {size} bytes, the limit is {limit}")]
+    #[error(
+        "blob {digest} has {size} bytes, the limit is {limit}; raise blob_bytes in the worker's [limits]"
+    )]
     TooLarge {
         /// The blob.
         digest: Digest,
-        /// Its size, or what came so far.
+        /// Its size.
         size: u64,
         /// The bound.
         limit: u64,
+    },
+    /// More than was announced.
+    #[error("more than the {expected} bytes of blob {digest} came that were announced")]
+    TooLong {
+        /// The blob.
+        digest: Digest,
+        /// What was announced.
+        expected: u64,
+    },
+    /// What is in use and what is on its way leave no room.
+    #[error(
+        "no room for blob {digest} of {size} bytes: the cache may take {quota}, and {needed} are in use or on \
+         their way; raise cache_bytes in the worker's [limits], or wait until its runs have ended"
+    )]
+    Full {
+        /// The blob.
+        digest: Digest,
+        /// Its size.
+        size: u64,
+        /// What all may take.
+        quota: u64,
+        /// What stays in any case.
+        needed: u64,
     },
     /// The content is not what its name says.
     #[error("blob {digest} is damaged: {size} bytes came, of digest {found}")]
@@ -71,8 +97,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Index {
     blobs: HashMap<Digest, Known>,
-    clock: u64,
     uploads: u64,
+    /// Bytes of uploads that are under way.
+    reserved: u64,
     /// Why blobs did not get here, since their last upload began.
     failures: HashMap<Digest, String>,
 }
@@ -80,8 +107,36 @@ struct Index {
 #[derive(Debug)]
 struct Known {
     size: u64,
-    used: u64,
+    /// Kept as the file's time, so that the next start knows it.
+    used: SystemTime,
     pins: u32,
+}
+
+impl Index {
+    /// Drops the least recently used blobs that nobody uses from the index until `size` more bytes have
+    /// room, and returns them; nothing where that cannot be.
+    fn make_room(&mut self, size: u64, quota: u64) -> Result<Vec<Digest>, u64> {
+        let sum = |pinned: bool| -> u64 {
+            self.blobs.values().filter(|known| (known.pins > 0) == pinned).map(|known| known.size).sum()
+        };
+        let needed = sum(true).saturating_add(self.reserved);
+        if needed.saturating_add(size) > quota {
+            return Err(needed);
+        }
+        let mut all = needed.saturating_add(size).saturating_add(sum(false));
+        let mut gone = Vec::new();
+        while all > quota {
+            let Some(digest) = self.oldest() else { break };
+            all -= self.blobs.remove(&digest).map_or(0, |known| known.size);
+            gone.push(digest);
+        }
+        Ok(gone)
+    }
+
+    fn oldest(&self) -> Option<Digest> {
+        let unused = self.blobs.iter().filter(|(_, known)| known.pins == 0);
+        unused.min_by_key(|(digest, known)| (known.used, **digest)).map(|(digest, _)| *digest)
+    }
 }
 
 /// A blob in use: it is not evicted while this lives.
@@ -134,7 +189,8 @@ impl Blobs {
             let name = file.file_name();
             match name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok()) {
                 Some(digest) => {
-                    index.blobs.insert(digest, Known { size: file.metadata()?.len(), used: 0, pins: 0 });
+                    let meta = file.metadata()?;
+                    index.blobs.insert(digest, Known { size: meta.len(), used: meta.modified()?, pins: 0 });
                 }
                 None => disk::remove(&file.path())?,
             }
@@ -157,12 +213,13 @@ impl Blobs {
     /// Keeps it from being evicted; `None` if it is not here.
     pub fn pin(&self, digest: &Digest) -> Option<Pin> {
         let mut index = self.shared.index();
-        index.clock += 1;
-        let clock = index.clock;
         let known = index.blobs.get_mut(digest)?;
-        known.used = clock;
-        known.pins += 1;
         let path = self.shared.path(digest);
+        known.used = SystemTime::now();
+        known.pins += 1;
+        if let Err(error) = File::open(&path).and_then(|file| file.set_modified(known.used)) {
+            tracing::debug!(%error, blob = %digest, "the last use of a blob cannot be noted");
+        }
         Some(Pin { shared: Arc::clone(&self.shared), digest: *digest, path })
     }
 
@@ -181,16 +238,28 @@ impl Blobs {
             self.note(digest, error.to_string());
             return Err(error);
         }
-        let number = {
+        let quota = self.shared.quota;
+        let made = {
             let mut index = self.shared.index();
             index.failures.remove(&digest);
-            index.uploads += 1;
-            index.uploads
+            index.make_room(size, quota).map(|gone| {
+                gone.iter().for_each(|old| self.unlink(old));
+                index.reserved += size;
+                index.uploads += 1;
+                index.uploads
+            })
         };
+        let number = made.map_err(|needed| {
+            let error = BlobError::Full { digest, size, quota, needed };
+            self.note(digest, error.to_string());
+            error
+        })?;
+        let room = Room { shared: Arc::clone(&self.shared), size };
         let path = self.shared.folder.join(format!("upload-{number}.tmp"));
         let file = File::create(&path).map_err(|source| self.failed(digest, source))?;
         Ok(Upload {
             blobs: self.clone(),
+            _room: room,
             digest,
             expected: size,
             size: 0,
@@ -229,16 +298,14 @@ impl Blobs {
     /// Makes room on a full disk: drops the least recently used blob that nobody uses.
     fn evict(&self) -> bool {
         let mut index = self.shared.index();
-        let unused = index.blobs.iter().filter(|(_, known)| known.pins == 0);
-        let Some(oldest) = unused.min_by_key(|(_, known)| known.used).map(|(digest, _)| *digest) else {
-            return false;
-        };
-        self.drop_blob(&mut index, &oldest);
+        let Some(oldest) = index.oldest() else { return false };
+        index.blobs.remove(&oldest);
+        self.unlink(&oldest);
         true
     }
 
-    fn drop_blob(&self, index: &mut Index, digest: &Digest) {
-        index.blobs.remove(digest);
+    /// Under the lock of the index: an upload of the same blob must not end in between.
+    fn unlink(&self, digest: &Digest) {
         if let Err(source) = disk::remove(&self.shared.path(digest)) {
             tracing::warn!(%source, blob = %digest, "an evicted blob cannot be removed");
         }
@@ -246,21 +313,22 @@ impl Blobs {
 
     fn commit(&self, digest: Digest, size: u64) {
         let mut index = self.shared.index();
-        index.clock += 1;
-        let used = index.clock;
-        let known = index.blobs.entry(digest).or_insert(Known { size, used, pins: 0 });
-        known.used = used;
-        // The least recently used go first; what is in use, or came just now, stays.
-        while index.blobs.values().map(|k| k.size).sum::<u64>() > self.shared.quota {
-            let oldest = index
-                .blobs
-                .iter()
-                .filter(|(other, known)| known.pins == 0 && **other != digest)
-                .min_by_key(|(_, known)| known.used)
-                .map(|(digest, _)| *digest);
-            let Some(oldest) = oldest else { break };
-            self.drop_blob(&mut index, &oldest);
-        }
+        let known = index.blobs.entry(digest).or_insert(Known { size, used: SystemTime::now(), pins: 0 });
+        known.used = SystemTime::now();
+    }
+}
+
+/// Room that an upload has reserved.
+#[derive(Debug)]
+struct Room {
+    shared: Arc<Shared>,
+    size: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut index = self.shared.index();
+        index.reserved = index.reserved.saturating_sub(self.size);
     }
 }
 
@@ -268,6 +336,7 @@ impl Blobs {
 #[derive(Debug)]
 pub struct Upload {
     blobs: Blobs,
+    _room: Room,
     digest: Digest,
     expected: u64,
     size: u64,
@@ -285,7 +354,7 @@ impl Upload {
         let digest = self.digest;
         self.size += piece.len() as u64;
         if self.size > self.expected {
-            return Err(BlobError::TooLarge { digest, size: self.size, limit: self.expected });
+            return Err(BlobError::TooLong { digest, expected: self.expected });
         }
         self.hash.update(piece);
         write_all(&mut self.file, piece, || self.blobs.evict())
@@ -339,6 +408,11 @@ impl Drop for Upload {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
+
     use super::*;
 
     fn put(blobs: &Blobs, bytes: &[u8]) -> Digest {
@@ -365,7 +439,7 @@ mod tests {
         upload.push(b"abc").unwrap();
         assert!(matches!(upload.finish(), Err(BlobError::Mismatch { .. })));
         let mut upload = blobs.receive(digest, 4).unwrap();
-        assert!(matches!(upload.push(b"abcde"), Err(BlobError::TooLarge { .. })));
+        assert!(matches!(upload.push(b"abcde"), Err(BlobError::TooLong { .. })));
         drop(upload);
         assert!(matches!(blobs.receive(digest, 101), Err(BlobError::TooLarge { .. })));
         assert_eq!(files(folder.path()), 0);
@@ -440,6 +514,75 @@ mod tests {
         assert!(blobs.has(&a) && pin.path().exists());
         drop(pin);
         put(&blobs, b"ffff");
+        put(&blobs, b"gggg");
         assert!(!blobs.has(&a));
+        // Across a restart the order holds: the one of the two that was used last stays.
+        drop(blobs.pin(&Digest::of(b"ffff")));
+        let blobs = Blobs::open(folder.path(), 100, 10).unwrap();
+        put(&blobs, b"hhhh");
+        assert!(blobs.has(&Digest::of(b"ffff")) && !blobs.has(&Digest::of(b"gggg")));
+    }
+
+    #[test]
+    fn what_is_in_use_or_on_its_way_leaves_less_room_and_the_refusal_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path(), 100, 10).unwrap();
+        let a = put(&blobs, b"aaaa");
+        let pin = blobs.pin(&a).unwrap();
+        let coming = blobs.receive(Digest::of(b"bbbb"), 4).unwrap();
+        let error = blobs.receive(Digest::of(b"ccc"), 3).unwrap_err();
+        assert!(matches!(error, BlobError::Full { size: 3, quota: 10, needed: 8, .. }), "{error}");
+        assert!(blobs.failure(&Digest::of(b"ccc")).unwrap().contains("cache_bytes"));
+        drop((pin, coming));
+        put(&blobs, b"cccccccccc");
+        assert!(!blobs.has(&a));
+    }
+
+    const FOLDER: &str = "EDGEPROF_TEST_BLOBS_INTO";
+
+    /// The process that is killed: receives blobs without end, a line for each step.
+    #[test]
+    fn blobs_without_end_where_it_is_told_to() {
+        let Some(folder) = std::env::var_os(FOLDER) else { return };
+        let blobs = Blobs::open(Path::new(&folder), 1 << 20, 2_000_000).unwrap();
+        for n in 0_u32.. {
+            let bytes = n.to_le_bytes().repeat(1 + (n as usize * 7_919) % 60_000);
+            let mut upload = blobs.receive(Digest::of(&bytes), bytes.len() as u64).unwrap();
+            for piece in bytes.chunks(16_384) {
+                upload.push(piece).unwrap();
+                println!("\npiece");
+            }
+            upload.finish().unwrap();
+            println!("\nwhole");
+        }
+    }
+
+    #[test]
+    fn a_process_killed_while_blobs_come_leaves_whole_ones_only() {
+        let folder = tempfile::tempdir().unwrap();
+        for steps in [1, 2, 5, 17, 40, 41, 90, 150, 151, 260] {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "blobs::tests::blobs_without_end_where_it_is_told_to", "--nocapture"])
+                .env(FOLDER, folder.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+            let said = lines.filter(|line| line == "piece" || line == "whole").take(steps).count();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(said, steps);
+            let blobs = Blobs::open(folder.path(), 1 << 20, 2_000_000).unwrap();
+            let known = blobs.shared.index().blobs.len();
+            assert_eq!(files(folder.path()), known, "no upload is left");
+            let mut total = 0;
+            for file in fs::read_dir(folder.path()).unwrap() {
+                let path = file.unwrap().path();
+                let bytes = fs::read(&path).unwrap();
+                total += bytes.len();
+                assert_eq!(Some(Digest::of(&bytes).hex().as_str()), path.file_name().unwrap().to_str());
+            }
+            assert!(total <= 2_000_000, "{total} bytes after {steps} steps");
+        }
     }
 }

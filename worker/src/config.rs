@@ -13,7 +13,7 @@ use edgeprof_boards::{Kind, catalogue};
 use edgeprof_common::{BoardId, WorkerId};
 use edgeprof_service::{
     WORKER_PORT,
-    config::{self, ConfigError},
+    config::{self, ConfigError, Place, Source},
     telemetry::LogFormat,
 };
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,14 @@ pub enum SetupError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Something in a file.
+    #[error("in config {place}: {error}")]
+    At {
+        /// Where.
+        place: Place,
+        /// What is wrong there.
+        error: Box<SetupError>,
+    },
     /// A kind that is not in the catalogue.
     #[error("unknown board kind {typed:?}{}; known kinds: {known}", suggestion.as_ref().map(|s| format!(", did you mean {s:?}?")).unwrap_or_default())]
     UnknownKind {
@@ -293,6 +301,18 @@ pub enum SetupError {
     Name(String),
 }
 
+impl SetupError {
+    /// The key of a board that it is about.
+    fn key(&self) -> &'static str {
+        match self {
+            Self::Misplaced { key, .. } => key,
+            Self::NoSilicon { .. } | Self::SamePort { .. } => "port",
+            Self::Twice(_) | Self::Name(_) => "name",
+            _ => "kind",
+        }
+    }
+}
+
 /// The configuration, checked and complete.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -341,7 +361,7 @@ impl Board {
 /// # Errors
 /// The first thing that is wrong, in words for the person who wrote it.
 pub fn resolve(cli: &Cli) -> Result<Settings, SetupError> {
-    let mut config: Config = config::load(cli.config.as_deref(), "worker")?;
+    let (mut config, source): (Config, _) = config::load(cli.config.as_deref(), "worker")?;
     if let Some(listen) = cli.listen {
         config.listen = listen;
     }
@@ -357,23 +377,24 @@ pub fn resolve(cli: &Cli) -> Result<Settings, SetupError> {
     if let Some(format) = cli.log_format {
         config.log_format = format;
     }
-    let asked = if cli.boards.is_empty() {
-        let mut all = config.boards.clone();
-        all.extend(beside(cli.config.as_deref().unwrap_or(Path::new("/etc/edgeprof/worker.toml")))?);
-        all
+    let mut asked = Vec::new();
+    if cli.boards.is_empty() {
+        asked.extend(source.map(|source| (config.boards.clone(), Some(source))));
+        asked.extend(beside(cli.config.as_deref().unwrap_or(Path::new("/etc/edgeprof/worker.toml")))?);
     } else {
-        let mut all = Vec::new();
         for typed in &cli.boards {
-            all.extend(typed_boards(typed)?);
+            asked.push((typed_boards(typed)?, None));
         }
-        all
-    };
+    }
     let boards = check(asked)?;
     Ok(Settings { config, boards, ready_file: cli.ready_file.clone() })
 }
 
+/// Boards as asked for, and the file that they stand in.
+type Asked = (Vec<BoardConfig>, Option<Source>);
+
 /// The boards of `boards.d/*.toml` beside the configuration file, in the order of file names.
-fn beside(config: &Path) -> Result<Vec<BoardConfig>, SetupError> {
+fn beside(config: &Path) -> Result<Vec<Asked>, SetupError> {
     let folder = config.parent().unwrap_or(Path::new(".")).join("boards.d");
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -386,13 +407,28 @@ fn beside(config: &Path) -> Result<Vec<BoardConfig>, SetupError> {
     files.sort();
     let mut boards = Vec::new();
     for file in files {
-        boards.extend(config::read::<BoardFile>(&file)?.board);
+        let source = Source::read(&file)?;
+        boards.push((source.parse::<BoardFile>()?.board, Some(source)));
     }
     Ok(boards)
 }
 
+/// Understands the content of a configuration file and checks its boards; `path` is for errors.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse(bytes: &[u8], path: &Path) -> Result<(Config, Vec<Board>), SetupError> {
+    let source = Source::new(bytes, path)?;
+    let config: Config = source.parse()?;
+    let boards = check(vec![(config.boards.clone(), Some(source))])?;
+    Ok((config, boards))
+}
+
 /// `KIND` or `KINDxN`. A name of the catalogue that ends like a number of boards is a name.
-fn typed_boards(typed: &str) -> Result<Vec<BoardConfig>, SetupError> {
+///
+/// # Errors
+/// When the number makes no sense.
+pub fn typed_boards(typed: &str) -> Result<Vec<BoardConfig>, SetupError> {
     let (kind, count) = match typed.rsplit_once('x') {
         Some((kind, digits))
             if catalogue().get(typed).is_none()
@@ -407,30 +443,48 @@ fn typed_boards(typed: &str) -> Result<Vec<BoardConfig>, SetupError> {
     Ok(vec![BoardConfig::of_kind(kind); count])
 }
 
-fn check(asked: Vec<BoardConfig>) -> Result<Vec<Board>, SetupError> {
+fn check(asked: Vec<Asked>) -> Result<Vec<Board>, SetupError> {
     let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
     let mut boards: Vec<Board> = Vec::new();
-    for board in asked {
-        let kind = kind(&board.kind)?;
-        let number = numbers.entry(board.kind.clone()).or_default();
-        let name = board.name.clone().unwrap_or_else(|| format!("{}.{number}", board.kind));
-        *number += 1;
-        if name.parse::<WorkerId>().is_err() || name.len() > 60 {
-            return Err(SetupError::Name(name));
+    for (group, source) in asked {
+        for (place, board) in group.into_iter().enumerate() {
+            let checked = one(board, &boards, &mut numbers).map_err(|error| match &source {
+                Some(source) => {
+                    let place = source.place(&["board", &place.to_string(), error.key()]);
+                    SetupError::At { place, error: Box::new(error) }
+                }
+                None => error,
+            });
+            boards.push(checked?);
         }
-        if boards.iter().any(|other| other.name == name) {
-            return Err(SetupError::Twice(name));
-        }
-        let behind = behind(&name, kind, &board)?;
-        if let Behind::Port(port) = &behind
-            && let Some(other) = boards.iter().find(|other| at(other).is_some_and(|p| same(p, &port.path)))
-        {
-            let first = other.name.clone();
-            return Err(SetupError::SamePort { first, second: name, port: port.path.clone() });
-        }
-        boards.push(Board { name, kind, labels: board.labels, behind });
     }
     Ok(boards)
+}
+
+/// A board beside those before it.
+fn one(
+    board: BoardConfig,
+    boards: &[Board],
+    numbers: &mut BTreeMap<String, u32>,
+) -> Result<Board, SetupError> {
+    let kind = kind(&board.kind)?;
+    let number = numbers.entry(board.kind.clone()).or_default();
+    let name = board.name.clone().unwrap_or_else(|| format!("{}.{number}", board.kind));
+    *number += 1;
+    if name.parse::<WorkerId>().is_err() || name.len() > 60 {
+        return Err(SetupError::Name(name));
+    }
+    if boards.iter().any(|other| other.name == name) {
+        return Err(SetupError::Twice(name));
+    }
+    let behind = behind(&name, kind, &board)?;
+    if let Behind::Port(port) = &behind
+        && let Some(other) = boards.iter().find(|other| at(other).is_some_and(|p| same(p, &port.path)))
+    {
+        let first = other.name.clone();
+        return Err(SetupError::SamePort { first, second: name, port: port.path.clone() });
+    }
+    Ok(Board { name, kind, labels: board.labels, behind })
 }
 
 fn behind(name: &str, kind: &Kind, board: &BoardConfig) -> Result<Behind, SetupError> {

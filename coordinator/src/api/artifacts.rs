@@ -22,7 +22,8 @@ pub(super) fn missing(artifacts: &Artifacts, digests: &[String]) -> Result<Vec<S
     }
     let mut missing = Vec::new();
     for text in digests {
-        if artifacts.size(&digest(text)?).is_none() {
+        // What is here must still be when the job comes.
+        if !artifacts.spare(&digest(text)?) {
             missing.push(text.clone());
         }
     }
@@ -41,10 +42,14 @@ pub(super) async fn put(api: &Api, mut chunks: Streaming<v1::ArtifactChunk>) -> 
             Some("raise max_artifact_bytes in the coordinator's configuration"),
         ));
     }
-    if let Some(size) = api.artifacts.size(&digest) {
+    if api.artifacts.spare(&digest) {
         return Ok(size);
     }
-    api.room(size).map_err(|message| exhausted(message, FULL))?;
+    while let Err(message) = api.room(size) {
+        if !api.artifacts.evict() {
+            return Err(exhausted(message, FULL));
+        }
+    }
     let mut upload = api.artifacts.upload(digest, size).map_err(status)?;
     upload.write(&first.data).map_err(status)?;
     while let Some(chunk) = chunks.message().await? {
@@ -58,11 +63,13 @@ pub(super) async fn put(api: &Api, mut chunks: Streaming<v1::ArtifactChunk>) -> 
 }
 
 fn status(error: UploadError) -> Status {
-    match error {
-        UploadError::Io(ref source) if source.kind() == std::io::ErrorKind::StorageFull => {
-            Status::resource_exhausted(error.to_string())
+    let code = match &error {
+        UploadError::Full { .. } => Code::ResourceExhausted,
+        UploadError::Io(source) if source.kind() == std::io::ErrorKind::StorageFull => {
+            Code::ResourceExhausted
         }
-        UploadError::Io(_) => Status::internal(error.to_string()),
-        _ => Status::invalid_argument(error.to_string()),
-    }
+        UploadError::Io(_) => Code::Internal,
+        _ => Code::InvalidArgument,
+    };
+    edgeprof_service::status::with_hint(code, error.to_string(), error.hint())
 }

@@ -46,6 +46,9 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
             )))
         };
     }
+    // Until the loop knows what the job needs.
+    let models = spec.models.iter().flat_map(|model| [Some(model.digest), model.tokenizer]);
+    let _hold = api.artifacts.hold(models.chain([spec.firmware]).flatten());
     let boards = api.ask(Command::Present).await?;
     let id = JobId::random();
     let (looking, asked) = (api.clone(), spec.clone());

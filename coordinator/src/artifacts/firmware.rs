@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_first_folder_that_has_it_wins() {
         let data = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(data.path()).unwrap();
+        let artifacts = Artifacts::open(data.path(), u64::MAX).unwrap();
         let (a, b) = (data.path().join("a"), data.path().join("b"));
         for (folder, code) in [(&a, b"aaaa"), (&b, b"bbbb")] {
             fs::create_dir(folder).unwrap();

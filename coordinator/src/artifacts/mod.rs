@@ -1,40 +1,140 @@
 //! Blobs on disk, named by their digest. A blob is whole or not there: it is written beside, synced,
-//! and then renamed.
+//! and then renamed. Together they keep a quota: what no unfinished job needs goes first.
 
 pub mod firmware;
+mod index;
 mod loaded;
 mod upload;
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use edgeprof_common::Digest;
 
+use index::Index;
 pub use loaded::{NotFirmware, check_core, loaded_digest};
 pub use upload::{Upload, UploadError};
 
-/// The folder of all blobs of one coordinator.
+/// The folder of all blobs of one coordinator. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     blobs: PathBuf,
     incoming: PathBuf,
+    index: Arc<Mutex<Index>>,
+}
+
+/// Blobs that are needed: they stay while this lives.
+#[derive(Debug)]
+pub struct Hold {
+    artifacts: Artifacts,
+    digests: Vec<Digest>,
+}
+
+impl Hold {
+    /// Needs more of them.
+    pub fn extend(&mut self, digests: impl IntoIterator<Item = Digest>) {
+        for digest in digests {
+            let now = SystemTime::now();
+            if self.artifacts.index().hold(digest, now) {
+                self.artifacts.touch(&digest, now);
+            }
+            self.digests.push(digest);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let now = SystemTime::now();
+        let mut index = self.artifacts.index();
+        self.digests.iter().for_each(|digest| index.let_go(digest, now));
+    }
 }
 
 impl Artifacts {
-    /// Opens or makes the folders under `data`, and drops what a crash left half done.
+    /// Opens or makes the folders under `data`, and drops what a crash left half done. All blobs together
+    /// are kept below `quota` bytes.
     ///
     /// # Errors
-    /// When they cannot be made.
-    pub fn open(data: &Path) -> io::Result<Self> {
-        let this = Self { blobs: data.join("blobs"), incoming: data.join("incoming") };
-        fs::create_dir_all(&this.blobs)?;
-        if this.incoming.exists() {
-            fs::remove_dir_all(&this.incoming)?;
+    /// When they cannot be made or read.
+    pub fn open(data: &Path, quota: u64) -> io::Result<Self> {
+        let (blobs, incoming) = (data.join("blobs"), data.join("incoming"));
+        fs::create_dir_all(&blobs)?;
+        if incoming.exists() {
+            fs::remove_dir_all(&incoming)?;
         }
-        fs::create_dir_all(&this.incoming)?;
-        Ok(this)
+        fs::create_dir_all(&incoming)?;
+        let mut index = Index::new(quota);
+        for folder in fs::read_dir(&blobs)? {
+            let folder = folder?.path();
+            if !folder.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(&folder)? {
+                let file = file?;
+                let name = file.file_name();
+                let digest = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+                let meta = file.metadata()?;
+                if let (Some(digest), true) = (digest, meta.is_file()) {
+                    // The time of its last use: see `touch`.
+                    index.found(digest, meta.len(), meta.modified()?);
+                }
+            }
+        }
+        Ok(Self { blobs, incoming, index: Arc::new(Mutex::new(index)) })
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps blobs from being evicted, also those that are yet to come.
+    pub fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
+        let mut hold = Hold { artifacts: self.clone(), digests: Vec::new() };
+        hold.extend(digests);
+        hold
+    }
+
+    /// Keeps a blob from being evicted for the minutes that it takes to submit a job. Whether it is here.
+    pub fn spare(&self, digest: &Digest) -> bool {
+        self.index().spare(digest, SystemTime::now());
+        self.size(digest).is_some()
+    }
+
+    /// Drops the least recently used blob that nobody needs; whether there was one.
+    pub fn evict(&self) -> bool {
+        let mut index = self.index();
+        match index.evict(SystemTime::now()) {
+            Some((digest, _)) => {
+                self.remove(&digest);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Under the lock of the index: an upload of the same blob must not end in between.
+    fn remove(&self, digest: &Digest) {
+        tracing::info!(%digest, "an artifact that no unfinished job needs makes room");
+        match fs::remove_file(self.path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, %digest, "an evicted artifact cannot be removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes its last use in the file's time, where the next life of the coordinator finds it.
+    fn touch(&self, digest: &Digest, now: SystemTime) {
+        let touched = File::open(self.path(digest)).and_then(|file| file.set_modified(now));
+        if let Err(error) = touched {
+            tracing::debug!(%error, %digest, "the last use of an artifact cannot be noted");
+        }
     }
 
     /// Where a blob lies, or would.
@@ -48,10 +148,10 @@ impl Artifacts {
         fs::metadata(self.path(digest)).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
     }
 
-    /// Begins to write a blob of this digest and size.
+    /// Begins to write a blob of this digest and size, and makes room for it.
     ///
     /// # Errors
-    /// When there is no room for a file.
+    /// When nothing may go that would make enough room, or there is none for a file.
     pub fn upload(&self, digest: Digest, size: u64) -> Result<Upload, UploadError> {
         Upload::begin(self.clone(), digest, size)
     }
@@ -62,7 +162,7 @@ impl Artifacts {
     /// When they cannot be written.
     pub fn keep(&self, bytes: &[u8]) -> Result<Digest, UploadError> {
         let digest = Digest::of(bytes);
-        if self.size(&digest).is_none() {
+        if !self.spare(&digest) {
             let mut upload = self.upload(digest, bytes.len() as u64)?;
             upload.write(bytes)?;
             upload.finish()?;
@@ -80,53 +180,4 @@ impl Artifacts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn artifacts() -> (tempfile::TempDir, Artifacts) {
-        let folder = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(folder.path()).unwrap();
-        (folder, artifacts)
-    }
-
-    fn files(folder: &Path) -> usize {
-        fs::read_dir(folder).unwrap().count()
-    }
-
-    #[test]
-    fn a_blob_is_kept_under_its_digest() {
-        let (_folder, artifacts) = artifacts();
-        let digest = artifacts.keep(b"weights").unwrap();
-        assert_eq!(artifacts.size(&digest), Some(7));
-        assert_eq!(fs::read(artifacts.path(&digest)).unwrap(), b"weights");
-        assert_eq!(files(&artifacts.incoming), 0);
-    }
-
-    #[test]
-    fn what_is_not_what_was_announced_leaves_nothing() {
-        let (_folder, artifacts) = artifacts();
-        let digest = Digest::of(b"weights");
-        let attempt = |size: u64, bytes: &[u8]| {
-            let mut upload = artifacts.upload(digest, size)?;
-            upload.write(bytes)?;
-            upload.finish()
-        };
-        assert!(matches!(attempt(7, b"weight!"), Err(UploadError::Digest { .. })));
-        assert!(matches!(attempt(8, b"weights"), Err(UploadError::Short { .. })));
-        assert!(matches!(attempt(6, b"weights"), Err(UploadError::Long { .. })));
-        assert_eq!(artifacts.size(&digest), None);
-        assert_eq!(files(&artifacts.incoming), 0);
-        assert_eq!(files(&artifacts.blobs), 0);
-    }
-
-    #[test]
-    fn an_upload_cut_short_by_a_crash_is_gone_after_the_next_start() {
-        let (folder, artifacts) = artifacts();
-        let mut upload = artifacts.upload(Digest::of(b"x"), 9).unwrap();
-        upload.write(b"half").unwrap();
-        std::mem::forget(upload);
-        assert_eq!(files(&artifacts.incoming), 1);
-        let artifacts = Artifacts::open(folder.path()).unwrap();
-        assert_eq!(files(&artifacts.incoming), 0);
-    }
-}
+mod tests;

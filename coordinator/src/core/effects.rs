@@ -203,6 +203,7 @@ impl Core {
                 }
                 if state.is_terminal() {
                     self.prepared.remove(&task);
+                    self.holds.remove(&task);
                     self.progress.remove(&task);
                 }
             }

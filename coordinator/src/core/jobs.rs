@@ -61,6 +61,7 @@ impl Core {
         let tasks: Vec<_> = tasks.into_iter().map(Arc::new).collect();
         for def in &tasks {
             self.defs.insert(def.id, def.clone());
+            self.hold(def.id);
         }
         self.step(Event::Submitted { tasks: new });
         for def in &tasks {

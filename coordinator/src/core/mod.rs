@@ -27,6 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    artifacts::Hold,
     ingest::Measured,
     preparing::{Outcome, Preparer, Vocabulary},
     session::SessionEvent,
@@ -195,6 +196,8 @@ pub struct Core {
     events: (u64, u64),
     next_aside: u64,
 
+    /// Artifacts that unfinished tasks need.
+    holds: HashMap<TaskId, Hold>,
     images: HashMap<(Digest, Quant), ImageRow>,
     vocabularies: HashMap<Digest, Arc<Vocabulary>>,
     preparing: prepare::Queue,

@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{Command, Core};
 use crate::{
+    artifacts::{Artifacts, Hold},
     preparing::{Outcome, Ready, Request, Workload},
     store::rows::{self, ImageRow, Prepared, TaskDef, key},
     submit::{self, Present},
@@ -32,6 +33,8 @@ struct Group {
     quant: Quant,
     /// Each with the tasks that want it.
     workloads: Vec<(Workload, Vec<TaskId>)>,
+    /// Its image, until its tasks have it.
+    hold: Option<Hold>,
 }
 
 impl Group {
@@ -88,6 +91,7 @@ impl Core {
                     tokenizer: model.tokenizer,
                     quant: def.cell.quant,
                     workloads: vec![(workload, vec![def.id])],
+                    hold: None,
                 }),
             }
         }
@@ -99,7 +103,7 @@ impl Core {
         while self.preparing.running.len() < CHILDREN {
             // An image is built once: whoever needs one that is being built waits for it.
             let free = self.preparing.waiting.iter().position(|group| {
-                let built = self.images.contains_key(&group.key());
+                let built = self.built(group).is_some();
                 let same = |other: &Group| other.key() == group.key();
                 built || !self.preparing.running.values().any(same)
             });
@@ -119,9 +123,10 @@ impl Core {
                 model: group.model,
                 tokenizer: group.tokenizer,
                 quant: group.quant,
-                image: self.images.get(&group.key()).copied(),
+                image: self.built(&group),
                 workloads: group.workloads.iter().map(|(workload, _)| workload.clone()).collect(),
             };
+            group.hold = request.image.map(|row| self.artifacts().hold([row.image, row.vocabulary]));
             self.preparing.running.insert(id, group);
             let (preparer, commands) = (self.parts.preparer.clone(), self.parts.commands.clone());
             let stop = self.parts.tasks.stop_token();
@@ -144,11 +149,43 @@ impl Core {
         }
     }
 
+    fn artifacts(&self) -> &Artifacts {
+        &self.parts.preparer.artifacts
+    }
+
+    /// The image of a group, if it was built and not evicted since.
+    fn built(&self, group: &Group) -> Option<ImageRow> {
+        self.images.get(&group.key()).copied().filter(|row| self.is_built(row))
+    }
+
+    /// Whether image and vocabulary are here.
+    pub(super) fn is_built(&self, row: &ImageRow) -> bool {
+        [row.image, row.vocabulary].iter().all(|digest| self.artifacts().size(digest).is_some())
+    }
+
+    /// Keeps what a task needs until it has ended.
+    pub(super) fn hold(&mut self, task: TaskId) {
+        let Some(def) = self.defs.get(&task) else { return };
+        let model = &def.cell.model;
+        let firmware = def.firmware.values().map(|pin| pin.file);
+        let needs = [Some(model.digest), model.tokenizer].into_iter().flatten().chain(firmware);
+        let hold = self.artifacts().hold(needs);
+        self.holds.insert(task, hold);
+    }
+
+    /// And its image with it.
+    pub(super) fn hold_image(&mut self, task: TaskId, image: &ImageRow) {
+        if let Some(hold) = self.holds.get_mut(&task) {
+            hold.extend([image.image, image.vocabulary]);
+        }
+    }
+
     pub(super) fn prepared(&mut self, id: u64, outcome: Outcome) {
         let Some(group) = self.preparing.running.get_mut(&id) else { return };
         match outcome {
             Outcome::Image(row, vocabulary) => {
                 let at = group.key();
+                group.hold = Some(self.parts.preparer.artifacts.hold([row.image, row.vocabulary]));
                 if self.images.insert(at, row) != Some(row) {
                     tracing::info!(model = %group.model, quant = %group.quant, image = %row.image, bytes = row.size, "board image");
                     self.transaction.put(key::image(at.0, at.1), rows::encode(&row));
@@ -207,6 +244,7 @@ impl Core {
             reference: ready.reference.clone(),
         };
         self.transaction.put(key::prep(task), rows::encode(&prepared));
+        self.hold_image(task, &image);
         self.place(task, Arc::new(prepared));
     }
 

@@ -78,6 +78,7 @@ impl Core {
             told: now,
             events: recovered.events.map_or((1, 1), |(first, last)| (first, last + 1)),
             next_aside: recovered.aside,
+            holds: HashMap::new(),
             images,
             vocabularies: HashMap::new(),
             preparing: prepare::Queue::default(),
@@ -110,8 +111,11 @@ impl Core {
             .filter(|task| open.contains(task))
             .collect();
         for task in tasks {
-            match rows::read::<Prepared>(store, &key::prep(task))? {
+            self.hold(task);
+            let prepared = rows::read::<Prepared>(store, &key::prep(task))?;
+            match prepared.filter(|prepared| self.is_built(&prepared.image)) {
                 Some(prepared) => {
+                    self.hold_image(task, &prepared.image);
                     self.load_vocabulary(prepared.image.vocabulary);
                     let prepared = Arc::new(prepared);
                     if unplaced.contains(&task) {

@@ -19,6 +19,9 @@ use crate::{artifacts::Artifacts, store::rows::ImageRow};
 /// Bytes of the child's messages that are kept.
 const STDERR: usize = 4096;
 
+/// How the standard library begins to say that there is no memory left.
+const ALLOCATION: &str = "memory allocation of ";
+
 /// Bounds on a child.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -84,8 +87,7 @@ impl Preparer {
             out: folder.path().to_owned(),
             workloads: request.workloads.clone(),
             reference_limit: self.limits.reference,
-            // The file, its image, a copy of either, and a cache beside them.
-            memory_limit: size.saturating_mul(6).saturating_add(2 << 30),
+            memory_limit: memory_limit(size),
         };
         let mut child = Command::new(&self.program)
             .arg("prepare")
@@ -104,7 +106,7 @@ impl Preparer {
                 Err(TaskError::new(ErrorClass::Model, "prepare_timeout", what)
                     .with_hint("use a smaller model or fewer tokens"))
             }
-            Err(Trouble::Ended) => Err(died(child).await),
+            Err(Trouble::Ended) => Err(died(child, order.memory_limit).await),
         }
     }
 
@@ -172,6 +174,15 @@ impl Preparer {
     }
 }
 
+/// Address space of a child that reads a model file of so many bytes: what is no weights within 256 MiB;
+/// the file and its image, at most twice as large where 4 bits become 8; and the engine's arena with the
+/// program itself, whose threads reserve more than they use.
+const fn memory_limit(size: u64) -> u64 {
+    const METADATA: u64 = 256 << 20;
+    const RUN: u64 = 2 << 30;
+    size.saturating_mul(3).saturating_add(METADATA + RUN)
+}
+
 enum Trouble {
     Task(TaskError),
     Silent,
@@ -185,7 +196,7 @@ fn trouble(error: impl std::fmt::Display) -> TaskError {
 }
 
 /// What a child that ended before its time said.
-async fn died(mut child: Child) -> TaskError {
+async fn died(mut child: Child, memory_limit: u64) -> TaskError {
     let mut said = Vec::new();
     if let Some(stderr) = child.stderr.take() {
         let _ = timeout(Duration::from_secs(5), stderr.take(STDERR as u64).read_to_end(&mut said)).await;
@@ -195,6 +206,12 @@ async fn died(mut child: Child) -> TaskError {
         _ => "it does not end".into(),
     };
     let said = String::from_utf8_lossy(&said);
+    if said.contains(ALLOCATION) {
+        let what =
+            format!("preparing takes more memory than the {memory_limit} bytes that a file of this size may");
+        return TaskError::new(ErrorClass::Model, "prepare_memory", what)
+            .with_hint("the model file may be damaged; else quantize it before, or use a shorter context");
+    }
     let what = format!("preparing ended early ({how}): {}", said.trim());
     TaskError::new(ErrorClass::Model, "prepare_crashed", what)
         .with_hint("the model file may be damaged or take too much memory")
@@ -212,7 +229,7 @@ mod tests {
         let program = folder.path().join("child");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let artifacts = Artifacts::open(folder.path()).unwrap();
+        let artifacts = Artifacts::open(folder.path(), u64::MAX).unwrap();
         let limits = Limits { step: Duration::from_millis(200), reference: 0 };
         let request = Request {
             model: Digest::of(b"m"),
@@ -234,6 +251,14 @@ mod tests {
         let error = outcome("read order; echo out of memory >&2; kill -ABRT $$").await;
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::Model, "prepare_crashed"));
         assert!(error.message.contains("out of memory") && error.message.contains("signal: 6"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_runs_out_of_memory_is_told_apart() {
+        let error =
+            outcome("read order; echo 'memory allocation of 99 bytes failed' >&2; kill -ABRT $$").await;
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Model, "prepare_memory"));
+        assert!(error.message.contains(&memory_limit(0).to_string()) && error.hint.is_some(), "{error}");
     }
 
     #[tokio::test]

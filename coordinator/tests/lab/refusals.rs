@@ -187,3 +187,25 @@ async fn a_board_that_restarts_is_there() {
     assert_eq!(updates.last().unwrap().job.as_ref().unwrap().state, "succeeded");
     lab.daemon.stop().await;
 }
+
+/// What was just uploaded is for a job that is yet to come; more than the quota is refused, with the way out.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_beyond_the_quota_are_refused_with_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { artifact_quota_bytes: 6, ..config(folder.path(), &[]) };
+    let daemon = Daemon::start(&config, program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    let chunk = |bytes: &'static [u8]| {
+        let digest = edgeprof_common::Digest::of(bytes).to_string();
+        tokio_stream::iter([v1::ArtifactChunk { digest, size: bytes.len() as u64, data: bytes.into() }])
+    };
+    client.0.put_artifact(chunk(b"aaaa")).await.unwrap();
+    client.0.put_artifact(chunk(b"aaaa")).await.unwrap();
+    let status = client.0.put_artifact(chunk(b"bbbb")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let (message, hint) = (status.message(), hint(&status).unwrap());
+    assert!(message.contains("4 bytes") && message.contains("may take 6"), "{message}");
+    assert!(hint.contains("artifact_quota_bytes") && hint.contains("jobs have ended"), "{hint}");
+    client.0.put_artifact(chunk(b"cc")).await.unwrap();
+    daemon.stop().await;
+}

@@ -276,7 +276,7 @@ fn announced(worker: &Played, id: &str) -> (watch::Sender<Vec<String>>, Loop, Co
         commands,
         identity: rows::claim(&Memory::default()).unwrap(),
         site: "test".into(),
-        artifacts: Artifacts::open(folder.path()).unwrap(),
+        artifacts: Artifacts::open(folder.path(), u64::MAX).unwrap(),
         sessions: Arc::default(),
         stop: CancellationToken::new(),
     };

@@ -52,6 +52,8 @@ pub(crate) struct Gguf {
     pub(crate) meta: BTreeMap<String, Value>,
     pub(crate) tensors: Vec<TensorInfo>,
     pub(crate) file_bytes: u64,
+    /// Where the last tensor ends: the rest of the file is of no use.
+    pub(crate) data_end: u64,
 }
 
 fn invalid(what: impl Into<String>) -> ModelError {
@@ -97,8 +99,10 @@ impl Gguf {
             tensors.push(t);
         }
         let base = s.pos.checked_next_multiple_of(align).ok_or_else(|| invalid("its size"))?;
-        place(&mut tensors, base, len)?;
-        Ok(Self { version, meta, tensors, file_bytes: len })
+        let placed = place(&mut tensors, base, len)?;
+        // They are read with the weights.
+        s.charge(placed.gaps, "gaps between tensors")?;
+        Ok(Self { version, meta, tensors, file_bytes: len, data_end: placed.end })
     }
 
     pub(crate) fn str(&self, key: &str) -> Option<&str> {
@@ -167,7 +171,7 @@ fn alignment(meta: &BTreeMap<String, Value>) -> Result<u64, ModelError> {
 
 /// Reads one entry of the tensor table; `start` is still relative to the data section.
 fn read_tensor<R: Read>(s: &mut Source<R>, i: u64) -> Result<TensorInfo, ModelError> {
-    s.charge(256, "tensor table")?;
+    s.charge(512, "tensor table")?;
     let name = s.string(MAX_NAME_BYTES, &format!("the name of tensor {i}"))?;
     let n = s.u32(&name)?;
     if !(1..=4).contains(&n) {
@@ -186,8 +190,16 @@ fn read_tensor<R: Read>(s: &mut Source<R>, i: u64) -> Result<TensorInfo, ModelEr
     Ok(TensorInfo { bytes: ty.bytes(elements, dims[0]), name, dims, ty, start })
 }
 
+/// What the tensor table says of the data.
+struct Placed {
+    /// Where the last tensor ends.
+    end: u64,
+    /// Bytes before and between tensors that belong to none.
+    gaps: u64,
+}
+
 /// Turns relative starts into absolute ones; every tensor must lie in the file, apart from others.
-fn place(tensors: &mut [TensorInfo], base: u64, len: u64) -> Result<(), ModelError> {
+fn place(tensors: &mut [TensorInfo], base: u64, len: u64) -> Result<Placed, ModelError> {
     let mut ranges = Vec::new();
     for t in tensors {
         let end = base
@@ -208,10 +220,15 @@ fn place(tensors: &mut [TensorInfo], base: u64, len: u64) -> Result<(), ModelErr
         ranges.push((t.start, end, &t.name));
     }
     ranges.sort_unstable();
+    let mut placed = Placed { end: base.min(len), gaps: 0 };
     for pair in ranges.windows(2) {
         if pair[0].1 > pair[1].0 {
             return Err(invalid(format!("tensors {} and {} overlap", pair[0].2, pair[1].2)));
         }
     }
-    Ok(())
+    for (start, end, _) in ranges {
+        placed.gaps = placed.gaps.saturating_add(start.saturating_sub(placed.end));
+        placed.end = end;
+    }
+    Ok(placed)
 }

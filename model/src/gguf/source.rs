@@ -4,7 +4,8 @@ use std::io::Read;
 
 use crate::ModelError;
 
-/// What the decoded header may take in memory, in bytes.
+/// What everything in a file that is not weights may take in memory, in bytes: as it is in the file, and
+/// decoded.
 pub(crate) const HEADER_LIMIT: u64 = 256 << 20;
 
 /// A reader that knows how long its file is, where it stands and how much memory is left.
@@ -26,7 +27,8 @@ impl<R: Read> Source<R> {
         self.len.saturating_sub(self.pos)
     }
 
-    /// Accounts for `bytes` of memory that parsed data will take.
+    /// Accounts for `bytes` of memory that parsed data will take. What is read is accounted for by itself,
+    /// as a part of the file.
     pub(crate) fn charge(&mut self, bytes: u64, what: &str) -> Result<(), ModelError> {
         self.budget = self.budget.checked_sub(bytes).ok_or_else(|| ModelError::TooLarge {
             what: format!("the GGUF header ({what})"),
@@ -52,6 +54,7 @@ impl<R: Read> Source<R> {
     fn fill(&mut self, buf: &mut [u8], what: &str) -> Result<(), ModelError> {
         let n = buf.len() as u64;
         self.need(n, what)?;
+        self.charge(n, what)?;
         // A file that shrank since its length was taken ends up here.
         self.inner.read_exact(buf).map_err(|_| self.short(n, what))?;
         self.pos += n;
@@ -75,7 +78,7 @@ impl<R: Read> Source<R> {
     /// Appends `n` bytes to `out`, after charging for them.
     pub(crate) fn append(&mut self, out: &mut Vec<u8>, n: u64, what: &str) -> Result<(), ModelError> {
         self.need(n, what)?;
-        self.charge(n, what)?;
+        self.charge(2 * n, what)?;
         let start = out.len();
         // need() held n to the file's length and charge() to the limit, so it fits a usize.
         out.resize(start + n as usize, 0);
@@ -105,6 +108,10 @@ impl<R: Read> Source<R> {
     /// Reads `n` bytes and forgets them.
     pub(crate) fn skip(&mut self, mut n: u64, what: &str) -> Result<(), ModelError> {
         self.need(n, what)?;
+        // At once: walking over gigabytes would take its time.
+        if n > self.budget {
+            return self.charge(n, what);
+        }
         let mut sink = [0; 4096];
         while n > 0 {
             let part = n.min(sink.len() as u64);

@@ -11,9 +11,11 @@ const STRING_KEPT: u64 = 4096;
 /// Arrays in arrays deeper than this are refused. None of the known keys nests at all.
 const MAX_DEPTH: u32 = 4;
 
-/// Memory that a string of an array takes beside its bytes, in the tokenizer that is made of it: a piece
-/// with its entry in a table, or a merge.
-const STRING_COST: u64 = 128;
+/// What a string of a list takes beside its bytes, once it is a token or a merge: an end here; a token, an
+/// entry of a hash table that is half empty, and two allocations there.
+pub(crate) const STRING_COST: u64 = 192;
+/// What each of its bytes takes: three while the list grows by doubling, one in a token, one as a key.
+pub(crate) const STRING_GROWTH: u64 = 5;
 
 /// A metadata value as far as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +104,8 @@ pub(crate) fn read<R: Read>(s: &mut Source<R>, key: &str, ty: u32, keep: bool) -
             }
             let mut bytes = Vec::new();
             s.append(&mut bytes, n, key)?;
+            // What is no UTF-8 grows to three bytes each.
+            s.charge(3 * n, key)?;
             Value::Str(String::from_utf8_lossy(&bytes).into_owned())
         }
         9 => return array(s, key, keep),
@@ -126,7 +130,8 @@ fn array<R: Read>(s: &mut Source<R>, key: &str, keep: bool) -> Result<Value, Mod
         (true, 8) => strings(s, key, count),
         (true, 6) => {
             s.charge(count.saturating_mul(4), key)?;
-            let mut out = Vec::new();
+            // Exactly: a list that grows by doubling takes three times its size for a moment.
+            let mut out = Vec::with_capacity(count as usize);
             for _ in 0..count {
                 out.push(f32::from_le_bytes(s.array(key)?));
             }
@@ -134,7 +139,7 @@ fn array<R: Read>(s: &mut Source<R>, key: &str, keep: bool) -> Result<Value, Mod
         }
         (true, 4 | 5) => {
             s.charge(count.saturating_mul(8), key)?;
-            let mut out = Vec::new();
+            let mut out = Vec::with_capacity(count as usize);
             for _ in 0..count {
                 let n = s.u32(key)?;
                 out.push(if ty == 4 { n.into() } else { i64::from(n as i32) });
@@ -150,9 +155,10 @@ fn array<R: Read>(s: &mut Source<R>, key: &str, keep: bool) -> Result<Value, Mod
 
 fn strings<R: Read>(s: &mut Source<R>, key: &str, count: u64) -> Result<Value, ModelError> {
     s.charge(count.saturating_mul(STRING_COST), key)?;
-    let mut out = Strings::default();
+    let mut out = Strings { bytes: Vec::new(), ends: Vec::with_capacity(count as usize) };
     for _ in 0..count {
         let n = s.u64(key)?;
+        s.charge(n.saturating_mul(STRING_GROWTH), key)?;
         s.append(&mut out.bytes, n, key)?;
         // The memory limit is far below 4 GiB.
         out.ends.push(out.bytes.len() as u32);

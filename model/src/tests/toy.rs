@@ -85,13 +85,22 @@ impl Toy {
 
     /// GGUF v3 with each matrix of its own type.
     pub(super) fn mixed(&self, dtype_of: impl Fn(Role, u32) -> DType) -> Vec<u8> {
+        self.mixed_writer(dtype_of).finish()
+    }
+
+    /// With matrices of this type, still to be changed.
+    pub(super) fn writer(&self, dtype: DType) -> GgufWriter {
+        self.mixed_writer(|_, _| dtype)
+    }
+
+    fn mixed_writer(&self, dtype_of: impl Fn(Role, u32) -> DType) -> GgufWriter {
         let mut g = GgufWriter::llama(self);
         for (role, layer, w) in &self.tensors {
             let (dims, name) = self.dims(*role, *layer);
             let dtype = if role.is_norm() { DType::F32 } else { dtype_of(*role, *layer) };
             g.tensor(&name, &dims, ggml_type(dtype), &store(dtype, w));
         }
-        g.finish()
+        g
     }
 
     pub(super) fn dims(&self, role: Role, layer: u32) -> (Vec<u64>, String) {
@@ -313,6 +322,17 @@ impl GgufWriter {
         self.table.push((entry, self.data.len() as u64));
         self.data.extend(bytes);
         self.data.resize(self.data.len().next_multiple_of(32), 0);
+    }
+
+    /// Where in the finished file each tensor's offset stands, and how many there are.
+    pub(super) fn offsets(&self) -> (Vec<usize>, usize) {
+        let meta: usize = self.meta.iter().map(|(key, value)| string(key).len() + value.len()).sum();
+        let mut at = 24 + meta;
+        let places = self.table.iter().map(|(entry, _)| {
+            at += entry.len() + 8;
+            at - 8
+        });
+        (places.collect(), self.table.len())
     }
 
     pub(super) fn finish(&self) -> Vec<u8> {

@@ -6,14 +6,15 @@ use std::collections::HashMap;
 use super::{Scheme, SentencePiece, Token, TokenKind, Tokenizer};
 use crate::ModelError;
 use crate::gguf::Gguf;
-use crate::gguf::value::{Strings, Value};
+use crate::gguf::source::HEADER_LIMIT;
+use crate::gguf::value::{STRING_COST, STRING_GROWTH, Strings, Value};
 
 /// Names of tokens that end a turn; llama.cpp looks for the same ones among others.
 const END_OF_TURN: &[&[u8]] =
     &[b"<|eot_id|>", b"<|im_end|>", b"<|end|>", b"<end_of_turn>", b"<|endoftext|>", b"<EOT>"];
 
 /// No vocabulary comes near this; llama's 32,000 tokens take 424 KiB.
-const TOKENIZER_LIMIT: usize = 64 << 20;
+pub(crate) const TOKENIZER_LIMIT: usize = 64 << 20;
 
 pub(super) fn bad(what: impl Into<String>) -> ModelError {
     ModelError::invalid("gguf", what)
@@ -170,6 +171,7 @@ impl Tokenizer {
         }
         let mut tokens = Vec::new();
         let mut count = 0u64;
+        let mut cost = bytes.len() as u64;
         while !rest.is_empty() {
             let what = || format!("token {count}");
             let at = bytes.len() - rest.len();
@@ -185,6 +187,11 @@ impl Tokenizer {
             let Some((piece, tail)) = tail.split_at_checked(n) else {
                 return Err(cut(&what(), at + 8 + n));
             };
+            cost += STRING_COST + STRING_GROWTH * n as u64;
+            if cost > HEADER_LIMIT {
+                let what = "the tokenizer, decoded,".to_owned();
+                return Err(ModelError::TooLarge { what, limit: HEADER_LIMIT });
+            }
             // 0 to 2 are <unk>, BOS and EOS in every llama2.c vocabulary.
             let kind = match byte_of(piece) {
                 _ if count < 3 => TokenKind::Control,
@@ -219,7 +226,8 @@ impl Tokenizer {
         add_space_prefix: bool,
         llama2c: bool,
     ) -> Result<Self, ModelError> {
-        let mut by_piece = HashMap::new();
+        // At once: a table that grows is there twice for a moment.
+        let mut by_piece = HashMap::with_capacity(tokens.len());
         let mut bytes = [None; 256];
         for (id, t) in tokens.iter_mut().enumerate() {
             // Makes -0 and 0 the same to a total order.

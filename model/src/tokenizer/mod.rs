@@ -8,6 +8,8 @@ mod gpt2;
 mod load;
 mod split;
 
+pub(crate) use load::TOKENIZER_LIMIT;
+
 use std::collections::HashMap;
 
 use bpe::Bpe;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use edgeprof_common::{TaskId, run::RunRecord};
 
+use crate::text::printable_json;
+
 pub use cell::{decode_per_token, prefill_per_token};
 pub use csv::{csv, csv_header};
 pub use table::{markdown, table};
@@ -36,7 +38,7 @@ impl Default for Context {
 /// # Panics
 /// Never: a record is JSON.
 pub fn json(runs: &[RunRecord]) -> String {
-    serde_json::to_string_pretty(runs).expect("a record is JSON") + "\n"
+    printable_json(&serde_json::to_string_pretty(runs).expect("a record is JSON")) + "\n"
 }
 
 /// One whole record a line.
@@ -44,7 +46,8 @@ pub fn json(runs: &[RunRecord]) -> String {
 /// # Panics
 /// Never: a record is JSON.
 pub fn json_lines(runs: &[RunRecord]) -> String {
-    runs.iter().map(|run| serde_json::to_string(run).expect("a record is JSON") + "\n").collect()
+    let line = |run| serde_json::to_string(run).expect("a record is JSON") + "\n";
+    runs.iter().map(|run| printable_json(&line(run))).collect()
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ pub async fn version(kind: &Kind) -> Result<String, BoardError> {
 }
 
 /// `7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)` out of what QEMU prints.
-fn version_of(text: &str) -> String {
+pub fn version_of(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().trim();
     line.split_once("version ").map_or(line, |(_, version)| version).to_owned()
 }

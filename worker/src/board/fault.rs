@@ -109,6 +109,8 @@ impl<'a> Places<'a> {
 
     /// `function (file:line)`, as far as it is known.
     fn place(&self, address: u64) -> Option<String> {
+        // addr2line adds one to it.
+        address.checked_add(1)?;
         let mut function = None;
         let mut line = None;
         if let Some(context) = &self.lines
@@ -138,9 +140,8 @@ impl<'a> Places<'a> {
         let mut callers: Vec<String> = Vec::new();
         for address in returns {
             // Back into the call: past Thumb's bit 0, and by one, where no shorter instruction is.
-            let inside =
-                if isa.starts_with("arm") { (address & !1).wrapping_sub(2) } else { address.wrapping_sub(2) };
-            if let Some(place) = self.place(inside)
+            let after = if isa.starts_with("arm") { address & !1 } else { *address };
+            if let Some(place) = after.checked_sub(2).and_then(|inside| self.place(inside))
                 && !callers.contains(&place)
                 && callers.len() < CALLERS
             {

@@ -52,34 +52,42 @@ fn a_board_may_be_at_a_port() {
 #[test]
 fn what_is_wrong_is_named() {
     for (toml, flags, words) in [
-        ("sight = \"x\"", &[][..], &["sight", "line 1"][..]),
-        ("[limits]\nframe = 1", &[], &["frame"]),
-        ("[[board]]\nkind = \"riscv32\"\nspeed = 9", &[], &["speed"]),
+        ("sight = \"x\"", &[][..], &["worker.toml, line 1, key sight", "known here: listen"][..]),
+        ("[limits]\nframe = 1", &[], &["line 2, key limits.frame", "frame_timeout"]),
+        ("listen = \"here\"", &[], &["line 1, key listen", "invalid socket address"]),
+        ("[limits]\nframe_timeout = \"soon\"", &[], &["line 2, key limits.frame_timeout", "\"soon\""]),
+        ("[[board]]\nkind = \"riscv32\"\nspeed = 9", &[], &["line 3, key board.speed", "kind, name"]),
+        ("\n[[board]]\nname = \"a\"", &[], &["line 2, key board.kind", "missing"]),
+        (
+            "[[board]]\nkind = \"riscv32\"\n[[board]]\nkind = \"riscv23\"",
+            &[],
+            &["worker.toml, line 4, key board.kind", "did you mean \"riscv32\""],
+        ),
         ("", &["--board", "riscv23"], &["\"riscv23\"", "did you mean \"riscv32\"", "mps2-an386"]),
         ("", &["--board", "toaster"], &["\"toaster\"", "known kinds", "mps2-an386"]),
         ("", &["--board", "riscv32x0"], &["riscv32x0", "1 to 64"]),
         ("", &["--board", "riscv32x65"], &["riscv32x65"]),
-        ("[[board]]\nkind = \"riscv32\"\nname = \"a b\"", &[], &["\"a b\""]),
-        ("[[board]]\nkind = \"riscv32\"\nbaud = 9600", &[], &["riscv32.0", "baud", "port"]),
+        ("[[board]]\nkind = \"riscv32\"\nname = \"a b\"", &[], &["line 3, key board.name", "\"a b\""]),
+        ("[[board]]\nkind = \"riscv32\"\nbaud = 9600", &[], &["line 3, key board.baud", "riscv32.0", "port"]),
         (
             "[[board]]\nkind = \"riscv32\"\nport = \"/dev/x\"",
             &[],
-            &["riscv32.0", "/dev/x", "emulated = true"],
+            &["line 3, key board.port", "riscv32.0", "/dev/x", "emulated = true"],
         ),
         (
             "[[board]]\nkind = \"mps2-an386\"\nport = \"/dev/x\"\ntransport = \"pty\"",
             &[],
-            &["transport", "port"],
+            &["line 4, key board.transport", "port"],
         ),
         (
             "[[board]]\nkind = \"mps2-an386\"\nport = \"/dev/x\"\n[[board]]\nkind = \"mps2-an385\"\nport = \"/dev/x\"",
             &[],
-            &["mps2-an386.0", "mps2-an385.0", "/dev/x"],
+            &["line 6, key board.port", "mps2-an386.0", "mps2-an385.0", "/dev/x"],
         ),
         (
             "[[board]]\nkind = \"riscv32\"\nname = \"a\"\n[[board]]\nkind = \"riscv32\"\nname = \"a\"",
             &[],
-            &["two boards", "\"a\""],
+            &["line 6, key board.name", "two boards", "\"a\""],
         ),
     ] {
         let error = resolved(toml, flags).unwrap_err();
