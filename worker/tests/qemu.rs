@@ -35,6 +35,12 @@ fn spec(session: &mut Session, kind: &str, n_gen: u32) -> v1::AttemptSpec {
     }
 }
 
+/// The model that ships with the project, which fits the smallest board at q4_0.
+fn shipped() -> Model {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/edgeprof-kjv-280k.gguf");
+    Model::open(file.as_ref(), None).unwrap()
+}
+
 fn measured(outcome: Outcome) -> v1::Measurement {
     match outcome {
         Outcome::Measurement(measurement) => measurement,
@@ -143,8 +149,7 @@ async fn riscv32_over_a_pseudo_terminal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_computes_what_the_host_does_and_counts_the_same_five_times() {
     let _alone = ALONE.lock().await;
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/edgeprof-kjv-280k.gguf");
-    let model = Model::open(file.as_ref(), None).unwrap();
+    let model = shipped();
     let image = build_image(&model, Quant::Q4_0).unwrap();
     let prompt = model.tokenizer().encode("In the beginning");
     let host = reference::run(
@@ -420,7 +425,13 @@ async fn an_idle_board_costs_next_to_nothing() {
     for kind in ["riscv32", "mps2-an386", "microbit"] {
         let lab = Lab::start(&[(kind, Transport::Socket)]).await;
         let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
-        let spec = spec(&mut session, kind, 2);
+        let image = build_image(&shipped(), Quant::Q4_0).unwrap();
+        let spec = v1::AttemptSpec {
+            image_size: image.len() as u64,
+            image_digest: session.keep(image),
+            kv: "i8".into(),
+            ..spec(&mut session, kind, 2)
+        };
         measured(session.run(1, &format!("w/{kind}.0"), &spec).await);
         let pid = emulators(std::process::id())[0];
         // User and system time in ticks of 10 ms.

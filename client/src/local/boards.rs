@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn whatever_else_is_refused_with_what_would_do() {
         let text = read(&["riscv23"]).unwrap_err();
-        assert!(text.contains("did you mean riscv32?") && text.contains("kinds: mps2-an385, "), "{text}");
+        assert!(text.contains("did you mean riscv32?") && text.contains("kinds: microbit, "), "{text}");
         let text = read(&["bench=left"]).unwrap_err();
         assert!(text.contains("no labels: \"bench=left\"") && text.contains("kinds: "), "{text}");
         for id in ["host-1/riscv32.0", "riscv32.0"] {

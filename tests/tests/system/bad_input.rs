@@ -17,7 +17,7 @@ fn refused(finished: &Finished, code: i32, words: &[&str]) {
 
 #[test]
 fn five_wrong_requests_get_five_clear_errors() {
-    let lab = Lab::with_addresses(&[&["mps2-an386", "microbit"]]);
+    let lab = Lab::with_addresses(&[&["mps2-an386", "netduinoplus2"]]);
     let model = model();
     let bytes = fs::read(&model).unwrap();
     let run = |file: &str, more: &[&str]| {

@@ -20,7 +20,9 @@ pub fn explain(error: BoardError, elf: &[u8], isa: &str) -> BoardError {
             let places = Places::of(elf);
             let mut callers = places.callers(&trace, isa);
             // What lies above the panic itself is the sending of this message, and old frames.
-            if let Some(panic) = callers.iter().rposition(|place| place.starts_with("core::panicking::")) {
+            let of_panic =
+                |place: &String| place.starts_with("core::panicking::") || place.starts_with("panic (");
+            if let Some(panic) = callers.iter().rposition(of_panic) {
                 callers.drain(..=panic);
             }
             let place = (!callers.is_empty()).then(|| format!("on the stack: {}", callers.join(" < ")));
