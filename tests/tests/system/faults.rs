@@ -106,3 +106,54 @@ fn daemons_end_when_they_are_told_to() {
         assert!(kill(Pid::from_raw(emulator), None).is_err(), "an emulator outlived its worker");
     }
 }
+
+/// Strikes a worker ten times, each at another moment of its work, and puts it back.
+#[test]
+fn ten_sigkills_of_workers_under_load_leave_no_process_and_every_task_ends() {
+    const BOARDS: &[&str] = &["riscv32", "mps2-an386"];
+    let mut lab = Lab::with_discovery(&[BOARDS, BOARDS]);
+    let model = model();
+    let mut arguments =
+        vec!["-m", &model, "--prompt", "In the beginning", "-n", "100,110,120,130", "-r", "3"];
+    arguments.extend(["--quant", "q8_0,q4_0", "--kv", "i8", "-b", "riscv32", "-b", "mps2-an386"]);
+    let id = lab.submit(&arguments);
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    let mut emulators = Vec::new();
+    for strike in 0..10 {
+        let victim = usize::try_from(next(2)).unwrap();
+        let moment = next(250);
+        // Some token of an attempt on the victim's boards, or the beginning of one; or all work is done.
+        let host = format!("host-{}/", victim + 1);
+        lab.wait_for_job(&id, &format!("struck {strike} times"), |job| {
+            let on_victim = |task: &&Value| task["board"].as_str().is_some_and(|b| b.starts_with(&host));
+            let tasks = job["tasks"].as_array().unwrap();
+            let mut there = tasks.iter().filter(on_victim);
+            job["state"] != "open" || there.any(|task| task["progress"]["done"].as_u64() > Some(moment))
+        });
+        let struck = lab.workers[victim].children("qemu-system");
+        lab.workers[victim].kill();
+        for emulator in &struck {
+            eventually("the emulator is gone with its worker", || kill(Pid::from_raw(*emulator), None).err());
+        }
+        emulators.extend(struck);
+        lab.workers[victim] = lab.worker(&format!("host-{}", victim + 1), BOARDS);
+    }
+    let ended = lab.wait_for_job(&id, "ended", |job| job["state"] != "open");
+    for task in ended["tasks"].as_array().unwrap() {
+        // A task under which two workers were killed is taken for their poison.
+        let state = task["state"].as_str().unwrap();
+        assert!(state == "succeeded" || state == "exhausted", "{task}");
+    }
+    // The exit code is 1 where a task was exhausted.
+    let runs = lab.client(&["results", &id, "-o", "json"]).json();
+    let ids: BTreeSet<_> = words(&runs, "task_id").into_iter().collect();
+    assert_eq!((runs.as_array().unwrap().len(), ids.len()), (16, 16), "each task is recorded once");
+    assert!(emulators.len() > 4, "the strikes hit boards that ran: {emulators:?}");
+    lab.wait_for_boards(4);
+}
