@@ -87,6 +87,8 @@ pub struct Memory {
 pub enum ModelStore {
     /// It is RAM.
     Ram,
+    /// It is flash of its own pages, which the firmware erases and programs.
+    Flash,
     /// Not at all: an emulator or a probe puts the image there.
     ReadOnly,
 }

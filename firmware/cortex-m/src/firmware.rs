@@ -1,10 +1,20 @@
 //! What every main is, but for its line and its counter.
 
 /// A whole main: serves on the line `$line` and counts with `$counter`, both types with a function `open`.
-/// `$receive` is the interrupt that a received byte raises.
+/// `$receive` is the interrupt that a received byte raises. `$memory` is for a board whose model region is
+/// not plain memory, and is made `$from` the linked regions.
 #[macro_export]
 macro_rules! firmware {
     (line: $line:ty, counter: $counter:ty, receive: $receive:expr) => {
+        $crate::firmware!(
+            line: $line,
+            counter: $counter,
+            receive: $receive,
+            memory: edgeprof_firmware_core::linked::LinkedMemory,
+            from: core::convert::identity
+        );
+    };
+    (line: $line:ty, counter: $counter:ty, receive: $receive:expr, memory: $memory:ty, from: $from:expr) => {
         /// What the catalogue says about this kind.
         mod kind {
             #![allow(dead_code)]
@@ -15,7 +25,7 @@ macro_rules! firmware {
         type Board = edgeprof_firmware_core::Server<
             $line,
             $counter,
-            edgeprof_firmware_core::linked::LinkedMemory,
+            $memory,
             { kind::MAX_FRAME },
         >;
 
@@ -33,7 +43,7 @@ macro_rules! firmware {
             static mut PROMPT: [u32; kind::MAX_PROMPT] = [0; kind::MAX_PROMPT];
             static mut SERVER: MaybeUninit<Board> = MaybeUninit::uninit();
             // SAFETY: by this function's contract.
-            let memory = unsafe { LinkedMemory::take(kind::MODEL_IN_RAM) };
+            let memory = $from(unsafe { LinkedMemory::take(kind::MODEL_IN_RAM) });
             let facts = edgeprof_firmware_core::Facts {
                 kind: kind::NAME,
                 build_id: kind::BUILD_ID,

@@ -83,6 +83,41 @@ fn a_board_that_runs_already_is_loaded_over_its_line_and_gives_the_figures_of_on
     }
 }
 
+/// 16 KiB of RAM, frames of 160 bytes, and a model region that is flash.
+#[test]
+fn the_smallest_board_is_loaded_over_its_line_too() {
+    let bench = bench("microbit", "[[board]]\nkind = \"microbit\"\nname = \"own\"\n");
+    let lab = &bench.lab;
+    lab.wait_for_boards(2);
+    let model = model();
+    let run = |board: &str| {
+        let runs = lab.json(&[
+            "run",
+            "-m",
+            &model,
+            "-b",
+            board,
+            "--prompt",
+            "In the beginning",
+            "-n",
+            "8",
+            "--ctx",
+            "20",
+            "--quant",
+            "q4_0",
+            "--kv",
+            "i8",
+        ]);
+        runs[0].clone()
+    };
+    let (attached, own) = (run("host-1/microbit.0"), run("host-1/own"));
+    assert_good(&attached);
+    assert_eq!(attached["counts"], own["counts"]);
+    assert_eq!(attached["workload"]["logits_hash"], own["workload"]["logits_hash"]);
+    let text = logs(lab, attached["job_id"].as_str().unwrap()).pop().unwrap();
+    assert!(text.contains("0 there, ") && text.contains("Done {"), "{text}");
+}
+
 #[test]
 fn a_line_that_damages_loses_repeats_splits_and_stalls_costs_time_and_nothing_else() {
     let bench = bench("riscv32", "");
