@@ -23,10 +23,15 @@ pub(crate) struct Prepared {
 
 /// Reads a job file. Paths in it are relative to its folder.
 pub(crate) fn read(path: &Path) -> Result<JobArgs, Failure> {
-    let text = fs::read_to_string(path)
+    let bytes = fs::read(path)
         .map_err(|source| Failure::from(ClientError::File { path: path.to_owned(), source }))?;
-    let mut args: JobArgs = toml::from_str(&text).map_err(|error| {
-        Failure::usage(format!("in {}: {}", path.display(), error.to_string().trim_end()))
+    understand(&bytes, path)
+}
+
+/// Understands the content of a job file; `path` is its place.
+fn understand(bytes: &[u8], path: &Path) -> Result<JobArgs, Failure> {
+    let mut args: JobArgs = edgeprof_service::config::parse(bytes, path).map_err(|error| {
+        Failure::usage(error.to_string())
             .hint("the keys are the long names of the flags: edgeprof submit --help")
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));

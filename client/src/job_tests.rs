@@ -220,11 +220,36 @@ fn a_job_file_says_the_same_as_flags() {
 #[test]
 fn a_wrong_key_or_value_is_named_with_its_line() {
     let text = job_file("model = \"m\"\nbaord = \"all\"\n").unwrap_err().text();
-    assert!(text.contains("line 2") && text.contains("`baord`") && text.contains("job.toml"), "{text}");
+    assert!(text.contains("job.toml, line 2, key baord") && text.contains("did you mean board"), "{text}");
     let text = job_file("model = \"m\"\nquant = \"q5_0\"\n").unwrap_err().text();
     assert!(text.contains("line 2") && text.contains("q5_0"), "{text}");
     let text = job_file("n-gen = -1\n").unwrap_err().text();
     assert!(text.contains("line 1") && text.contains("-1"), "{text}");
     let text = job_file("suite = \"quick\"\nn-gen = 3\n").unwrap_err().text();
     assert!(text.contains("instead of"), "{text}");
+}
+
+/// Cut and changed in every place: an error with the file's name, or a job.
+#[test]
+fn no_job_file_panics() {
+    let sound = "model = \"m.gguf\"\nboard = [\"all\", \"rack=1\"]\nprompt = \"once\"\nn-gen = [16, 64]\n\
+                 quant = [\"q8_0\"]\nkv = \"i8\"\nwait-for-board = \"10m\"\nlabel = { branch = \"main\" }\n\
+                 temperature = 0.5\npriority = \"low\"\n"
+        .as_bytes();
+    let path = Path::new("job.toml");
+    assert!(understand(sound, path).is_ok());
+    for at in 0..sound.len() {
+        let mut variants = vec![sound[..at].to_vec(), [&sound[..at], &sound[at + 1..]].concat()];
+        for byte in *b"\"[]{}=-.9x\n\0\xff" {
+            let mut changed = sound.to_vec();
+            changed[at] = byte;
+            variants.push(changed);
+        }
+        for variant in variants {
+            match understand(&variant, path) {
+                Ok(args) => drop(settings(&args).map(|spec| spec.validate())),
+                Err(failure) => assert!(failure.text().contains("job.toml"), "{}", failure.text()),
+            }
+        }
+    }
 }

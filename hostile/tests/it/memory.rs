@@ -131,6 +131,14 @@ fn a_vocabulary_counts_as_metadata() {
         assert_eq!(outcome.is_ok(), sound, "{outcome:?}");
         assert!(took <= memory_bound(file.len() as u64), "{vocab} tokens took {took} bytes");
     }
+    // A few long tokens that are found in text as they stand.
+    let mut pieces = vec![("<|endoftext|>".to_owned(), 3)];
+    let letter = |n: u32| char::from_u32(n % 0x700 + 1).unwrap();
+    pieces.extend((0..99).map(|n| ((0..5_000).map(|i| letter(i * 7 + n * 131)).collect(), 4)));
+    std::fs::write(&path, Gguf::sound(3, Type::F32, 4).byte_level(&pieces, &[]).file()).unwrap();
+    let (outcome, took) = opened(&path);
+    println!("99 long tokens: {took} bytes, {:?}", outcome.as_ref().err());
+    assert!(took <= memory_bound(0), "{took} bytes");
     // A file of any length in the place of a tokenizer.
     sparse(&tokenizer, &tokenizer_bin(12), 8 << 30);
     std::fs::write(&model, llama2c(8, 8, 1, 12, 16)).unwrap();

@@ -103,6 +103,32 @@ impl Gguf {
         Self { version, meta, tensors }
     }
 
+    /// The same model with these pieces, each with its type, as a byte-level BPE with merges.
+    pub(crate) fn byte_level(mut self, pieces: &[(String, i32)], merges: &[&str]) -> Self {
+        let key = |entry: &[u8], key: &str| entry.starts_with(&string(key));
+        self.meta.retain(|entry| {
+            !["model", "tokens", "scores", "token_type"]
+                .iter()
+                .any(|name| key(entry, &format!("tokenizer.ggml.{name}")))
+        });
+        let n = pieces.len() as u64;
+        let tokens: Vec<u8> = pieces.iter().flat_map(|(piece, _)| string(piece)).collect();
+        let types: Vec<u8> = pieces.iter().flat_map(|(_, ty)| ty.to_le_bytes()).collect();
+        let pairs: Vec<u8> = merges.iter().flat_map(|merge| string(merge)).collect();
+        self.meta.extend([
+            entry("tokenizer.ggml.model", 8, &string("gpt2")),
+            entry("tokenizer.ggml.pre", 8, &string("smollm")),
+            entry("tokenizer.ggml.tokens", 9, &list(8, n, &tokens)),
+            entry("tokenizer.ggml.token_type", 9, &list(5, n, &types)),
+            entry("tokenizer.ggml.merges", 9, &list(8, merges.len() as u64, &pairs)),
+        ]);
+        let (_, dims, _, bytes) = &mut self.tensors[0];
+        let row = bytes.len() / dims[1] as usize;
+        dims[1] = n;
+        *bytes = bytes[..row].repeat(pieces.len());
+        self
+    }
+
     /// Everything before the weights.
     pub(crate) fn head(&self) -> Vec<u8> {
         let mut out = [&b"GGUF"[..], &self.version.to_le_bytes()].concat();

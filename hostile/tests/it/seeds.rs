@@ -28,6 +28,7 @@ pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         ("f32", Gguf::sound(3, Type::F32, 8).file()),
         ("f16", Gguf::sound(3, Type::F16, 8).file()),
         ("q8", Gguf::sound(3, Type::Q8, 32).file()),
+        ("bpe", Gguf::sound(3, Type::F32, 4).byte_level(&byte_level(), &["h e", "Ġ t", "Ġt he"]).file()),
         ("v2", Gguf::sound(2, Type::F32, 4).file()),
     ] {
         let model = Model::load(&file, None).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -75,6 +76,12 @@ pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     let message: v1::Run = edgeprof_proto::bridge("run", &record).unwrap();
     add("run-message", "whole", message.encode_to_vec());
     all
+}
+
+fn byte_level() -> Vec<(String, i32)> {
+    let mut pieces = vec![("<|endoftext|>".to_owned(), 3), ("<|user|>".to_owned(), 4)];
+    pieces.extend(["h", "e", "Ġ", "t", "n", "d", ",", "he", "Ġt", "Ġthe"].map(|piece| (piece.to_owned(), 1)));
+    pieces
 }
 
 fn stream<M: Serialize>(messages: &[M]) -> Vec<u8> {

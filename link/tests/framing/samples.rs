@@ -96,7 +96,7 @@ pub(crate) fn to_board() -> Vec<ToBoard> {
         all.push(ToBoard::Prompt { run: 1, offset: 0, tokens: List::from_slice(&tokens).unwrap() });
     }
     // Weights: as they come, all zero, and none zero, which is COBS at its longest.
-    for fill in [|i: usize| (i * 37 >> 3) as u8, |_| 0, |i| (i % 255) as u8 + 1] {
+    for fill in [|i: usize| (i * 37 / 8) as u8, |_| 0, |i| (i % 255) as u8 + 1] {
         for len in [4, 64, MAX_CHUNK] {
             let data: Vec<u8> = (0..len).map(fill).collect();
             all.push(ToBoard::Chunk { offset: 4_096, data: List::from_slice(&data).unwrap() });

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::bpe::{Added, Bpe, Merge};
 use super::load::{Defaults, Specials, Vocabulary, bad};
@@ -27,7 +27,7 @@ impl Tokenizer {
         };
         let v = Vocabulary::of(g, vocab)?;
         let mut tokens = Vec::with_capacity(v.pieces.len());
-        let mut by_bytes: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut by_bytes: HashMap<Vec<u8>, u32> = HashMap::with_capacity(v.pieces.len());
         let mut added = Vec::new();
         for (id, (piece, &ty)) in (0..).zip(v.pieces.iter().zip(&*v.types)) {
             let kind = match ty {
@@ -99,6 +99,8 @@ fn finder(added: Vec<(Vec<u8>, u32)>) -> Result<Option<Added>, ModelError> {
     }
     let finder = AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
+        // Left to itself it takes a table of a KiB for each byte of a few long patterns.
+        .kind(Some(AhoCorasickKind::ContiguousNFA))
         .build(added.iter().map(|(piece, _)| piece))
         .map_err(|e| bad(format!("its user-defined tokens: {e}")))?;
     Ok(Some(Added { finder, ids: added.into_iter().map(|(_, id)| id).collect() }))
