@@ -361,6 +361,45 @@ async fn lists_are_tables_for_people_and_arrays_for_programs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logs_show_every_attempt_and_nothing_of_a_board_reaches_the_terminal_raw() {
+    let address = fake([record(1)]).start().await;
+    let output = edgeprof(address, &["logs", JOB]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    expect![[r#"
+        == t1 (quick) on host-1/riscv32.0: failed
+        +0.1 ← noise \u{1b}[31m
+
+        == t1 (quick) on host-1/riscv32.0: succeeded
+        +0.2 all well
+    "#]]
+    .assert_eq(&out(&output));
+    let output = edgeprof(address, &["logs", JOB, "-o", "json"]).await;
+    let logs: Vec<serde_json::Value> = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!((logs.len(), &logs[1]["outcome"]), (2, &"succeeded".into()));
+    let output = edgeprof(address, &["logs", "j0000000000009"]).await;
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("j0000000000009"), "{}", err(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn board_check_names_what_is_wrong_and_the_way_out() {
+    let address = fake([record(1)]).start().await;
+    let output = edgeprof(address, &["board", "check", "host-1/good"]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let output = edgeprof(address, &["board", "check", "host-1/bad"]).await;
+    assert_eq!(code(&output), 1);
+    expect![[r#"
+        check  state    found               remedy
+        ─────────────────────────────────────────────────────
+        line   problem  line was looked at  plug the board in
+    "#]]
+    .assert_eq(&out(&output));
+    let output = edgeprof(address, &["board", "check", "host-1/none"]).await;
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("no board host-1/none"), "{}", err(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn model_inspect_needs_no_cluster() {
     let files = Files::new();
     let line = ["model", "inspect", &files.text("tiny.bin")];

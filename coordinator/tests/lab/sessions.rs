@@ -69,6 +69,31 @@ async fn the_same_key_makes_one_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transcript_is_kept_with_its_result_over_a_restart_and_a_board_is_asked_through_its_worker() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.submit(spec).await;
+    lab.client.watch(&job.job_id).await;
+    let logs = lab.client.logs(&job.job_id).await;
+    assert_eq!(logs.len(), 1);
+    assert_eq!((logs[0].text.as_str(), logs[0].outcome.as_str()), ("+0.1 played\n", "succeeded"));
+    assert_eq!(lab.client.logs(&logs[0].task_id).await, logs);
+    let board = logs[0].board.clone();
+    let looked = lab.client.check(&board).await.unwrap();
+    assert_eq!(looked.checks[0].found, board);
+    let status = lab.client.check("w/none").await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (tonic::Code::NotFound, "there is no board w/none"));
+    lab.daemon.stop().await;
+
+    let config = config(lab.folder.path(), &[&worker]);
+    let daemon = Daemon::start(&config, program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    assert_eq!(client.logs(&job.job_id).await, logs);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_restarts_midway_ends_the_job_and_records_it_once() {
     let worker = Played::start("w", &["riscv32"]).await;
     worker.hold(true);

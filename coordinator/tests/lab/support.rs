@@ -603,6 +603,17 @@ impl Client {
         soon("the job's end", stream.map(Result::unwrap).collect()).await
     }
 
+    pub(crate) async fn logs(&mut self, id: &str) -> Vec<v1::AttemptLog> {
+        let request = v1::GetLogsRequest { id: id.into() };
+        let stream = self.0.get_logs(request).await.unwrap().into_inner();
+        stream.map(Result::unwrap).collect().await
+    }
+
+    pub(crate) async fn check(&mut self, board: &str) -> Result<v1::CheckBoardResponse, tonic::Status> {
+        let request = v1::CheckBoardRequest { board: board.into() };
+        self.0.check_board(request).await.map(Response::into_inner)
+    }
+
     pub(crate) async fn results(&mut self, id: &str) -> Vec<RunRecord> {
         let request = v1::GetResultsRequest { id: id.into() };
         let stream = self.0.get_results(request).await.unwrap().into_inner();
