@@ -108,7 +108,7 @@ fn fuzz(program: &Path, name: &str, smoke: bool) -> Result<bool> {
     command.arg(&gathered).arg(&kept);
     command.arg(format!("-artifact_prefix={}/", found.display()));
     command.args([format!("-max_len={LONGEST}"), format!("-timeout={PATIENCE}")]);
-    command.args(["-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0"]);
+    command.args(["-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0", "-print_funcs=0"]);
     if smoke {
         command.arg(format!("-max_total_time={SMOKE}"));
     }
