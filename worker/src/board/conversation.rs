@@ -353,7 +353,11 @@ fn check(hello: &BoardHello, kind: &str) -> Result<(), BoardError> {
         return differs("image format", &hello.image_format, &image::VERSION);
     }
     if &*hello.kind != kind {
-        return differs("board kind", &hello.kind, &kind);
+        return Err(BoardError::OtherKind {
+            version: version.to_string(),
+            has: hello.kind.to_string(),
+            needs: kind.to_owned(),
+        });
     }
     Ok(())
 }

@@ -54,6 +54,16 @@ pub enum BoardError {
     /// The firmware is another than is needed.
     #[error("the firmware does not match: {0}")]
     Firmware(String),
+    /// The firmware is of another board kind.
+    #[error("firmware {version} is for board kind {has}, this board is to be a {needs}")]
+    OtherKind {
+        /// Its version.
+        version: String,
+        /// Its kind.
+        has: String,
+        /// The configured kind.
+        needs: String,
+    },
     /// The firmware's file is no firmware.
     #[error(transparent)]
     NotFirmware(#[from] FirmwareError),
@@ -182,7 +192,7 @@ impl BoardError {
             Self::Line(_) => (Infrastructure, "line_lost"),
             Self::Garbled(_) => (Infrastructure, "line_garbled"),
             Self::Protocol(_) => (Infrastructure, "board_protocol"),
-            Self::Firmware(_) => (Request, "firmware_mismatch"),
+            Self::Firmware(_) | Self::OtherKind { .. } => (Request, "firmware_mismatch"),
             Self::NotFirmware(_) => (Request, "firmware_refused"),
             Self::OtherFirmware(_) => (Infrastructure, "firmware_mismatch"),
             Self::Port { .. } => (Infrastructure, "port_unavailable"),
@@ -216,7 +226,14 @@ impl BoardError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::EmulatorMissing { package, .. } => format!("apt install {package}"),
+            Self::Port { path, holder: Some(_), .. } => {
+                format!("end the program that has it; `fuser {}` names it as well", path.display())
+            }
             Self::Port { path, source, .. } => port_hint(path, source),
+            Self::OtherKind { has, .. } => format!(
+                "correct the board's `kind`, which `edgeprof-worker scan` prints, or attach another; \
+                 or give firmware that was built for it and not for {has}"
+            ),
             Self::OtherFirmware(_) => "write the firmware that the coordinator has to the board; \
                                       `edgeprof board check` tells whether it is there"
                 .into(),
@@ -231,7 +248,8 @@ impl BoardError {
                 "a shorter --ctx or a smaller --kv type needs less".into()
             }
             Self::Refused { code: FailCode::ImageVersion { .. } } | Self::Firmware(_) => {
-                "build firmware and coordinator from the same source".into()
+                "build firmware, worker and coordinator from the same source; an attached board is to be written anew"
+                    .into()
             }
             _ => return None,
         })
