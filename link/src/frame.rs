@@ -32,16 +32,30 @@ impl fmt::Display for EncodeError {
 impl core::error::Error for EncodeError {}
 
 /// Numbers and encodes the frames of one direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encoder {
+    version: u8,
     sequence: u16,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Encoder {
     /// An encoder that starts at sequence number 0.
     #[must_use]
     pub const fn new() -> Self {
-        Self { sequence: 0 }
+        Self::of_version(PROTOCOL)
+    }
+
+    /// One that speaks another version of the protocol. Only a [`ToBoard::Ping`](crate::ToBoard::Ping) is the same
+    /// in all of them: with it an old peer is told from none.
+    #[must_use]
+    pub const fn of_version(version: u8) -> Self {
+        Self { version, sequence: 0 }
     }
 
     /// Writes `message` as a frame to the beginning of `out` and returns its length with the
@@ -53,7 +67,7 @@ impl Encoder {
         let limit = out.len();
         let mut sink = Sink { cobs: CobsEncoder::new(out), crc: CRC.digest() };
         let [low, high] = self.sequence.to_le_bytes();
-        sink.put(&[PROTOCOL, low, high])?;
+        sink.put(&[self.version, low, high])?;
         let sink = postcard::serialize_with_flavor(message, sink).map_err(|_| EncodeError::TooLong)?;
         let Sink { mut cobs, crc } = sink;
         cobs.push(&crc.finalize().to_le_bytes()).map_err(|_| EncodeError::TooLong)?;

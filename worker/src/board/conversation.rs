@@ -17,6 +17,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Longest time between two askings of the same.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
+/// So many pings go unanswered before the board is asked in other versions of the protocol.
+const OLD_PEERS: u32 = 5;
+
+/// Versions later than ours that are tried.
+const NEWER: u8 = 3;
+
 /// How long an idle board may take to answer a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,8 +89,13 @@ impl Conversation {
         getrandom::fill(&mut nonce).map_err(|e| BoardError::Protocol(e.to_string()))?;
         let nonce = u32::from_le_bytes(nonce);
         self.resync().await?;
+        let mut asked = 0;
         loop {
             self.tell(&ToBoard::Ping { nonce }).await?;
+            if asked == OLD_PEERS {
+                self.ask_old_peers(nonce).await?;
+            }
+            asked += 1;
             let pause = Instant::now() + Duration::from_millis(PING_PERIOD_MS);
             match self.await_pong(nonce, pause.min(deadline)).await {
                 Err(BoardError::Hung { .. }) => {
@@ -105,6 +116,18 @@ impl Conversation {
         let hello = self.hello(deadline, within).await?;
         self.max_frame = (hello.max_frame as usize).clamp(edgeprof_link::MIN_MAX_FRAME, MAX_FRAME);
         Ok(hello)
+    }
+
+    /// A board of another protocol version drops what we say and never answers, unless it is asked in its own.
+    async fn ask_old_peers(&mut self, nonce: u32) -> Result<(), BoardError> {
+        for version in (1..=PROTOCOL.saturating_add(NEWER)).filter(|version| *version != PROTOCOL) {
+            let mut frame = [0; edgeprof_link::MIN_MAX_FRAME];
+            let len = Encoder::of_version(version)
+                .encode(&ToBoard::Ping { nonce }, &mut frame)
+                .map_err(|e| BoardError::Protocol(e.to_string()))?;
+            line::send(self.line.as_mut(), frame.get(..len).unwrap_or_default()).await?;
+        }
+        Ok(())
     }
 
     async fn await_pong(&mut self, wanted: u32, until: Instant) -> Result<(), BoardError> {

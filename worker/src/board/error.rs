@@ -226,6 +226,10 @@ impl BoardError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::EmulatorMissing { package, .. } => format!("apt install {package}"),
+            Self::Hung { doing, .. } if doing.contains("first ping") => {
+                "is our firmware on it, has it power, are cable and baud rate right? `edgeprof-worker scan` asks again"
+                    .into()
+            }
             Self::Port { path, holder: Some(_), .. } => {
                 format!("end the program that has it; `fuser {}` names it as well", path.display())
             }

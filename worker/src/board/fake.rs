@@ -78,6 +78,7 @@ pub(crate) fn board(kind: &'static Kind, fault: Fault) -> Box<dyn Line> {
         fault,
         random: 0x2545_f491,
         image: Vec::new(),
+        pending: Vec::new(),
         told: Vec::new(),
     };
     tokio::spawn(fake.serve());
@@ -92,6 +93,8 @@ struct Fake {
     random: u32,
     /// What is loaded, and its CRC-32.
     image: Vec<u8>,
+    /// The frame that comes in, for a board of another version.
+    pending: Vec<u8>,
     /// Records of the run, and its number.
     told: Vec<FromBoard>,
 }
@@ -115,7 +118,11 @@ impl Fake {
                 return;
             }
             let mut messages = Vec::new();
-            decoder.feed(&buffer[..n], |received| messages.push(received.message));
+            let mut heard = buffer[..n].to_vec();
+            if self.fault == Fault::OldLink {
+                heard = self.in_our_words(&heard);
+            }
+            decoder.feed(&heard, |received| messages.push(received.message));
             for message in messages {
                 if self.loses() {
                     continue;
@@ -180,6 +187,26 @@ impl Fake {
                 }
             }
         }
+    }
+
+    /// A board of another version hears what is said in that, and nothing else.
+    fn in_our_words(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut heard = Vec::new();
+        for &byte in bytes {
+            if byte != 0 {
+                self.pending.push(byte);
+                continue;
+            }
+            let mut raw = cobs_decoded(&std::mem::take(&mut self.pending));
+            if raw.first() == Some(&(PROTOCOL + 1)) {
+                raw[0] = PROTOCOL;
+                let at = raw.len() - 4;
+                let sum = crc(&raw[..at]);
+                raw[at..].copy_from_slice(&sum.to_le_bytes());
+                heard.extend(cobs_encoded(&raw));
+            }
+        }
+        heard
     }
 
     async fn loading(&mut self, crc32: u32, offset: u32) {
