@@ -181,7 +181,7 @@ fn a_task_goes_on_elsewhere_when_its_board_is_pulled_out() {
     let model = model();
     // Two tasks for two boards: both are busy, and the attached one is pulled in the middle of its run.
     let job = job(&model, &["riscv32"], "200");
-    let long = [&job[..], &["-n", "190", "-r", "8"]].concat();
+    let long = [&job[..], &["-n", "190", "-r", "3"]].concat();
     let id = lab.submit(&long);
     lab.wait_for_job(&id, "running on the attached board", |job| {
         job["tasks"].as_array().unwrap().iter().any(|task| {
