@@ -66,7 +66,7 @@ pub struct Cli {
 /// What the worker's program does besides being the daemon.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Subcommand {
-    /// Print ready [[board]] stanzas for the serial devices and emulators of this machine
+    /// Print ready `board` stanzas for the serial devices and emulators of this machine
     Scan {
         /// A device to look at besides those that the system lists; repeatable
         #[arg(long = "port", value_name = "DEVICE")]
