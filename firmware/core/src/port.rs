@@ -8,6 +8,13 @@ use crate::board::Line;
 /// frame one by one from another thread; giving up at the first gap would take a token's time a byte.
 const PATIENCE: u32 = 20_000;
 
+/// Looks for a further byte of a frame before the core sleeps, and turns of an empty loop between two.
+///
+/// To wake a sleeping core costs an emulator's host more than a byte. Between the looks it must be let alone:
+/// each is a visit to the device, which keeps the emulator from putting the next byte there.
+const LOOKS: u32 = 32;
+const BETWEEN: u32 = 1_000;
+
 /// Line, decoder and encoder. `N` is the longest frame.
 pub(crate) struct Port<L, const N: usize> {
     line: L,
@@ -24,13 +31,22 @@ impl<L: Line, const N: usize> Port<L, N> {
     /// Waits for the next message.
     #[inline(never)]
     pub(crate) fn receive(&mut self) -> ToBoard {
+        let mut looks = 0;
         loop {
             while let Some(byte) = self.line.read() {
                 if let Some(received) = self.decoder.push(byte) {
                     return received.message;
                 }
+                looks = LOOKS;
             }
-            self.line.wait();
+            if looks == 0 {
+                self.line.wait();
+                continue;
+            }
+            looks -= 1;
+            for _ in 0..BETWEEN {
+                core::hint::black_box(());
+            }
         }
     }
 
