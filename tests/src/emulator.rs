@@ -8,6 +8,10 @@ use std::{
 };
 
 use edgeprof_worker::board::emulator::{Chardev, arguments, pty_of};
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    unistd::Pid,
+};
 
 /// A running emulator; killed when dropped.
 #[derive(Debug)]
@@ -32,7 +36,14 @@ impl Emulator {
     pub fn with(kind: &str, firmware: &Path, more: &[OsString]) -> Self {
         let kind = edgeprof_boards::catalogue().get(kind).expect("a kind of the catalogue");
         let recipe = kind.emulator.as_ref().expect("an emulated kind");
-        let mut child = Command::new(&recipe.program)
+        // On one core: its two threads hand over every byte of the line, and to wake another core that idles takes
+        // several times as long as the byte.
+        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("this process runs on some core");
+        let cores: Vec<usize> =
+            (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false)).collect();
+        let core = cores[std::process::id() as usize % cores.len()];
+        let mut child = Command::new("taskset")
+            .args(["-c", &core.to_string(), &recipe.program])
             .args(arguments(recipe, Chardev::Pty, firmware, None))
             .args(more)
             .stdin(Stdio::null())
