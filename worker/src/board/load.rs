@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use edgeprof_engine::image::crc32;
 use edgeprof_link::{
-    FailCode, FromBoard, List, LoadFailure, MAX_CHUNK, MAX_PROMPT_TOKENS_PER_FRAME, RunRequest, ToBoard,
+    FromBoard, List, LoadFailure, MAX_CHUNK, MAX_PROMPT_TOKENS_PER_FRAME, RunRequest, ToBoard,
 };
 use tokio::time::Instant;
 
@@ -105,9 +105,6 @@ pub async fn announce(
     let accepted = |answer| match answer {
         FromBoard::Accepted { run: of, received, gap } if of == run => {
             Some(Ok(Have { units: received, gap }))
-        }
-        FromBoard::Failed { run: of, code: FailCode::Busy } if of == run => {
-            Some(Err(BoardError::Refused { code: FailCode::Busy }))
         }
         FromBoard::Failed { run: of, code } if of == run => Some(Err(BoardError::Refused { code })),
         _ => None,

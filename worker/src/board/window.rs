@@ -103,11 +103,6 @@ impl Window {
         self.acknowledged == self.total
     }
 
-    /// Whether anything is under way.
-    pub fn waiting(&self) -> bool {
-        self.next > self.acknowledged
-    }
-
     /// What is there.
     pub fn acknowledged(&self) -> u32 {
         self.acknowledged
