@@ -170,7 +170,8 @@ impl Client {
     pub async fn submit(&self, spec: &JobSpec) -> Result<v1::Job, ClientError> {
         let spec: v1::JobSpec = bridge("job", spec)?;
         let key = format!("{}{}", Nonce::random(), Nonce::random());
-        let request = v1::SubmitJobRequest { spec: Some(spec), idempotency_key: key };
+        let request =
+            v1::SubmitJobRequest { spec: Some(spec), idempotency_key: key, submitter: String::new() };
         let answer = self.call(request, |mut p, q| async move { p.submit_job(q).await }).await?;
         answer.job.ok_or_else(|| ClientError::Failed {
             message: "it accepted the job without naming it".into(),

@@ -1,6 +1,19 @@
 //! Every span and bound of the scheduler, with its default.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Which of the able boards a task gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// The one on which it is likely to end first, by what history says of its image on each kind.
+    #[default]
+    LeastCompletion,
+    /// The one with the fewest attempts.
+    LeastLoaded,
+    /// Each in turn.
+    RoundRobin,
+}
 
 /// What an operator may change.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +58,22 @@ pub struct Config {
     pub backoff: Duration,
     /// Longest wait before a retry.
     pub backoff_max: Duration,
+    /// How boards are chosen.
+    pub policy: Policy,
+    /// A task that waits this long goes into the next higher class.
+    pub ageing: Duration,
+    /// Shares of submitters; 1 where none is given.
+    pub weights: BTreeMap<String, u32>,
+    /// A board that is free within this may be waited for, if a task ends sooner there.
+    pub wait_for_better: Duration,
+    /// Most attempts that wait on a board behind the one in work.
+    pub max_prefetch: u32,
+    /// How long running attempts of a drained worker may go on.
+    pub drain_grace: Duration,
+    /// A canary run that takes longer has failed.
+    pub canary_deadline: Duration,
+    /// A board that is restarted has to be good again within this.
+    pub reset_grace: Duration,
     /// Most tasks that wait, prepared or not, in backoff or not.
     pub max_queued_tasks: usize,
     /// What a submitter is told to wait when the queue is full.
@@ -75,6 +104,14 @@ impl Default for Config {
             max_deaths: 2,
             backoff: s(1),
             backoff_max: s(60),
+            policy: Policy::default(),
+            ageing: s(600),
+            weights: BTreeMap::new(),
+            wait_for_better: s(5),
+            max_prefetch: 32,
+            drain_grace: s(60),
+            canary_deadline: s(120),
+            reset_grace: s(60),
             max_queued_tasks: 200_000,
             queue_retry_after: s(10),
         }

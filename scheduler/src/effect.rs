@@ -5,7 +5,7 @@ use edgeprof_common::{
     WorkerId,
 };
 
-use crate::{Command, LeaseRef, Peer, TaskRow};
+use crate::{BoardRow, Command, Estimate, LeaseRef, Peer, TaskRow};
 
 /// The answer to one event.
 ///
@@ -62,6 +62,17 @@ pub enum Write {
         /// How it ended.
         verdict: Verdict,
     },
+    /// Replaces what is kept of a board, or removes it where nothing is.
+    PutBoard(Box<BoardRow>),
+    /// Replaces an operator's word on a worker.
+    PutDrained {
+        /// The worker.
+        worker: WorkerId,
+        /// Whether it is drained.
+        on: bool,
+    },
+    /// Replaces what was learned of run times; comes only when it changed by much.
+    PutEstimate(Estimate),
     /// Keeps aside a result of a task that is not known here.
     SetAside {
         /// Who sent it.
@@ -115,6 +126,22 @@ pub enum Order {
         /// Its number among the task's attempts.
         attempt: AttemptNo,
     },
+    /// Run the canary of a board's kind, whose result the caller checks against the host's: same leases, same
+    /// answers, [`CANARY`] for a task.
+    Canary {
+        /// The right to do so.
+        lease: LeaseRef,
+    },
+    /// Give an attempt back unless it has started.
+    Recall {
+        /// The attempt.
+        lease: LeaseRef,
+    },
+    /// Restart a board, whatever it does.
+    Reset {
+        /// The board.
+        board: BoardId,
+    },
     /// Stop an attempt.
     Cancel {
         /// The attempt.
@@ -140,6 +167,69 @@ pub enum CloseReason {
     Unresponsive,
     /// An operator dropped the worker.
     Dropped,
+}
+
+/// The task of every canary run.
+pub const CANARY: TaskId = TaskId::from_raw(0);
+
+/// What can happen to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// A client submitted it.
+    Submitted,
+    /// Its board image is there.
+    Prepared,
+    /// A lease was given.
+    Offered,
+    /// The worker took it.
+    Accepted,
+    /// The board runs it.
+    Started,
+    /// The worker did not take it.
+    Rejected,
+    /// It was given back before it started, for another board.
+    Recalled,
+    /// Its worker died, forgot it, or did not answer.
+    Lost,
+    /// It reported a failure.
+    Failed,
+    /// It waits before a retry.
+    Backoff,
+    /// A board on which it failed passed a canary run, or did not.
+    Judged,
+    /// A person cancelled it.
+    Cancelled,
+    /// It was stopped: it ran past its deadline.
+    Overdue,
+    /// Its result was recorded.
+    Succeeded,
+    /// It ended for good without a measurement.
+    Ended,
+}
+
+impl Step {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Prepared => "prepared",
+            Self::Offered => "offered",
+            Self::Accepted => "accepted",
+            Self::Started => "started",
+            Self::Rejected => "rejected",
+            Self::Recalled => "recalled",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+            Self::Backoff => "backoff",
+            Self::Judged => "judged",
+            Self::Cancelled => "cancelled",
+            Self::Overdue => "overdue",
+            Self::Succeeded => "succeeded",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// Something that happened, for watchers and metrics.
@@ -181,6 +271,21 @@ pub enum Notice {
         done: u64,
         /// Steps in all; 0 where there are none.
         total: u64,
+    },
+    /// A line of a task's story, for `show --events`; of all tasks but canaries.
+    Story {
+        /// The task.
+        task: TaskId,
+        /// Its job.
+        job: JobId,
+        /// Number of the attempt that it is about; 0 where it is about none.
+        attempt: AttemptNo,
+        /// Where that attempt is.
+        board: Option<BoardId>,
+        /// What happened.
+        what: Step,
+        /// Why, in words.
+        why: Option<String>,
     },
     /// A worker's health changed.
     Worker {

@@ -1,12 +1,16 @@
 //! What happens to the scheduler.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use edgeprof_common::{
     BoardHealth, BoardId, Digest, Incarnation, JobId, Priority, TaskError, TaskId, Token, WorkerId,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::{Image, Requirement, TaskRow};
+use crate::{BoardRow, Estimate, Image, Requirement, TaskRow};
 
 /// One session with a worker, numbered by the caller; never reused within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +87,8 @@ pub enum Event {
         boards: Vec<BoardReport>,
         /// Every attempt that it holds.
         held: Vec<Held>,
+        /// It takes no new work, because it is about to stop.
+        draining: bool,
     },
     /// A worker's frame, in the order of its session.
     Frame {
@@ -106,6 +112,26 @@ pub enum Event {
         /// The worker.
         worker: WorkerId,
     },
+    /// An operator takes a worker out of service, or back in. Known or not: the mark outlives sessions and restarts.
+    Drain {
+        /// The worker.
+        worker: WorkerId,
+        /// Whether it is to be drained.
+        on: bool,
+    },
+    /// An operator sets a board aside, or takes it back with [`None`]; a board that was quarantined comes back
+    /// through a canary run.
+    Mark {
+        /// The board; ignored if it is not known.
+        board: BoardId,
+        /// The mark.
+        mark: Option<Mark>,
+    },
+    /// There is no canary for this board: it goes without.
+    NoCanary {
+        /// The board.
+        board: BoardId,
+    },
     /// The caller's loop stood still. Hand it in before anything that happened after the stall.
     LoopStalled {
         /// For how long.
@@ -128,8 +154,30 @@ pub struct NewTask {
     pub requirement: Requirement,
     /// Its board image, if that is prepared already; else [`Event::Ready`] brings it.
     pub image: Option<Image>,
-    /// Expected run time, where history gives one.
-    pub predicted: Option<Duration>,
+    /// Who shares the boards with whom; equal names share one queue.
+    pub submitter: String,
+    /// How much it computes, in tokens over all repetitions: what run times are learned for.
+    pub work: u64,
+}
+
+/// Why a board gets no tasks, by somebody's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// It is not trusted.
+    Quarantined {
+        /// A person's name, or `edgeprof` where a canary run decided.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// A person works with it.
+    Reserved {
+        /// A person's name.
+        by: String,
+        /// For how long from now.
+        left: Duration,
+    },
 }
 
 /// What a worker says after the handshake.
@@ -145,6 +193,8 @@ pub enum Frame {
         held: Vec<Held>,
         /// The last command that it processed.
         last_command: Command,
+        /// It takes no new work, because it is about to stop.
+        draining: bool,
     },
     /// One board changed.
     Board(BoardReport),
@@ -201,8 +251,10 @@ pub enum RejectReason {
     Fenced,
     /// It has no such board.
     UnknownBoard,
-    /// It takes no new work.
+    /// It takes no new work; what it held comes back too, even if it was running.
     Draining,
+    /// It gives back on command what it had not started.
+    Recalled,
     /// It cannot do what the offer asks.
     BadRequest,
 }
@@ -222,8 +274,10 @@ pub struct BoardReport {
     pub health: BoardHealth,
     /// Why it does not.
     pub reason: Option<String>,
-    /// Whether it takes an attempt now.
+    /// Whether it has no attempt and would start one now.
     pub idle: bool,
+    /// How many attempts it takes behind the one in work.
+    pub queue: u32,
     /// Size of its model region; 0 if the kind is not known.
     pub model_bytes: u64,
     /// Size of its arena region; 0 if the kind is not known.
@@ -259,4 +313,10 @@ pub struct Recovered {
     pub tasks: Vec<TaskRow>,
     /// The last token issued for each board.
     pub tokens: BTreeMap<BoardId, Token>,
+    /// What is kept of boards. The spans in it are what is left of them.
+    pub boards: Vec<BoardRow>,
+    /// Workers that an operator drained.
+    pub drained: BTreeSet<WorkerId>,
+    /// What was learned of run times.
+    pub estimates: Vec<Estimate>,
 }

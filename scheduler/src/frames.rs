@@ -24,7 +24,7 @@ impl Scheduler {
         self.heard(fx, &from.worker, matches!(frame, Frame::Heartbeat { .. }));
         match frame {
             Frame::Heard => {}
-            Frame::Heartbeat { boards, held, last_command } => {
+            Frame::Heartbeat { boards, held, last_command, draining: _ } => {
                 self.report_boards(fx, &from.worker, boards, true);
                 self.reconcile(fx, &from.worker, &held, last_command);
             }

@@ -35,14 +35,14 @@ mod time;
 mod view;
 mod worker;
 
-pub use config::Config;
-pub use effect::{CloseReason, Effects, Notice, Order, Send, Verdict, Write};
+pub use config::{Config, Policy};
+pub use effect::{CANARY, CloseReason, Effects, Notice, Order, Send, Step, Verdict, Write};
 pub use event::{
-    BoardReport, Command, Event, Frame, Held, HeldState, LeaseRef, NewTask, Outcome, Peer, Recovered,
+    BoardReport, Command, Event, Frame, Held, HeldState, LeaseRef, Mark, NewTask, Outcome, Peer, Recovered,
     RejectReason, SessionId,
 };
 pub use requirement::{Image, Requirement, Term};
-pub use row::{Closed, Lease, Past, Phase, TaskRow};
+pub use row::{BoardRow, Closed, Estimate, Lease, Past, Phase, Suspicion, TaskRow};
 pub use scheduler::Scheduler;
 pub use time::Now;
 pub use view::{AttemptPhase, BoardView, EpochNotNew, JobView, Occupant, QueueFull, TaskView, WorkerView};

@@ -45,6 +45,7 @@ mod tests {
             health: BoardHealth::Good,
             reason: None,
             idle: true,
+            queue: 0,
             model_bytes: 100,
             arena_bytes: 50,
             image: None,

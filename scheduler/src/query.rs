@@ -72,6 +72,8 @@ impl Scheduler {
             session: worker.session,
             silent_for: heard(worker).map(|heard| self.now.since(heard)),
             contested: worker.contested_until.is_some(),
+            draining: false,
+            attempts: self.attempts.on_worker(id).count(),
             boards: worker.boards.len(),
         })
     }
@@ -103,6 +105,9 @@ impl Scheduler {
             health: if heard { board.health() } else { BoardHealth::Unknown },
             occupant: ours.or(theirs),
             free: self.free.get(id).is_some_and(|free| free.contains(key)),
+            waiting: 0,
+            busy_for: None,
+            kept: None,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! A task as it is stored: everything that must survive the process.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use edgeprof_common::{AttemptNo, BoardId, JobId, Priority, TaskError, TaskId, TaskState, Token, WorkerId};
+use edgeprof_common::{
+    AttemptNo, BoardId, Digest, JobId, Priority, TaskError, TaskId, TaskState, Token, WorkerId,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{Image, Requirement};
+use crate::{Image, Mark, Requirement};
 
 /// One task, whole. The store keeps the last one written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,8 +26,12 @@ pub struct TaskRow {
     pub requirement: Requirement,
     /// Absent until the board image is prepared; such a task is not placed.
     pub image: Option<Image>,
-    /// Expected run time, where history gives one.
-    pub predicted: Option<Duration>,
+    /// Who shares the boards with whom; equal names share one queue.
+    #[serde(default)]
+    pub submitter: String,
+    /// How much it computes, in tokens over all repetitions.
+    #[serde(default)]
+    pub work: u64,
     /// Where it is.
     pub phase: Phase,
     /// Number of the last attempt that was made; 0 before the first.
@@ -36,10 +42,48 @@ pub struct TaskRow {
     pub spent: u32,
     /// Started attempts that ended with a proven death of the worker's process.
     pub deaths: u32,
+    /// Boards that passed a canary run after this task had failed on them: the fault is the task's.
+    #[serde(default)]
+    pub cleared: BTreeSet<BoardId>,
     /// Earlier attempts whose result may still come. Rejected ones are not kept: nothing runs under them.
     pub past: Vec<Past>,
     /// The last error.
     pub error: Option<TaskError>,
+}
+
+/// What is kept of a board. One that says nothing is removed from the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoardRow {
+    /// The board.
+    pub board: BoardId,
+    /// Why it gets no tasks, by somebody's word.
+    pub mark: Option<Mark>,
+    /// It gets no task before it has passed a canary run: why, and for which tasks that failed there.
+    pub suspicion: Option<Suspicion>,
+}
+
+/// Why a board has to prove itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// What happened.
+    pub reason: String,
+    /// The task that failed there, to be charged if the board passes.
+    pub task: Option<TaskId>,
+}
+
+/// What was learned of the run times of one image on one kind of board.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The board image.
+    pub image: Digest,
+    /// The kind of board.
+    pub kind: String,
+    /// Time on the board for one token of work, in ns: an exponentially weighted mean.
+    pub ns_per_work: f64,
+    /// Time from a free board with another image to the start, in ns.
+    pub load_ns: f64,
+    /// Runs that it was learned from.
+    pub runs: u32,
 }
 
 /// Where a task is, as stored.

@@ -135,14 +135,18 @@ impl Scheduler {
             Event::CancelJob { job } => self.cancel_job(fx, job),
             Event::CancelTask { task } => self.cancel(fx, task),
             Event::Forget { job } => self.forget(job),
-            Event::WorkerUp { peer, incarnation, boards, held } => {
+            Event::WorkerUp { peer, incarnation, boards, held, draining: _ } => {
                 self.worker_up(fx, &peer, incarnation, boards, &held);
             }
             Event::Frame { from, frame } => self.frame(fx, &from, frame),
             Event::SessionLost { peer } => self.session_lost(fx, &peer),
             Event::DialRefused { worker } => self.dial_refused(fx, &worker),
             Event::DropWorker { worker } => self.drop_worker(fx, &worker),
-            Event::LoopStalled { .. } | Event::Tick => {}
+            Event::Drain { .. }
+            | Event::Mark { .. }
+            | Event::NoCanary { .. }
+            | Event::LoopStalled { .. }
+            | Event::Tick => {}
         }
     }
 

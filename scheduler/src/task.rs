@@ -33,7 +33,9 @@ impl Scheduler {
                 front: false,
                 requirement: new.requirement,
                 image: new.image,
-                predicted: new.predicted,
+                submitter: new.submitter,
+                work: new.work,
+                cleared: std::collections::BTreeSet::new(),
                 phase: Phase::Queued,
                 attempt: AttemptNo(0),
                 failures: 0,
@@ -278,9 +280,8 @@ pub(crate) fn lab_error(code: &str, message: impl Into<String>) -> TaskError {
 }
 
 /// When an attempt that is accepted now has taken too long.
-pub(crate) fn deadline(now: Now, config: &crate::Config, row: &TaskRow) -> Now {
-    let predicted = row.predicted.unwrap_or_default().saturating_mul(config.deadline_factor);
-    now.plus(predicted.max(config.deadline_min))
+pub(crate) fn deadline(now: Now, config: &crate::Config, _row: &TaskRow) -> Now {
+    now.plus(config.deadline_min)
 }
 
 fn past(attempt: &Attempt, closed: Closed) -> Past {

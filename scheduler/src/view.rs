@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgeprof_common::{BoardHealth, Incarnation, JobState, TaskId, Token, WorkerHealth, WorkerId};
 
-use crate::{BoardReport, SessionId, TaskRow};
+use crate::{BoardReport, BoardRow, SessionId, TaskRow};
 
 /// A full queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,10 @@ pub struct WorkerView<'a> {
     pub silent_for: Option<Duration>,
     /// Whether two machines claim its id.
     pub contested: bool,
+    /// Whether it takes no new work: an operator drained it, or it is about to stop.
+    pub draining: bool,
+    /// Attempts on its boards, as far as is known here.
+    pub attempts: usize,
     /// How many boards it has.
     pub boards: usize,
 }
@@ -91,6 +95,12 @@ pub struct BoardView<'a> {
     pub occupant: Option<Occupant>,
     /// Whether it could take an attempt now.
     pub free: bool,
+    /// Attempts behind the one in work.
+    pub waiting: usize,
+    /// When it is likely to have done all that it has, from now.
+    pub busy_for: Option<Duration>,
+    /// What is kept of it.
+    pub kept: Option<&'a BoardRow>,
 }
 
 /// What occupies a board.

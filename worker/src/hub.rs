@@ -272,6 +272,7 @@ impl Hub {
             site: self.site.clone(),
             boards: self.reports(),
             held: self.held(),
+            draining: false,
         };
         self.send(From::Hello(hello));
         self.deliver();
@@ -305,7 +306,7 @@ impl Hub {
                 }
             }
             Some(To::Hello(_)) => self.end_session(Status::invalid_argument("hello is the first frame only")),
-            Some(To::Beat(_)) | None => {}
+            Some(To::Reset(_) | To::Beat(_)) | None => {}
         }
     }
 
@@ -484,7 +485,7 @@ impl Hub {
 
     fn tick(&mut self) {
         self.outbox.retry();
-        let beat = v1::Heartbeat { boards: self.reports(), held: self.held() };
+        let beat = v1::Heartbeat { boards: self.reports(), held: self.held(), draining: false };
         self.send_if_room(From::Heartbeat(beat));
         self.deliver();
         if self.session.as_ref().is_some_and(|session| session.wished.elapsed() >= AGAIN) {

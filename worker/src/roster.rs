@@ -173,6 +173,7 @@ impl Slot {
             health: self.health.as_str().into(),
             reason: self.reason.clone(),
             idle: self.current.is_none() && self.health == BoardHealth::Good && room,
+            queue: 0,
             firmware_digest: self.firmware.as_ref().map(|(digest, _)| digest.to_string()),
             firmware_version: self.firmware.as_ref().map(|(_, version)| version.clone()),
             image_digest: self.image.map(|digest| digest.to_string()),

@@ -22,6 +22,8 @@ use crate::{
 /// How long a new session may take to say hello, and an upload to its next piece.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+type Output<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Face {
@@ -101,6 +103,22 @@ impl Service for Face {
         }
         let size = spawn_blocking(move || upload.finish()).await.map_err(|_| stopping())?.map_err(status)?;
         Ok(Response::new(v1::PutBlobResponse { size }))
+    }
+
+    async fn reset_board(
+        &self,
+        _request: Request<v1::ResetBoardRequest>,
+    ) -> Result<Response<v1::ResetBoardResponse>, Status> {
+        Err(Status::unimplemented("to come"))
+    }
+
+    type ConsoleStream = Output<v1::ConsoleOutput>;
+
+    async fn console(
+        &self,
+        _request: Request<Streaming<v1::ConsoleInput>>,
+    ) -> Result<Response<Self::ConsoleStream>, Status> {
+        Err(Status::unimplemented("to come"))
     }
 
     async fn check_board(

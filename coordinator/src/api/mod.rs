@@ -208,4 +208,41 @@ impl Profiler for Api {
     ) -> Result<Response<v1::CheckBoardResponse>, Status> {
         boards::check(self, &request.into_inner().board).await.map(Response::new)
     }
+
+    async fn reset_board(
+        &self,
+        _request: Request<v1::ResetBoardRequest>,
+    ) -> Result<Response<v1::ResetBoardResponse>, Status> {
+        Err(Status::unimplemented("to come"))
+    }
+
+    type ConsoleStream = Answers<v1::ConsoleOutput>;
+
+    async fn console(
+        &self,
+        _request: Request<Streaming<v1::ConsoleInput>>,
+    ) -> Result<Response<Self::ConsoleStream>, Status> {
+        Err(Status::unimplemented("to come"))
+    }
+
+    async fn get_events(
+        &self,
+        _request: Request<v1::GetEventsRequest>,
+    ) -> Result<Response<v1::GetEventsResponse>, Status> {
+        Err(Status::unimplemented("to come"))
+    }
+
+    async fn drain_worker(
+        &self,
+        _request: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::WorkerStatus>, Status> {
+        Err(Status::unimplemented("to come"))
+    }
+
+    async fn mark_board(
+        &self,
+        _request: Request<v1::MarkBoardRequest>,
+    ) -> Result<Response<v1::BoardStatus>, Status> {
+        Err(Status::unimplemented("to come"))
+    }
 }

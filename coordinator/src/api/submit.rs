@@ -22,7 +22,7 @@ use crate::{
 const KEY: usize = 128;
 
 pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v1::Job, Status> {
-    let v1::SubmitJobRequest { spec, idempotency_key } = request;
+    let v1::SubmitJobRequest { spec, idempotency_key, submitter: _ } = request;
     let mut spec = spec.ok_or_else(|| Status::invalid_argument("the request has no job"))?;
     if spec.priority.is_empty() {
         spec.priority = "normal".into();

@@ -46,6 +46,7 @@ impl Core {
                 self.record(task, job, attempt, lease.as_ref(), &verdict);
             }
             Write::SetAside { worker, lease } => self.set_aside(&worker, &lease),
+            Write::PutBoard(_) | Write::PutDrained { .. } | Write::PutEstimate(_) => {}
         }
     }
 
@@ -138,6 +139,13 @@ impl Core {
                     spec: Some(spec?),
                 })
             }
+            Order::Canary { .. } => return None,
+            Order::Reset { board } => To::Reset(v1::ResetNow { board: board.to_string() }),
+            Order::Recall { lease } => To::Recall(v1::Recall {
+                lease: Some(frames::lease(lease.token)),
+                task_id: lease.task.to_string(),
+                board: lease.board.to_string(),
+            }),
             Order::Cancel { lease } => To::Cancel(v1::CancelAttempt {
                 lease: Some(frames::lease(lease.token)),
                 task_id: lease.task.to_string(),
@@ -225,6 +233,7 @@ impl Core {
                 self.progress.insert(task, v1::Progress { phase, done, total });
                 self.mark(job, Dirty::Ephemeral);
             }
+            Notice::Story { .. } => {}
             Notice::Worker { worker, health, reason } => {
                 tracing::info!(%worker, %health, %reason, "worker");
             }

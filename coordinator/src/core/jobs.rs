@@ -55,7 +55,8 @@ impl Core {
                 priority,
                 requirement: def.requirement.clone(),
                 image: None,
-                predicted: None,
+                submitter: String::new(),
+                work: 1,
             })
             .collect();
         let tasks: Vec<_> = tasks.into_iter().map(Arc::new).collect();
@@ -99,6 +100,7 @@ impl Core {
             tasks_total: clip(state.tasks),
             tasks_done: clip(state.ended),
             tasks_failed: clip(tasks_failed),
+            ..v1::Job::default()
         })
     }
 
@@ -123,6 +125,7 @@ impl Core {
             queue_position,
             progress: self.progress.get(&id).cloned().or(preparing),
             error: row.error.as_ref().map(error),
+            eta_ms: None,
         })
     }
 

@@ -42,7 +42,8 @@ impl Core {
         let unplaced: HashSet<TaskId> =
             recovered.tasks.iter().filter(|row| row.image.is_none()).map(|row| row.id).collect();
         let config = Config { max_queued_tasks: parts.max_queued_tasks, ..Config::default() };
-        let for_scheduler = ForScheduler { tasks: recovered.tasks, tokens: recovered.tokens };
+        let for_scheduler =
+            ForScheduler { tasks: recovered.tasks, tokens: recovered.tokens, ..ForScheduler::default() };
         let scheduler = Scheduler::new(Now(0), config, parts.identity.life.epoch, for_scheduler)?;
         let images = images(store)?;
 

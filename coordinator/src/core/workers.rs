@@ -112,7 +112,13 @@ impl Core {
         self.targets.insert(key.clone(), target);
         self.workers.insert(worker.clone(), Worker { address, found_by, version: hello.version });
         self.sessions.insert(session, Session { worker: worker.clone(), key, outgoing, stop });
-        self.step(Event::WorkerUp { peer: Peer { worker, session }, incarnation, boards, held });
+        self.step(Event::WorkerUp {
+            peer: Peer { worker, session },
+            incarnation,
+            boards,
+            held,
+            draining: hello.draining,
+        });
         self.end_waiting();
     }
 
@@ -241,6 +247,7 @@ impl Core {
                     task_id: task.map(|task| task.to_string()),
                     firmware_version: known(&board.report.id),
                     reason: board.report.reason.clone(),
+                    ..v1::BoardStatus::default()
                 }
             })
             .collect()
@@ -274,6 +281,7 @@ impl Core {
                     version: known.map(|worker| worker.version.clone()).unwrap_or_default(),
                     found_by: known.map(|worker| worker.found_by.to_owned()).unwrap_or_default(),
                     reason: contested.or_else(|| reason_of(view.id, view.session.is_some())),
+                    ..v1::WorkerStatus::default()
                 }
             })
             .collect();

@@ -31,6 +31,7 @@ pub fn report(message: &v1::BoardReport) -> Result<BoardReport, String> {
         health: message.health.parse().map_err(|error| format!("{error}"))?,
         reason: message.reason.clone(),
         idle: message.idle,
+        queue: message.queue,
         model_bytes: kind.map_or(0, |kind| kind.memory.model.size),
         arena_bytes: kind.map_or(0, |kind| kind.memory.arena.size),
         image: message
@@ -81,6 +82,7 @@ pub fn heartbeat(beat: &v1::Heartbeat, last_command: u64) -> Result<Frame, Strin
         boards: reports(&beat.boards)?,
         held: held(&beat.held)?,
         last_command: Command(last_command),
+        draining: beat.draining,
     })
 }
 
@@ -102,6 +104,7 @@ pub fn frame(frame: &From) -> Result<Frame, String> {
                 "fenced" => RejectReason::Fenced,
                 "unknown_board" => RejectReason::UnknownBoard,
                 "draining" => RejectReason::Draining,
+                "recalled" => RejectReason::Recalled,
                 "bad_request" => RejectReason::BadRequest,
                 other => return Err(format!("unknown reason {other:?}")),
             },

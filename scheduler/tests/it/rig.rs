@@ -58,6 +58,7 @@ pub(crate) fn board(id: &str, idle: bool) -> BoardReport {
         health: BoardHealth::Good,
         reason: None,
         idle,
+        queue: 0,
         model_bytes: 100,
         arena_bytes: 100,
         image: None,
@@ -75,7 +76,8 @@ pub(crate) fn new_task(n: u128) -> NewTask {
         priority: Priority::Normal,
         requirement: Requirement::default(),
         image: Some(image()),
-        predicted: None,
+        submitter: String::new(),
+        work: 1,
     }
 }
 

@@ -40,6 +40,7 @@ impl Store {
                     ended.push(task);
                 }
                 Write::SetAside { lease, .. } => self.aside.push(lease),
+                Write::PutBoard(_) | Write::PutDrained { .. } | Write::PutEstimate(_) => {}
             }
         }
         for task in ended {
@@ -69,8 +70,11 @@ impl Coordinator {
     /// A process starts.
     pub(crate) fn start(store: &mut Store, now: u64, config: Config) -> Self {
         store.epoch += 1;
-        let recovered =
-            Recovered { tasks: store.tasks.values().cloned().collect(), tokens: store.tokens.clone() };
+        let recovered = Recovered {
+            tasks: store.tasks.values().cloned().collect(),
+            tokens: store.tokens.clone(),
+            ..Recovered::default()
+        };
         let epoch = Epoch(store.epoch);
         Self {
             epoch,

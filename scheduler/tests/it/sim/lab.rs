@@ -188,7 +188,15 @@ impl Lab {
         };
         let prepared = self.rng.chance(500);
         let priority = if self.rng.chance(200) { Priority::High } else { Priority::Normal };
-        NewTask { id, job, priority, requirement, image: prepared.then(image), predicted: None }
+        NewTask {
+            id,
+            job,
+            priority,
+            requirement,
+            image: prepared.then(image),
+            submitter: String::new(),
+            work: 1,
+        }
     }
 
     pub(super) fn at(&mut self, wait: u64, event: Ev) {
@@ -256,7 +264,7 @@ impl Lab {
                 {
                     self.linked.insert(worker, session);
                     let peer = self.peer(worker, session);
-                    self.step(Event::WorkerUp { peer, incarnation, boards, held });
+                    self.step(Event::WorkerUp { peer, incarnation, boards, held, draining: false });
                 }
             }
             Ev::ToWorker(worker, session, command, order) => {

@@ -141,6 +141,7 @@ impl SimWorker {
             health: BoardHealth::Good,
             reason: None,
             idle: board.job.is_none() && !board.resetting,
+            queue: 0,
             model_bytes: 100,
             arena_bytes: 100,
             image: board.image,
@@ -157,7 +158,12 @@ impl SimWorker {
     }
 
     pub(crate) fn heartbeat(&self) -> Frame {
-        Frame::Heartbeat { boards: self.reports(), held: self.held(), last_command: self.last_command }
+        Frame::Heartbeat {
+            boards: self.reports(),
+            held: self.held(),
+            last_command: self.last_command,
+            draining: false,
+        }
     }
 
     pub(crate) fn outbox(&self) -> Vec<Frame> {
