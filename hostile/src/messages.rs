@@ -92,7 +92,13 @@ pub(crate) fn session(bytes: &[u8]) {
                     (hello.incarnation.parse(), frames::reports(&hello.boards), frames::held(&hello.held));
                 if let (Ok(incarnation), Ok(boards), Ok(held)) = parsed {
                     number += 1;
-                    let event = Event::WorkerUp { peer: peer(number), incarnation, boards, held };
+                    let event = Event::WorkerUp {
+                        peer: peer(number),
+                        incarnation,
+                        boards,
+                        held,
+                        draining: hello.draining,
+                    };
                     drop(scheduler.step(Now(now), event));
                 }
                 continue;
