@@ -3,14 +3,12 @@
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use edgeprof_common::WorkerId;
-use edgeprof_proto::v1::{DESCRIPTORS, worker_server::WorkerServer};
 use edgeprof_service::{
     discovery::{Announcement, WORKER_SERVICE},
     shutdown::Tasks,
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
 use tracing::{info, warn};
 
 use crate::{
@@ -27,7 +25,7 @@ use crate::{
     home::{Home, HomeError},
     hub::{self, Hub},
     outbox::Outbox,
-    session::Face,
+    session::{Face, serve},
 };
 
 /// How long open calls may take to end when the worker stops.
@@ -72,9 +70,6 @@ pub enum StartError {
     /// No thread for the emulators.
     #[error("cannot start the emulators' thread: {0}")]
     Thread(io::Error),
-    /// Reflection's descriptors: an error of the program.
-    #[error("cannot serve reflection: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 fn elsewhere(kind: io::ErrorKind) -> &'static str {
@@ -157,22 +152,8 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let (inputs, hub_inputs) = mpsc::channel(256);
     let hub = tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
 
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<WorkerServer<Face>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    let stop = tasks.stop_token();
-    let router = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(WorkerServer::new(Face::new(inputs, blobs, tasks.clone())));
-    let incoming = TcpListenerStream::new(listener);
-    let server = tasks
-        .spawn(async move { router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await });
+    let face = Face::new(inputs, blobs, tasks.clone());
+    let server = tasks.spawn(serve(face, TcpListenerStream::new(listener), tasks.stop_token()));
 
     let announcement = if config.announce {
         Announcement::start(WORKER_SERVICE, worker.as_str(), &config.site, address)

@@ -160,11 +160,13 @@ impl Hub {
         let mut tick = interval(HEARTBEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // Time first and sessions last: a flood of frames delays neither heartbeats nor results.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
-                Some(input) = inputs.recv() => self.input(input),
-                Some((board, event)) = events.recv() => self.event(&board, event),
                 _ = tick.tick() => self.tick(),
+                Some((board, event)) = events.recv() => self.event(&board, event),
+                Some(input) = inputs.recv() => self.input(input),
             }
         }
         self.end_session(Status::unavailable("the worker is stopping"));

@@ -3,16 +3,23 @@
 use std::{pin::Pin, time::Duration};
 
 use edgeprof_proto::v1::{
-    self, FromWorker, ToWorker, to_worker::Frame as To, worker_server::Worker as Service,
+    self, FromWorker, ToWorker,
+    to_worker::Frame as To,
+    worker_server::{Worker as Service, WorkerServer},
 };
 use edgeprof_service::shutdown::Tasks;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
     task::spawn_blocking,
     time::timeout,
 };
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{self, Server, server::Connected},
+};
 
 use crate::{
     blobs::{BlobError, Blobs},
@@ -37,6 +44,34 @@ impl Face {
     pub fn new(hub: mpsc::Sender<Input>, blobs: Blobs, tasks: Tasks) -> Self {
         Self { hub, blobs, tasks }
     }
+}
+
+/// Serves `face`, its health and its descriptors over `incoming` until `stop`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve<I, C, E>(face: Face, incoming: I, stop: CancellationToken) -> Result<(), transport::Error>
+where
+    I: Stream<Item = Result<C, E>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    C::ConnectInfo: Clone + Send + Sync + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<WorkerServer<Face>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the embedded descriptors are descriptors");
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(WorkerServer::new(face))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await
 }
 
 fn stopping() -> Status {
@@ -65,6 +100,7 @@ impl Service for Face {
         self.tasks.spawn(async move {
             loop {
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => return,
                     message = stream.message() => match message {
                         Ok(Some(frame)) => {
