@@ -1,8 +1,11 @@
-//! Group commit: one thread takes all that waits, commits it at once, and then says so.
+//! Group commit: one writer takes all that waits, commits it at once, and then says so.
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task,
+};
 
 use super::{Applied, Store, StoreError, Transaction};
 
@@ -24,13 +27,19 @@ pub enum Committed {
     Failed(Arc<StoreError>),
 }
 
-/// The way to the writer thread, for the one loop that owns the state.
+/// The way to the writer, for the one loop that owns the state.
 #[derive(Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Transaction>,
     committed: watch::Receiver<Committed>,
     handed: u64,
-    thread: Option<thread::JoinHandle<()>>,
+    runs: Runs,
+}
+
+#[derive(Debug)]
+enum Runs {
+    Thread(thread::JoinHandle<()>),
+    Task(task::JoinHandle<()>),
 }
 
 impl Writer {
@@ -43,7 +52,25 @@ impl Writer {
         let (say, committed) = watch::channel(Committed::Nothing);
         let thread =
             thread::Builder::new().name("store".into()).spawn(move || write(&*store, waiting, &say))?;
-        Ok(Self { queue, committed, handed: 0, thread: Some(thread) })
+        Ok(Self { queue, committed, handed: 0, runs: Runs::Thread(thread) })
+    }
+
+    /// Starts a task of this runtime instead, in whose clock each commit takes `latency` before it is
+    /// durable: for a store that does not block, where time is simulated.
+    pub fn start_task(store: Arc<dyn Store>, latency: Duration) -> Self {
+        let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let (say, committed) = watch::channel(Committed::Nothing);
+        let task = tokio::spawn(async move {
+            let mut log = Log::new(&*store, &say);
+            while let Some(first) = waiting.recv().await {
+                tokio::time::sleep(latency).await;
+                if !log.commit(first, &mut waiting) {
+                    return;
+                }
+            }
+            log.told = true;
+        });
+        Self { queue, committed, handed: 0, runs: Runs::Task(task) }
     }
 
     /// Hands a transaction in and gives its number; waits while the queue is full. `None` once the
@@ -59,39 +86,50 @@ impl Writer {
         self.committed.clone()
     }
 
-    /// Commits what waits and ends the thread.
-    pub async fn close(mut self) {
-        let Some(thread) = self.thread.take() else { return };
+    /// Commits what waits and ends the writer.
+    pub async fn close(self) {
         drop(self.queue);
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        let _ = match self.runs {
+            Runs::Thread(thread) => task::spawn_blocking(move || thread.join()).await.map(drop),
+            Runs::Task(task) => task.await,
+        };
     }
 }
 
-/// Says so if the thread ends in any way but by being told to.
-struct Fuse<'a>(Option<&'a watch::Sender<Committed>>);
+/// The writer's side. Says so if the writer ends in any way but by being told to.
+struct Log<'a> {
+    store: &'a dyn Store,
+    say: &'a watch::Sender<Committed>,
+    done: u64,
+    batch: Vec<Transaction>,
+    /// The loop knows that this ends.
+    told: bool,
+}
 
-impl Drop for Fuse<'_> {
+impl Drop for Log<'_> {
     fn drop(&mut self) {
-        if let Some(say) = self.0 {
-            let error = StoreError::Io("the thread that writes has ended".into());
-            say.send_replace(Committed::Failed(Arc::new(error)));
+        if !self.told {
+            let error = StoreError::Io("the writer has ended".into());
+            self.say.send_replace(Committed::Failed(Arc::new(error)));
         }
     }
 }
 
-fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watch::Sender<Committed>) {
-    let mut fuse = Fuse(Some(say));
-    let mut done = 0;
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Some(first) = waiting.blocking_recv() {
-        batch.push(first);
-        while batch.len() < BATCH {
+impl<'a> Log<'a> {
+    fn new(store: &'a dyn Store, say: &'a watch::Sender<Committed>) -> Self {
+        Self { store, say, done: 0, batch: Vec::with_capacity(BATCH), told: false }
+    }
+
+    /// Commits `first` and what waits behind it. False once nothing more can be committed.
+    fn commit(&mut self, first: Transaction, waiting: &mut mpsc::Receiver<Transaction>) -> bool {
+        self.batch.push(first);
+        while self.batch.len() < BATCH {
             match waiting.try_recv() {
-                Ok(next) => batch.push(next),
+                Ok(next) => self.batch.push(next),
                 Err(_) => break,
             }
         }
-        let failed = match store.commit(&batch) {
+        let failed = match self.store.commit(&self.batch) {
             Ok(outcomes) => outcomes.into_iter().find_map(|outcome| match outcome {
                 Applied::Yes => None,
                 Applied::Conflict(key) => Some(StoreError::Row {
@@ -102,15 +140,25 @@ fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watc
             Err(error) => Some(error),
         };
         if let Some(error) = failed {
-            fuse.0 = None;
-            say.send_replace(Committed::Failed(Arc::new(error)));
+            self.told = true;
+            self.say.send_replace(Committed::Failed(Arc::new(error)));
+            return false;
+        }
+        self.done += self.batch.len() as u64;
+        self.batch.clear();
+        self.say.send_replace(Committed::UpTo(self.done));
+        true
+    }
+}
+
+fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watch::Sender<Committed>) {
+    let mut log = Log::new(store, say);
+    while let Some(first) = waiting.blocking_recv() {
+        if !log.commit(first, &mut waiting) {
             return;
         }
-        done += batch.len() as u64;
-        batch.clear();
-        say.send_replace(Committed::UpTo(done));
     }
-    fuse.0 = None;
+    log.told = true;
 }
 
 #[cfg(test)]
@@ -131,6 +179,25 @@ mod tests {
         let mut committed = writer.committed();
         committed.wait_for(|c| matches!(c, Committed::UpTo(n) if *n == last)).await.unwrap();
         assert_eq!(store.get(b"n").unwrap(), Some(1000u64.to_be_bytes().to_vec()));
+        writer.close().await;
+    }
+
+    /// What is not durable yet is not said to be, and a writer that dies takes it along.
+    #[tokio::test(start_paused = true)]
+    async fn a_task_takes_its_latency_before_anything_is_durable() {
+        let store = Arc::new(Memory::default());
+        let latency = Duration::from_millis(5);
+        let mut writer = Writer::start_task(store.clone(), latency);
+        let began = tokio::time::Instant::now();
+        let mut transaction = Transaction::default();
+        transaction.put(b"n".to_vec(), b"1".to_vec());
+        writer.hand_in(transaction).await.unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(store.get(b"n").unwrap(), None);
+        let mut committed = writer.committed();
+        committed.wait_for(|c| matches!(c, Committed::UpTo(1))).await.unwrap();
+        assert!(began.elapsed() >= latency);
+        assert_eq!(store.get(b"n").unwrap(), Some(b"1".to_vec()));
         writer.close().await;
     }
 
