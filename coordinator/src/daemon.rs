@@ -10,6 +10,7 @@ use std::{
 
 use edgeprof_proto::v1::{self, profiler_server::ProfilerServer};
 use edgeprof_service::{
+    channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
     shutdown::Tasks,
 };
@@ -26,7 +27,7 @@ use crate::{
     config::Config,
     core::{Core, Failed, Parts, QUEUE, RecoverError},
     discovery::{browse, dial_static},
-    preparing::{Limits, Preparer},
+    preparing::{Children, Limits},
     session::Context,
     store::{Embedded, Store, StoreError, Writer, rows},
 };
@@ -124,7 +125,8 @@ impl Daemon {
         let parts = Parts {
             identity,
             writer: Writer::start(store.clone())?,
-            preparer: Preparer { program: program.clone(), artifacts: artifacts.clone(), limits },
+            preparer: Arc::new(Children { program: program.clone(), artifacts: artifacts.clone(), limits }),
+            artifacts: artifacts.clone(),
             tasks: tasks.clone(),
             commands: commands.clone(),
             keep_events: config.keep_events,
@@ -149,6 +151,8 @@ impl Daemon {
             commands,
             identity,
             site: config.site.as_str().into(),
+            dialer: Dialer::default(),
+            jitter: rand::random(),
             artifacts,
             sessions: Arc::new(AtomicU64::new(1)),
             stop,

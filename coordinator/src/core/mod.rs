@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    artifacts::Hold,
+    artifacts::{Artifacts, Hold},
     ingest::Measured,
     preparing::{Outcome, Preparer, Vocabulary},
     session::SessionEvent,
@@ -118,8 +118,10 @@ pub struct Parts {
     pub identity: Identity,
     /// The way to the disk.
     pub writer: Writer,
-    /// Starts children.
-    pub preparer: Preparer,
+    /// Makes models ready.
+    pub preparer: Arc<dyn Preparer>,
+    /// Where models are and images go.
+    pub artifacts: Artifacts,
     /// Owns the tasks that watch children.
     pub tasks: Tasks,
     /// The loop's own address, for the children's answers.

@@ -150,7 +150,7 @@ impl Core {
     }
 
     fn artifacts(&self) -> &Artifacts {
-        &self.parts.preparer.artifacts
+        &self.parts.artifacts
     }
 
     /// The image of a group, if it was built and not evicted since.
@@ -185,7 +185,7 @@ impl Core {
         match outcome {
             Outcome::Image(row, vocabulary) => {
                 let at = group.key();
-                group.hold = Some(self.parts.preparer.artifacts.hold([row.image, row.vocabulary]));
+                group.hold = Some(self.parts.artifacts.hold([row.image, row.vocabulary]));
                 if self.images.insert(at, row) != Some(row) {
                     tracing::info!(model = %group.model, quant = %group.quant, image = %row.image, bytes = row.size, "board image");
                     self.transaction.put(key::image(at.0, at.1), rows::encode(&row));

@@ -138,7 +138,7 @@ impl Core {
         if self.vocabularies.contains_key(&digest) {
             return;
         }
-        let path = self.parts.preparer.artifacts.path(&digest);
+        let path = self.parts.artifacts.path(&digest);
         let vocabulary = fs::read(&path).ok().and_then(|bytes| Vocabulary::from_bytes(&bytes).ok());
         match vocabulary {
             Some(vocabulary) => {

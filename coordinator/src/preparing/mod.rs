@@ -7,5 +7,14 @@ mod supervise;
 mod vocabulary;
 
 pub use order::{Line, Order, Ready, Workload};
-pub use supervise::{Limits, Outcome, Preparer, Request};
+pub use supervise::{Children, Limits, Outcome, Request};
 pub use vocabulary::Vocabulary;
+
+use tokio::sync::mpsc;
+
+/// Makes models ready.
+#[tonic::async_trait]
+pub trait Preparer: std::fmt::Debug + Send + Sync {
+    /// Prepares what is asked for to its end, handing on each answer. Dropped, it leaves nothing running.
+    async fn run(&self, request: Request, answers: mpsc::Sender<Outcome>);
+}

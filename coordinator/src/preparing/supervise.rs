@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Line, Order, Ready, Vocabulary, Workload,
+    Line, Order, Preparer, Ready, Vocabulary, Workload,
     order::{IMAGE, VOCABULARY},
 };
 use crate::{artifacts::Artifacts, store::rows::ImageRow};
@@ -57,9 +57,9 @@ pub enum Outcome {
     Broken(TaskError),
 }
 
-/// Starts children.
+/// Prepares in child processes.
 #[derive(Clone, Debug)]
-pub struct Preparer {
+pub struct Children {
     /// The program whose `prepare` subcommand is the child.
     pub program: PathBuf,
     /// Where models are and images go.
@@ -68,14 +68,17 @@ pub struct Preparer {
     pub limits: Limits,
 }
 
-impl Preparer {
-    /// Runs a child to its end, handing on each answer. Dropped, it takes the child with it.
-    pub async fn run(&self, request: Request, answers: mpsc::Sender<Outcome>) {
+#[tonic::async_trait]
+impl Preparer for Children {
+    /// Runs a child. Dropped, it takes the child with it.
+    async fn run(&self, request: Request, answers: mpsc::Sender<Outcome>) {
         if let Err(error) = self.supervise(&request, &answers).await {
             let _ = answers.send(Outcome::Broken(error)).await;
         }
     }
+}
 
+impl Children {
     async fn supervise(&self, request: &Request, answers: &mpsc::Sender<Outcome>) -> Result<(), TaskError> {
         let folder = self.artifacts.scratch().map_err(trouble)?;
         let size = self.artifacts.size(&request.model).unwrap_or_default();
@@ -239,7 +242,7 @@ mod tests {
             workloads: Vec::new(),
         };
         let (answers, mut outcomes) = mpsc::channel(4);
-        Preparer { program, artifacts, limits }.run(request, answers).await;
+        Children { program, artifacts, limits }.run(request, answers).await;
         match outcomes.recv().await {
             Some(Outcome::Broken(error)) => error,
             other => panic!("{other:?}"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use edgeprof_common::Digest;
 use edgeprof_proto::{CHUNK, v1};
+use edgeprof_service::channel::Dialer;
 use tokio::{fs::File, io::AsyncReadExt, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -16,12 +17,15 @@ const LIMIT: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// Why it did not get there.
-pub(super) async fn push(address: &str, artifacts: &Artifacts, digest: Digest) -> Result<u64, String> {
+pub(super) async fn push(
+    dialer: &Dialer,
+    address: &str,
+    artifacts: &Artifacts,
+    digest: Digest,
+) -> Result<u64, String> {
     let size = artifacts.size(&digest).ok_or_else(|| format!("artifact {digest} is not here"))?;
     let mut file = File::open(artifacts.path(&digest)).await.map_err(|error| error.to_string())?;
-    let channel = edgeprof_service::channel::connect(address, Duration::from_secs(5))
-        .await
-        .map_err(|error| error.to_string())?;
+    let channel = dialer.connect(address, Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
     let mut client = v1::worker_client::WorkerClient::new(channel);
     let (chunks, stream) = mpsc::channel(4);
     let read = async move {

@@ -1,10 +1,13 @@
 //! Keeps one worker served for as long as it is wanted: dial, serve, wait, again.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use edgeprof_common::WorkerId;
-use edgeprof_service::channel::{ConnectError, connect};
-use rand::RngExt;
+use edgeprof_service::channel::ConnectError;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -46,6 +49,7 @@ pub async fn keep(mut target: Target, context: Context) {
 }
 
 async fn forever(target: &mut Target, context: &Context) {
+    let mut jitter = jitter(context.jitter, &target.key);
     let mut wait = FIRST;
     let mut told = None;
     loop {
@@ -92,7 +96,7 @@ async fn forever(target: &mut Target, context: &Context) {
             report(target, context, &address, Some(reason), refused).await;
         }
         // Full jitter, so that many coordinators' dials do not fall together.
-        let jittered = wait.mul_f64(rand::rng().random_range(0.0..1.0)).max(Duration::from_millis(50));
+        let jittered = wait.mul_f64(jitter.random_range(0.0..1.0)).max(Duration::from_millis(50));
         let pause = pause.unwrap_or_else(|| {
             wait = (wait * 2).min(LONGEST);
             jittered
@@ -105,6 +109,13 @@ async fn forever(target: &mut Target, context: &Context) {
             },
         }
     }
+}
+
+/// Each target's own: two with one seed do not dial together.
+fn jitter(seed: u64, key: &str) -> StdRng {
+    let mut hasher = DefaultHasher::new();
+    (seed, key).hash(&mut hasher);
+    StdRng::seed_from_u64(hasher.finish())
 }
 
 enum Attempt {
@@ -120,7 +131,7 @@ async fn attempt(target: &mut Target, context: &Context, address: &str) -> Attem
         return Attempt::Parked;
     }
     let Ok(Some(greeting)) = answer.await else { return Attempt::Parked };
-    match connect(address, CONNECT).await {
+    match context.dialer.connect(address, CONNECT).await {
         Ok(channel) => Attempt::Ended(serve(target, context, address, channel, greeting).await),
         Err(error) => Attempt::Unreachable(error),
     }

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, sync::atomic::AtomicU64};
 use edgeprof_common::{BoardId, Token, WorkerId};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::SessionId;
+use edgeprof_service::channel::Dialer;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,10 @@ pub struct Context {
     pub identity: Identity,
     /// The lab.
     pub site: Arc<str>,
+    /// How workers are reached.
+    pub dialer: Dialer,
+    /// Seeds the jitter of the pauses between dials.
+    pub jitter: u64,
     /// Where blobs are.
     pub artifacts: Artifacts,
     /// Number of the next session.

@@ -113,9 +113,10 @@ pub(super) async fn serve(
         }
     };
     let reason = tokio::select! {
+        biased;
+        () = stop.cancelled() => "the session was closed".to_owned(),
         reason = write => reason,
         reason = read(session, &mut incoming, context, address) => reason,
-        () = stop.cancelled() => "the session was closed".to_owned(),
     };
     let _ = context.commands.send(Command::Session(SessionEvent::Lost(session))).await;
     End::Lost(reason)
@@ -152,11 +153,12 @@ async fn read(
     loop {
         while pushes.len() < PUSHES {
             let Some(digest) = wanted.pop() else { break };
-            let (address, artifacts) = (address.to_owned(), context.artifacts.clone());
-            pushes.spawn(async move { (digest, blobs::push(&address, &artifacts, digest).await) });
+            let (dialer, address) = (context.dialer.clone(), address.to_owned());
+            let artifacts = context.artifacts.clone();
+            pushes.spawn(async move { (digest, blobs::push(&dialer, &address, &artifacts, digest).await) });
         }
         let message = tokio::select! {
-            message = incoming.message() => message,
+            biased;
             Some(Ok((digest, outcome))) = pushes.join_next() => {
                 under_way.remove(&digest);
                 match outcome {
@@ -165,6 +167,7 @@ async fn read(
                 }
                 continue;
             }
+            message = incoming.message() => message,
         };
         let frame = match message {
             Ok(Some(frame)) => frame,

@@ -12,7 +12,7 @@ use edgeprof_coordinator::{
     store::{Memory, rows},
 };
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
-use edgeprof_service::status;
+use edgeprof_service::{channel::Dialer, status};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -301,6 +301,8 @@ fn announced(worker: &Played, id: &str) -> (watch::Sender<Vec<String>>, Loop, Co
         commands,
         identity: rows::claim(&Memory::default()).unwrap(),
         site: "test".into(),
+        dialer: Dialer::default(),
+        jitter: 0,
         artifacts: Artifacts::open(folder.path(), u64::MAX).unwrap(),
         sessions: Arc::default(),
         stop: CancellationToken::new(),
