@@ -1,10 +1,31 @@
-//! The coordinator's wall clock, for people and records only: nothing is decided by it.
+//! The coordinator's wall clock, for people and records; of what is decided, only the end of a reservation is by it.
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+/// Milliseconds since 1970, UTC.
+pub(crate) fn now_ms() -> u64 {
+    u64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or_default()
+}
+
 /// RFC 3339, in milliseconds, UTC.
+pub(crate) fn text(ms: u64) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    at.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+/// The present as text.
 pub(crate) fn now() -> String {
-    let now = OffsetDateTime::now_utc();
-    let now = now.replace_nanosecond(now.nanosecond() / 1_000_000 * 1_000_000).unwrap_or(now);
-    now.format(&Rfc3339).unwrap_or_default()
+    text(now_ms())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn milliseconds_are_shown_in_utc() {
+        assert_eq!(text(1_700_000_000_250), "2023-11-14T22:13:20.25Z");
+        // Beyond what the calendar has.
+        assert_eq!(text(u64::MAX), "");
+    }
 }

@@ -129,8 +129,7 @@ impl Daemon {
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),
             commands: commands.clone(),
-            keep_events: config.keep_events,
-            max_queued_tasks: config.max_queued_tasks,
+            scheduler: config.scheduler.resolve(config.max_queued_tasks),
         };
         let core = Core::recover(&*store, parts)?;
         let core = tasks.spawn(core.run(waiting, stop.clone()));

@@ -1,30 +1,20 @@
 //! Transcripts out, as committed.
 
-use edgeprof_common::{RunId, TaskId};
+use edgeprof_common::TaskId;
 use edgeprof_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{Answers, Api, job_id, results::broken, unknown_job};
-use crate::{
-    core::Command,
-    store::{
-        Store, StoreError,
-        rows::{self, LogRow, TaskDef, key},
-    },
+use super::{Answers, Api, results::broken, tasks_named};
+use crate::store::{
+    Store, StoreError,
+    rows::{self, LogRow, TaskDef, key},
 };
 
 /// The attempts of a job in the order of its cells, or of one task.
 pub(super) async fn stream(api: &Api, id: &str) -> Result<Answers<v1::AttemptLog>, Status> {
-    let tasks: Vec<TaskId> = if let Ok(run) = id.parse::<RunId>() {
-        vec![run.into()]
-    } else if let Ok(task) = id.parse::<TaskId>() {
-        vec![task]
-    } else {
-        let job = job_id(id)?;
-        api.ask(|reply| Command::Tasks(job, reply)).await?.ok_or_else(|| unknown_job(job))?
-    };
+    let tasks = tasks_named(api, id).await?;
     let (sender, receiver) = mpsc::channel(4);
     let store = api.store.clone();
     // Ends when all are sent, or when the reader is gone.

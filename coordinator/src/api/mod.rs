@@ -2,14 +2,16 @@
 
 mod artifacts;
 mod boards;
+mod events;
 mod logs;
+mod operate;
 mod results;
 mod submit;
 mod watch;
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
-use edgeprof_common::{BoardId, JobId};
+use edgeprof_common::{BoardId, JobId, RunId, TaskId};
 use edgeprof_proto::v1::{self, profiler_server::Profiler};
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +28,9 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Jobs that one list shows at most.
 const JOBS: usize = 10_000;
+
+/// Longest name of a submitter or an operator, in bytes.
+const NAME: usize = 64;
 
 /// When a full disk is worth another try.
 const FULL: Duration = Duration::from_secs(60);
@@ -85,6 +90,34 @@ impl Api {
 
 fn job_id(text: &str) -> Result<JobId, Status> {
     text.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+}
+
+/// The tasks of a job in the order of its cells, or one task, by its own id or its run's.
+async fn tasks_named(api: &Api, id: &str) -> Result<Vec<TaskId>, Status> {
+    if let Ok(run) = id.parse::<RunId>() {
+        return Ok(vec![run.into()]);
+    }
+    if let Ok(task) = id.parse::<TaskId>() {
+        return Ok(vec![task]);
+    }
+    let job = job_id(id)?;
+    api.ask(|reply| Command::Tasks(job, reply)).await?.ok_or_else(|| unknown_job(job))
+}
+
+/// Refuses what is no name to be shown: too long, or with characters that a terminal acts upon.
+fn name(what: &str, text: &str) -> Result<(), Status> {
+    if text.len() <= NAME && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("{what} has to be at most {NAME} bytes of printable text")))
+}
+
+fn unknown_board(board: &str) -> Status {
+    edgeprof_service::status::with_hint(
+        tonic::Code::NotFound,
+        format!("there is no board {board}"),
+        Some("`edgeprof boards` lists the boards of this coordinator"),
+    )
 }
 
 fn unknown_job(id: JobId) -> Status {
@@ -211,38 +244,38 @@ impl Profiler for Api {
 
     async fn reset_board(
         &self,
-        _request: Request<v1::ResetBoardRequest>,
+        request: Request<v1::ResetBoardRequest>,
     ) -> Result<Response<v1::ResetBoardResponse>, Status> {
-        Err(Status::unimplemented("to come"))
+        boards::reset(self, &request.into_inner().board).await.map(Response::new)
     }
 
     type ConsoleStream = Answers<v1::ConsoleOutput>;
 
     async fn console(
         &self,
-        _request: Request<Streaming<v1::ConsoleInput>>,
+        request: Request<Streaming<v1::ConsoleInput>>,
     ) -> Result<Response<Self::ConsoleStream>, Status> {
-        Err(Status::unimplemented("to come"))
+        boards::console(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_events(
         &self,
-        _request: Request<v1::GetEventsRequest>,
+        request: Request<v1::GetEventsRequest>,
     ) -> Result<Response<v1::GetEventsResponse>, Status> {
-        Err(Status::unimplemented("to come"))
+        events::list(self, &request.into_inner().id).await.map(Response::new)
     }
 
     async fn drain_worker(
         &self,
-        _request: Request<v1::DrainWorkerRequest>,
+        request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::WorkerStatus>, Status> {
-        Err(Status::unimplemented("to come"))
+        operate::drain(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn mark_board(
         &self,
-        _request: Request<v1::MarkBoardRequest>,
+        request: Request<v1::MarkBoardRequest>,
     ) -> Result<Response<v1::BoardStatus>, Status> {
-        Err(Status::unimplemented("to come"))
+        operate::mark(self, request.into_inner()).await.map(Response::new)
     }
 }

@@ -1,16 +1,13 @@
 //! Records out, as committed.
 
-use edgeprof_common::{RunId, TaskId, run::RunRecord};
+use edgeprof_common::{RunId, run::RunRecord};
 use edgeprof_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{Answers, Api, job_id, unknown_job};
-use crate::{
-    core::Command,
-    store::{Store, rows},
-};
+use super::{Answers, Api, tasks_named};
+use crate::store::{Store, rows};
 
 /// The runs of a job in the order of its cells, or one run.
 pub(super) async fn stream(api: &Api, id: &str) -> Result<Answers<v1::Run>, Status> {
@@ -19,12 +16,8 @@ pub(super) async fn stream(api: &Api, id: &str) -> Result<Answers<v1::Run>, Stat
             return Err(Status::not_found(format!("there is no run {run}")));
         }
         vec![run]
-    } else if let Ok(task) = id.parse::<TaskId>() {
-        vec![task.into()]
     } else {
-        let job = job_id(id)?;
-        let tasks = api.ask(|reply| Command::Tasks(job, reply)).await?.ok_or_else(|| unknown_job(job))?;
-        tasks.into_iter().map(RunId::from).collect()
+        tasks_named(api, id).await?.into_iter().map(RunId::from).collect()
     };
     let (sender, receiver) = mpsc::channel(4);
     let store = api.store.clone();

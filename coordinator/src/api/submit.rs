@@ -1,6 +1,6 @@
 //! A job in: looked at, planned, made durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use edgeprof_boards::catalogue;
 use edgeprof_common::{Digest, ErrorClass, JobId, TaskError, job::JobSpec};
@@ -9,12 +9,12 @@ use edgeprof_proto::v1;
 use edgeprof_service::status::{exhausted, with_hint};
 use tonic::{Code, Status};
 
-use super::{Api, FULL};
+use super::{Api, FULL, name};
 use crate::{
     artifacts::{Artifacts, firmware},
-    core::{Busy, Command},
+    core::{Busy, Command, workload_key},
     preparing::child::blame,
-    store::rows::{FirmwarePin, JobRow, TaskDef},
+    store::rows::{self, FirmwarePin, JobRow, Prepared, TaskDef},
     submit::{Facts, Present, Refusal, kinds, plan},
 };
 
@@ -22,7 +22,8 @@ use crate::{
 const KEY: usize = 128;
 
 pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v1::Job, Status> {
-    let v1::SubmitJobRequest { spec, idempotency_key, submitter: _ } = request;
+    let v1::SubmitJobRequest { spec, idempotency_key, submitter } = request;
+    name("submitter", &submitter)?;
     let mut spec = spec.ok_or_else(|| Status::invalid_argument("the request has no job"))?;
     if spec.priority.is_empty() {
         spec.priority = "normal".into();
@@ -52,7 +53,7 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
     let boards = api.ask(Command::Present).await?;
     let id = JobId::random();
     let (looking, asked) = (api.clone(), spec.clone());
-    let tasks = tokio::task::spawn_blocking(move || look(&looking, id, &asked, &boards))
+    let (tasks, ready) = tokio::task::spawn_blocking(move || look(&looking, id, &asked, &boards))
         .await
         .map_err(|_| Status::internal("a model file could not be looked at"))?
         .map_err(|refusal| refused(&refusal))?;
@@ -62,13 +63,18 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
         submitted_at: crate::clock::now(),
         tasks: tasks.iter().map(|task| task.id).collect(),
         idempotency_key: key,
+        submitter,
+        first_seq: 0,
     };
-    let answer = api.ask(|reply| Command::Submit { job: Box::new(row), tasks, reply }).await?;
+    let answer = api.ask(|reply| Command::Submit { job: Box::new(row), tasks, ready, reply }).await?;
     answer.map_err(|Busy::Full(full)| exhausted(full.to_string(), full.retry_after))
 }
 
+/// Tasks, and those of their workloads that were made ready before.
+type Planned = (Vec<TaskDef>, Vec<(Digest, Prepared)>);
+
 /// Files first, then the plan.
-fn look(api: &Api, id: JobId, spec: &JobSpec, boards: &[Present]) -> Result<Vec<TaskDef>, Refusal> {
+fn look(api: &Api, id: JobId, spec: &JobSpec, boards: &[Present]) -> Result<Planned, Refusal> {
     // Results must find room: new work is refused before the disk is full.
     api.room(0).map_err(|message| Refusal::Busy { message })?;
     all_there(&api.artifacts, spec)?;
@@ -90,7 +96,15 @@ fn look(api: &Api, id: JobId, spec: &JobSpec, boards: &[Present]) -> Result<Vec<
         })
         .collect();
     let firmware = firmware_of(api, spec, &kinds(spec, boards)?);
-    plan(id, spec, &Facts { boards, headers, firmware })
+    let tasks = plan(id, spec, &Facts { boards, headers, firmware })?;
+    let mut ready = BTreeMap::new();
+    for of in tasks.iter().filter(|task| task.refusal.is_none()).map(workload_key) {
+        if let Entry::Vacant(unknown) = ready.entry(of) {
+            unknown.insert(rows::read::<Prepared>(&*api.store, &rows::key::prep(of)).ok().flatten());
+        }
+    }
+    let ready = ready.into_iter().filter_map(|(of, prepared)| Some((of, prepared?))).collect();
+    Ok((tasks, ready))
 }
 
 fn firmware_of(

@@ -7,7 +7,10 @@ use edgeprof_scheduler::SessionId;
 use tokio::sync::oneshot;
 
 use super::{Core, Failed};
-use crate::store::Committed;
+use crate::store::{
+    Committed,
+    rows::{self, key},
+};
 
 /// Something that leaves.
 pub(super) enum Out {
@@ -44,9 +47,13 @@ impl Core {
         self.outs.push(Out::Tell(Box::new(move || drop(reply.send(answer)))));
     }
 
-    /// Ends the handling of one command: hands its changes in, and queues what waits for them.
+    /// Ends the handling of the commands at hand: hands their changes in, and queues what waits for them.
     pub(super) async fn finish_step(&mut self) {
         self.tell_watchers();
+        self.put_tasks();
+        for (board, token) in std::mem::take(&mut self.tokens) {
+            self.transaction.put(key::token(&board), rows::encode(&token));
+        }
         let transaction = std::mem::take(&mut self.transaction);
         let outs = std::mem::take(&mut self.outs);
         if !transaction.changes.is_empty() {

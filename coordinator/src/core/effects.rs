@@ -4,12 +4,14 @@ use edgeprof_common::{AttemptNo, JobId, TaskId, TaskState, WorkerId};
 use edgeprof_proto::v1::{self, to_worker::Frame as To};
 use edgeprof_scheduler::{Effects, Event, LeaseRef, Notice, Order, Send, Verdict, Write};
 use prost::Message;
+use tokio::time::Instant;
 
 use super::{Core, Dirty, commit::Out};
 use crate::{
+    clock,
     ingest::{Ended, Subject, assemble},
     session::frames,
-    store::rows::{self, EventRow, key},
+    store::rows::{self, key},
 };
 
 /// Results of unknown tasks that are kept.
@@ -38,15 +40,15 @@ impl Core {
 
     fn write(&mut self, write: Write) {
         match write {
-            Write::PutTask(row) => self.transaction.put(key::task(row.id), rows::encode(&row)),
-            Write::PutLastToken { board, token } => {
-                self.transaction.put(key::token(&board), rows::encode(&token));
-            }
+            Write::PutTask(row) => drop(self.touched.insert(row.id)),
+            Write::PutLastToken { board, token } => drop(self.tokens.insert(board, token)),
             Write::RecordRun { task, job, attempt, lease, verdict } => {
                 self.record(task, job, attempt, lease.as_ref(), &verdict);
             }
             Write::SetAside { worker, lease } => self.set_aside(&worker, &lease),
-            Write::PutBoard(_) | Write::PutDrained { .. } | Write::PutEstimate(_) => {}
+            Write::PutBoard(row) => self.put_board(*row),
+            Write::PutDrained { worker, on } => self.put_drained(worker, on),
+            Write::PutEstimate(estimate) => self.put_estimate(&estimate),
         }
     }
 
@@ -62,17 +64,18 @@ impl Core {
             tracing::error!(%task, "a task without a definition ended");
             return;
         };
-        let prepared = self.prepared.get(&task).cloned();
-        let vocabulary =
-            prepared.as_ref().and_then(|prepared| self.vocabularies.get(&prepared.image.vocabulary));
+        let open = self.open.get(&task);
+        let prepared = open.and_then(|open| open.prepared.as_ref());
+        let started_at = open.and_then(|open| open.started_at).map(clock::text);
+        let vocabulary = prepared.and_then(|prepared| self.vocabularies.get(&prepared.image.vocabulary));
         let board = lease.and_then(|lease| self.boards.get(&lease.board)).map(|board| &board.seen);
         let subject = Subject {
             job: &job.row,
             task: &def,
-            prepared: prepared.as_deref(),
+            prepared: prepared.map(AsRef::as_ref),
             vocabulary: vocabulary.map(AsRef::as_ref),
             attempt,
-            started_at: self.started.get(&task).map(String::as_str),
+            started_at: started_at.as_deref(),
             board,
         };
         let measured = self
@@ -172,7 +175,7 @@ impl Core {
 
     /// Everything that a worker needs for an attempt.
     fn spec(&self, lease: &LeaseRef) -> Option<v1::AttemptSpec> {
-        let (def, prepared) = (self.defs.get(&lease.task)?, self.prepared.get(&lease.task)?);
+        let (def, prepared) = (self.defs.get(&lease.task)?, self.open.get(&lease.task)?.prepared.as_ref()?);
         let kind = &self.boards.get(&lease.board)?.seen.kind;
         let firmware = def.firmware.get(kind)?;
         Some(v1::AttemptSpec {
@@ -197,43 +200,45 @@ impl Core {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Task { task, job, state, attempt, board, error } => {
-                tracing::info!(%task, %job, %state, attempt = attempt.0, board = board.map(tracing::field::display),
+                tracing::debug!(%task, %job, %state, attempt = attempt.0, board = board.map(tracing::field::display),
                     error = error.as_ref().map(tracing::field::display), "task");
-                self.changed(job, Some(task), Some(state));
-                if state != TaskState::Leased
-                    && self.scheduler.task(task).is_none_or(|t| t.row.image.is_some())
+                if let Some(open) = self.open.get_mut(&task) {
+                    if state != TaskState::Leased {
+                        open.progress = None;
+                    }
+                    // Whatever the task becomes, another attempt starts at another time.
+                    (open.started_at, open.inherited) = (None, false);
+                }
+                if matches!(state, TaskState::Failed | TaskState::Exhausted)
+                    && let Some(job) = self.jobs.get_mut(&job)
                 {
-                    self.progress.remove(&task);
+                    job.failed += 1;
                 }
-                // Whatever the task becomes, another attempt starts at another time.
-                if self.started.remove(&task).is_some() {
-                    self.transaction.delete(key::started(task));
-                }
-                if state.is_terminal() {
-                    self.prepared.remove(&task);
-                    self.holds.remove(&task);
-                    self.progress.remove(&task);
-                }
+                self.changed(job);
             }
             Notice::Job { job, state } => {
                 tracing::info!(%job, %state, "job ended");
-                self.changed(job, None, None);
+                self.changed(job);
             }
             Notice::Attempt { task, job, phase, done, total, .. } => {
-                if phase == "started" && !self.started.contains_key(&task) {
-                    let now = crate::clock::now();
-                    self.transaction.put(key::started(task), rows::encode(&now));
-                    self.started.insert(task, now);
-                }
+                let starts = phase == "started";
                 let phase = match phase.as_str() {
                     "accepted" => "stage".to_owned(),
                     "started" => "start".to_owned(),
                     _ => phase,
                 };
-                self.progress.insert(task, v1::Progress { phase, done, total });
-                self.mark(job, Dirty::Ephemeral);
+                if let Some(open) = self.open.get_mut(&task) {
+                    if starts && !open.inherited {
+                        open.started_at.get_or_insert_with(clock::now_ms);
+                        self.untold.entry(task).or_insert_with(Instant::now);
+                    }
+                    open.progress = Some(v1::Progress { phase, done, total });
+                    self.mark(job, Dirty::Ephemeral);
+                }
             }
-            Notice::Story { .. } => {}
+            Notice::Story { task, attempt, board, what, why, .. } => {
+                self.tell(task, attempt, board, what, why);
+            }
             Notice::Worker { worker, health, reason } => {
                 tracing::info!(%worker, %health, %reason, "worker");
             }
@@ -247,17 +252,11 @@ impl Core {
     }
 
     /// Numbers a change of a job.
-    pub(super) fn changed(&mut self, job: JobId, task: Option<TaskId>, state: Option<TaskState>) {
-        let number = self.events.1;
-        self.events.1 += 1;
-        self.transaction.put(key::event(number), rows::encode(&EventRow { job, task, state }));
-        while self.events.1 - self.events.0 > self.parts.keep_events.max(1) {
-            self.transaction.delete(key::event(self.events.0));
-            self.events.0 += 1;
+    pub(super) fn changed(&mut self, id: JobId) {
+        self.next_event += 1;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.last_event = self.next_event;
         }
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.last_event = number;
-        }
-        self.mark(job, Dirty::Change);
+        self.mark(id, Dirty::Change);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use edgeprof_common::{JobId, TaskId, TaskState};
+use edgeprof_common::{Digest, JobId, TaskId, TaskState};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::{Event, NewTask};
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{Busy, COALESCE, Core, Dirty, Job, commit::Out};
-use crate::store::rows::{self, JobRow, TaskDef, key};
+use crate::store::rows::{self, JobRow, Prepared, TaskDef, key};
 
 /// A job with more tasks than this is shown to watchers now and then, not at every change.
 const SMALL: usize = 64;
@@ -22,8 +22,9 @@ const POSITIONS: usize = 16;
 impl Core {
     pub(super) fn submit(
         &mut self,
-        row: JobRow,
+        mut row: JobRow,
         tasks: Vec<TaskDef>,
+        ready: Vec<(Digest, Prepared)>,
         reply: oneshot::Sender<Result<v1::Job, Busy>>,
     ) {
         // The same key may have come twice at once.
@@ -36,42 +37,36 @@ impl Core {
             return self.reply(reply, Err(full.into()));
         }
         let id = row.id;
-        self.transaction.put(key::job(id), rows::encode(&row));
-        for def in &tasks {
-            self.transaction.put(key::def(def.id), rows::encode(def));
-        }
         if let Some(key) = &row.idempotency_key {
             self.keys.insert(key.clone(), id);
         }
-        let priority = row.spec.priority;
-        self.order.push(id);
-        self.jobs.insert(id, Job { row, last_event: 0, watchers: None, dirty: Dirty::No });
-        self.changed(id, None, None);
-        let new = tasks
-            .iter()
-            .map(|def| NewTask {
-                id: def.id,
-                job: id,
-                priority,
-                requirement: def.requirement.clone(),
-                image: None,
-                submitter: String::new(),
-                work: 1,
-            })
-            .collect();
-        let tasks: Vec<_> = tasks.into_iter().map(Arc::new).collect();
-        for def in &tasks {
-            self.defs.insert(def.id, def.clone());
-            self.hold(def.id);
+        for (of, prepared) in ready {
+            self.remember(of, Arc::new(prepared));
         }
+        let new = tasks.iter().map(|def| new_task(def, &row)).collect();
+        for def in tasks {
+            self.transaction.put(key::def(def.id), rows::encode(&def));
+            let def = Arc::new(def);
+            self.defs.insert(def.id, def.clone());
+            self.open(&def);
+        }
+        self.order.push(id);
+        let ids = row.tasks.clone();
+        let job = Job { row: row.clone(), last_event: 0, failed: 0, watchers: None, dirty: Dirty::No };
+        self.jobs.insert(id, job);
+        self.changed(id);
         self.step(Event::Submitted { tasks: new });
-        for def in &tasks {
+        let first = ids.first().and_then(|first| self.scheduler.task(*first));
+        row.first_seq = first.map_or(0, |task| task.row.seq);
+        self.transaction.put(key::job(id), rows::encode(&row));
+        let defs: Vec<_> = ids.iter().filter_map(|task| self.defs.get(task).cloned()).collect();
+        for def in &defs {
             if let Some(error) = &def.refusal {
                 self.step(Event::PrepareFailed { task: def.id, error: error.clone() });
             }
         }
-        self.prepare(tasks.into_iter().filter(|def| def.refusal.is_none()));
-        tracing::info!(job = %id, "submitted");
+        self.prepare(defs.into_iter().filter(|def| def.refusal.is_none()));
+        tracing::info!(job = %id, tasks = ids.len(), "submitted");
         if let Some(job) = self.view(id, true) {
             self.reply(reply, Ok(job));
         }
@@ -81,9 +76,6 @@ impl Core {
     pub(super) fn view(&self, id: JobId, with_tasks: bool) -> Option<v1::Job> {
         let job = self.jobs.get(&id)?;
         let state = self.scheduler.job(id)?;
-        let rows = || job.row.tasks.iter().filter_map(|task| self.scheduler.task(*task));
-        let failed = |state| matches!(state, TaskState::Failed | TaskState::Exhausted);
-        let tasks_failed = rows().filter(|task| failed(task.row.state())).count();
         let tasks = if with_tasks {
             let mut counted = 0;
             job.row.tasks.iter().filter_map(|task| self.task_view(*task, &mut counted)).collect()
@@ -99,9 +91,18 @@ impl Core {
             tasks,
             tasks_total: clip(state.tasks),
             tasks_done: clip(state.ended),
-            tasks_failed: clip(tasks_failed),
-            ..v1::Job::default()
+            tasks_failed: clip(job.failed),
+            submitter: job.row.submitter.clone(),
+            queue_position: self.position(job),
+            eta_ms: None,
         })
+    }
+
+    /// Tasks ahead of the first of a job that waits for a board.
+    fn position(&self, job: &Job) -> Option<u32> {
+        let mut tasks = job.row.tasks.iter();
+        let place = tasks.find_map(|task| self.scheduler.position(*task))?;
+        Some(clip(place.saturating_sub(1)))
     }
 
     fn task_view(&self, id: TaskId, counted: &mut usize) -> Option<v1::Task> {
@@ -123,7 +124,7 @@ impl Core {
             board: board.map(ToString::to_string),
             attempts: row.attempt.0,
             queue_position,
-            progress: self.progress.get(&id).cloned().or(preparing),
+            progress: self.open.get(&id).and_then(|open| open.progress.clone()).or(preparing),
             error: row.error.as_ref().map(error),
             eta_ms: None,
         })
@@ -199,6 +200,19 @@ pub(super) fn error(error: &edgeprof_common::TaskError) -> v1::Error {
         code: error.code.clone(),
         message: error.message.clone(),
         hint: error.hint.clone(),
+    }
+}
+
+/// A task as the scheduler takes it.
+pub(super) fn new_task(def: &TaskDef, job: &JobRow) -> NewTask {
+    NewTask {
+        id: def.id,
+        job: def.job,
+        priority: job.spec.priority,
+        requirement: def.requirement.clone(),
+        image: None,
+        submitter: job.submitter.clone(),
+        work: def.work(),
     }
 }
 

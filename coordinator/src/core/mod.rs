@@ -1,24 +1,27 @@
 //! The one loop that owns the scheduler and everything that the coordinator knows. What happens comes
 //! in as a [`Command`]; what leaves waits in `commit::Outbox` for the commit that justifies it.
 
+mod boards;
 mod commit;
 mod effects;
 mod jobs;
+mod lists;
 mod prepare;
 mod recover;
-mod workers;
+mod sessions;
+mod tasks;
 
 pub use recover::RecoverError;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-use edgeprof_common::{BoardId, Digest, JobId, Quant, TaskId, WorkerId};
+use edgeprof_common::{BoardId, Digest, JobId, Quant, TaskId, Token, WorkerId};
 use edgeprof_proto::v1;
-use edgeprof_scheduler::{Event, LeaseRef, Now, QueueFull, Scheduler, SessionId};
+use edgeprof_scheduler::{Event, LeaseRef, Mark, Now, QueueFull, Scheduler, SessionId};
 use edgeprof_service::shutdown::Tasks;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -27,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    artifacts::{Artifacts, Hold},
+    artifacts::Artifacts,
     ingest::Measured,
     preparing::{Outcome, Preparer, Vocabulary},
     session::SessionEvent,
@@ -37,6 +40,10 @@ use crate::{
     },
     submit::Present,
 };
+
+pub use boards::Reserved;
+pub(crate) use prepare::workload_key;
+pub use tasks::Told;
 
 /// Commands that may wait for the loop.
 pub const QUEUE: usize = 1024;
@@ -56,6 +63,8 @@ pub enum Command {
         job: Box<JobRow>,
         /// Its tasks, in order.
         tasks: Vec<TaskDef>,
+        /// Workloads of theirs that were made ready before.
+        ready: Vec<(Digest, Prepared)>,
         /// The durable job.
         reply: oneshot::Sender<Result<v1::Job, Busy>>,
     },
@@ -84,6 +93,14 @@ pub enum Command {
     Workers(oneshot::Sender<Vec<v1::WorkerStatus>>),
     /// Where the worker of a board listens.
     AddressOf(BoardId, oneshot::Sender<Option<String>>),
+    /// What happened to tasks, in the order of these.
+    Stories(Vec<TaskId>, oneshot::Sender<Vec<Told>>),
+    /// Take a worker out of service, or back in; nothing where it is not known.
+    Drain(WorkerId, bool, oneshot::Sender<Option<v1::WorkerStatus>>),
+    /// Set a board aside, or take it back; nothing where it is not known.
+    Mark(BoardId, Option<Mark>, oneshot::Sender<Option<v1::BoardStatus>>),
+    /// How a board is reserved; nothing where it is not known.
+    Reserved(BoardId, oneshot::Sender<Option<Reserved>>),
     /// From a session.
     Session(SessionEvent),
     /// From a preparing child.
@@ -126,10 +143,8 @@ pub struct Parts {
     pub tasks: Tasks,
     /// The loop's own address, for the children's answers.
     pub commands: mpsc::Sender<Command>,
-    /// Events kept.
-    pub keep_events: u64,
-    /// Tasks that may wait.
-    pub max_queued_tasks: usize,
+    /// Spans and bounds of the scheduler.
+    pub scheduler: edgeprof_scheduler::Config,
 }
 
 /// A job as it is shown.
@@ -138,6 +153,8 @@ struct Job {
     row: JobRow,
     /// Number of its last committed or committing change.
     last_event: u64,
+    /// Tasks that failed for good.
+    failed: usize,
     watchers: Option<watch::Sender<Arc<v1::JobUpdate>>>,
     /// What its watchers have not been told.
     dirty: Dirty,
@@ -178,39 +195,44 @@ pub struct Core {
     scheduler: Scheduler,
     origin: Instant,
     outbox: commit::Outbox,
-    /// What the command at hand changes.
+    failed: Option<Failed>,
+    /// What is to be committed with the commands at hand, and what waits for that.
     transaction: Transaction,
+    /// Tasks whose rows are part of it, as they are at its end.
+    touched: HashSet<TaskId>,
+    tokens: BTreeMap<BoardId, Token>,
     outs: Vec<commit::Out>,
     payload: Option<Payload>,
-    failed: Option<Failed>,
 
     jobs: BTreeMap<JobId, Job>,
     /// In order of submission.
     order: Vec<JobId>,
     keys: HashMap<String, JobId>,
     defs: HashMap<TaskId, Arc<TaskDef>>,
-    prepared: HashMap<TaskId, Arc<Prepared>>,
-    progress: HashMap<TaskId, v1::Progress>,
-    started: HashMap<TaskId, String>,
+    /// Tasks that have not ended.
+    open: HashMap<TaskId, tasks::Open>,
+    /// Since when a task has lines of its story that its row does not have.
+    untold: HashMap<TaskId, Instant>,
     dirty: HashSet<JobId>,
     told: Instant,
-    /// Numbers of the oldest event kept and of the next.
-    events: (u64, u64),
+    next_event: u64,
     next_aside: u64,
 
-    /// Artifacts that unfinished tasks need.
-    holds: HashMap<TaskId, Hold>,
     images: HashMap<(Digest, Quant), ImageRow>,
     vocabularies: HashMap<Digest, Arc<Vocabulary>>,
+    workloads: HashMap<Digest, Arc<Prepared>>,
     preparing: prepare::Queue,
     /// Prepared tasks whose boards may yet come, and when waiting ends.
     awaiting: VecDeque<prepare::Awaiting>,
 
     sessions: HashMap<SessionId, Session>,
     commands: HashMap<WorkerId, u64>,
-    targets: BTreeMap<String, workers::Target>,
-    workers: BTreeMap<WorkerId, workers::Worker>,
-    boards: BTreeMap<BoardId, workers::Board>,
+    targets: BTreeMap<String, sessions::Target>,
+    workers: BTreeMap<WorkerId, sessions::Worker>,
+    boards: BTreeMap<BoardId, sessions::Board>,
+    /// When reservations end, in ms since 1970.
+    reserved: BTreeMap<BoardId, u64>,
+    drained: BTreeSet<WorkerId>,
 }
 
 impl Core {
@@ -240,6 +262,7 @@ impl Core {
                 pulse = began + PULSE;
                 self.step(Event::Tick);
                 self.end_waiting();
+                self.tell_stories();
                 self.finish_step().await;
             }
             let wake = self.wake(pulse).max(began);
@@ -275,6 +298,10 @@ impl Core {
         for session in self.sessions.values() {
             session.stop.cancel();
         }
+        if outcome.is_ok() {
+            self.touched.extend(self.untold.keys().copied());
+            self.finish_step().await;
+        }
         self.parts.writer.close().await;
         outcome
     }
@@ -304,7 +331,7 @@ impl Core {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Submit { job, tasks, reply } => self.submit(*job, tasks, reply),
+            Command::Submit { job, tasks, ready, reply } => self.submit(*job, tasks, ready, reply),
             Command::Known { key, reply } => {
                 let known =
                     self.keys.get(&key).copied().and_then(|id| {
@@ -349,6 +376,22 @@ impl Core {
             Command::AddressOf(board, reply) => {
                 let address = self.address_of(&board);
                 self.reply(reply, address);
+            }
+            Command::Stories(tasks, reply) => {
+                let stories = tasks.into_iter().filter_map(|task| self.told(task)).collect();
+                self.reply(reply, stories);
+            }
+            Command::Drain(worker, on, reply) => {
+                let status = self.drain(worker, on);
+                self.reply(reply, status);
+            }
+            Command::Mark(board, mark, reply) => {
+                let status = self.mark_board(&board, mark);
+                self.reply(reply, status);
+            }
+            Command::Reserved(board, reply) => {
+                let reserved = self.reserved(&board);
+                self.reply(reply, reserved);
             }
             Command::Session(event) => self.session(event),
             Command::Prepared(id, outcome) => self.prepared(id, outcome),

@@ -11,7 +11,7 @@ use edgeprof_common::{Digest, ErrorClass, Quant, TaskError, TaskId};
 use edgeprof_scheduler::{Event, Image};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Command, Core};
+use super::{Command, Core, tasks::Open};
 use crate::{
     artifacts::{Artifacts, Hold},
     preparing::{Outcome, Ready, Request, Workload},
@@ -24,6 +24,9 @@ const CHILDREN: usize = 2;
 
 /// Workloads of one child, so that the first tasks of a large job do not wait for its last.
 const WORKLOADS: usize = 32;
+
+/// Prepared workloads that are kept in memory beside those of open tasks.
+const WORKLOADS_KEPT: usize = 1024;
 
 /// Workloads of one model in one quantization.
 #[derive(Debug)]
@@ -48,6 +51,15 @@ impl Group {
     }
 }
 
+/// What a prepared workload is known by, over all jobs: the image follows from it.
+pub(crate) fn workload_key(def: &TaskDef) -> Digest {
+    let model = &def.cell.model;
+    let tokenizer = model.tokenizer.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default();
+    let workload = rows::encode(&Workload::of(&def.cell));
+    let quant = def.cell.quant.to_string();
+    Digest::of_parts([&model.digest.as_bytes()[..], &tokenizer, quant.as_bytes(), &workload])
+}
+
 /// What waits and what is under way.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -65,9 +77,16 @@ pub(super) struct Awaiting {
 }
 
 impl Core {
-    /// Queues tasks to be made ready, and starts as far as there is room.
+    /// Places tasks whose workload was prepared before, and queues the others to be made ready.
     pub(super) fn prepare(&mut self, tasks: impl Iterator<Item = Arc<TaskDef>>) {
-        self.queue_preparing(tasks);
+        let mut unknown = Vec::new();
+        for def in tasks {
+            match self.workloads.get(&workload_key(&def)).cloned() {
+                Some(prepared) if self.is_built(&prepared.image) => self.ready(&def, prepared),
+                _ => unknown.push(def),
+            }
+        }
+        self.queue_preparing(unknown);
         self.start_preparing();
     }
 
@@ -164,20 +183,29 @@ impl Core {
     }
 
     /// Keeps what a task needs until it has ended.
-    pub(super) fn hold(&mut self, task: TaskId) {
-        let Some(def) = self.defs.get(&task) else { return };
+    pub(super) fn open(&mut self, def: &TaskDef) {
         let model = &def.cell.model;
         let firmware = def.firmware.values().map(|pin| pin.file);
         let needs = [Some(model.digest), model.tokenizer].into_iter().flatten().chain(firmware);
         let hold = self.artifacts().hold(needs);
-        self.holds.insert(task, hold);
+        let open = Open {
+            hold,
+            prepared: None,
+            progress: None,
+            started_at: None,
+            inherited: false,
+            story: Vec::new(),
+        };
+        self.open.insert(def.id, open);
     }
 
-    /// And its image with it.
-    pub(super) fn hold_image(&mut self, task: TaskId, image: &ImageRow) {
-        if let Some(hold) = self.holds.get_mut(&task) {
-            hold.extend([image.image, image.vocabulary]);
+    /// Keeps a prepared workload for tasks to come.
+    pub(super) fn remember(&mut self, of: Digest, prepared: Arc<Prepared>) {
+        if self.workloads.len() >= WORKLOADS_KEPT {
+            self.workloads.clear();
         }
+        self.load_vocabulary(prepared.image.vocabulary);
+        self.workloads.insert(of, prepared);
     }
 
     pub(super) fn prepared(&mut self, id: u64, outcome: Outcome) {
@@ -196,12 +224,15 @@ impl Core {
             Outcome::Workload(index, outcome) => {
                 let tasks = group.workloads.get_mut(index).map(|(_, tasks)| std::mem::take(tasks));
                 let image = self.images.get(&group.key()).copied();
-                for task in tasks.unwrap_or_default() {
-                    match (&outcome, image) {
-                        (Ok(ready), Some(image)) => self.ready(task, ready, image),
-                        (Err(error), _) => self.step(Event::PrepareFailed { task, error: error.clone() }),
-                        (Ok(_), None) => {}
+                let tasks = tasks.unwrap_or_default();
+                match (outcome, image) {
+                    (Ok(ready), Some(image)) => self.all_ready(&tasks, ready, image),
+                    (Err(error), _) => {
+                        for task in tasks {
+                            self.step(Event::PrepareFailed { task, error: error.clone() });
+                        }
                     }
+                    (Ok(_), None) => {}
                 }
             }
             Outcome::Broken(error) => self.fail_rest(id, &error),
@@ -223,29 +254,43 @@ impl Core {
         }
     }
 
-    fn ready(&mut self, task: TaskId, ready: &Ready, image: ImageRow) {
-        let Some(def) = self.defs.get(&task).cloned() else { return };
+    /// All of these have the same workload.
+    fn all_ready(&mut self, tasks: &[TaskId], ready: Ready, image: ImageRow) {
+        let Ready { tokens, stop_tokens, ctx, arena_bytes, reference } = ready;
+        let prepared = Arc::new(Prepared { image, tokens, stop_tokens, ctx, arena_bytes, reference });
+        let defs: Vec<_> = tasks.iter().filter_map(|task| self.defs.get(task).cloned()).collect();
+        if let Some(def) = defs.first() {
+            let of = workload_key(def);
+            self.transaction.put(key::prep(of), rows::encode(&*prepared));
+            self.remember(of, prepared.clone());
+        }
+        for def in defs {
+            self.ready(&def, prepared.clone());
+        }
+    }
+
+    /// A task's workload is prepared: only now is known how long its prompt is.
+    fn ready(&mut self, def: &TaskDef, prepared: Arc<Prepared>) {
         let fits = |kind: &String| {
             let kind = catalogue().get(kind)?;
-            Some(submit::check_prepared(&def.cell.model.name, ready.tokens.len(), ready.arena_bytes, kind))
+            let tokens = prepared.tokens.len();
+            Some(submit::check_prepared(&def.cell.model.name, tokens, prepared.arena_bytes, kind))
         };
-        let verdicts: Vec<_> = def.firmware.keys().filter_map(fits).collect();
+        let mut verdicts: Vec<_> = def.firmware.keys().filter_map(fits).collect();
         if !verdicts.iter().any(Result::is_ok)
-            && let Some(Err(error)) = verdicts.into_iter().next()
+            && let Some(Err(error)) = verdicts.pop()
         {
-            return self.step(Event::PrepareFailed { task, error });
+            return self.step(Event::PrepareFailed { task: def.id, error });
         }
-        let prepared = Prepared {
-            image,
-            tokens: ready.tokens.clone(),
-            stop_tokens: ready.stop_tokens.clone(),
-            ctx: ready.ctx,
-            arena_bytes: ready.arena_bytes,
-            reference: ready.reference.clone(),
-        };
-        self.transaction.put(key::prep(task), rows::encode(&prepared));
-        self.hold_image(task, &image);
-        self.place(task, Arc::new(prepared));
+        self.place(def.id, prepared);
+    }
+
+    /// Gives a task what it was prepared with, and keeps that until the task has ended.
+    pub(super) fn equip(&mut self, task: TaskId, prepared: Arc<Prepared>) {
+        if let Some(open) = self.open.get_mut(&task) {
+            open.hold.extend([prepared.image.image, prepared.image.vocabulary]);
+            open.prepared = Some(prepared);
+        }
     }
 
     /// Hands a prepared task to the scheduler, or keeps it while its board may yet come.
@@ -255,7 +300,7 @@ impl Core {
             model_bytes: prepared.image.size,
             arena_bytes: prepared.arena_bytes,
         };
-        self.prepared.insert(task, prepared);
+        self.equip(task, prepared);
         let wait = self.defs.get(&task).and_then(|def| self.jobs.get(&def.job)?.row.spec.wait_for_board_ms);
         match wait {
             Some(millis) if !self.has_board(task, &self.present()) => {

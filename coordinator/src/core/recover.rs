@@ -1,23 +1,29 @@
 //! A new life over an old store.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map::Entry},
     fs,
     sync::Arc,
 };
 
-use edgeprof_common::{Digest, Quant, TaskId};
-use edgeprof_scheduler::{Config, EpochNotNew, Now, Recovered as ForScheduler, Scheduler};
+use edgeprof_common::{Digest, TaskId, TaskState};
+use edgeprof_scheduler::{EpochNotNew, NewTask, Now, Recovered as ForScheduler, Scheduler, TaskRow};
 use tokio::time::Instant;
 
-use super::{Core, Dirty, Job, Parts, commit, prepare};
+use super::{Core, Dirty, Job, Parts, boards, commit, jobs::new_task, prepare};
 use crate::{
     preparing::Vocabulary,
     store::{
         Store, StoreError, Transaction,
-        rows::{self, ImageRow, Prepared, key},
+        rows::{self, Prepared, StoredTask, StoryLine, key},
     },
 };
+
+/// Bits of an event's number that count within one life; those above are the epoch.
+const EVENTS: u32 = 32;
+
+/// When its attempt started, and what happened to it.
+type Unfinished = (TaskId, Option<u64>, Vec<StoryLine>);
 
 /// Why an old store cannot be taken up.
 #[derive(Debug, thiserror::Error)]
@@ -36,52 +42,82 @@ impl Core {
     /// # Errors
     /// When the store fails or contradicts itself.
     pub fn recover(store: &dyn Store, parts: Parts) -> Result<Self, RecoverError> {
-        let recovered = rows::recover(store)?;
-        let open: HashSet<TaskId> =
-            recovered.tasks.iter().filter(|row| !row.state().is_terminal()).map(|row| row.id).collect();
-        let unplaced: HashSet<TaskId> =
-            recovered.tasks.iter().filter(|row| row.image.is_none()).map(|row| row.id).collect();
-        let config = Config { max_queued_tasks: parts.max_queued_tasks, ..Config::default() };
-        let for_scheduler =
-            ForScheduler { tasks: recovered.tasks, tokens: recovered.tokens, ..ForScheduler::default() };
-        let scheduler = Scheduler::new(Now(0), config, parts.identity.life.epoch, for_scheduler)?;
-        let images = images(store)?;
-
-        let mut jobs = BTreeMap::new();
-        let (mut order, mut keys) = (Vec::new(), HashMap::new());
-        for row in recovered.jobs {
-            // Where its events are no longer kept, the last was one of those before the oldest.
-            let pruned = || recovered.events.map_or(0, |(first, _)| first.saturating_sub(1));
-            let last_event = recovered.last_events.get(&row.id).copied().unwrap_or_else(pruned);
+        let rows::Recovered {
+            jobs: job_rows,
+            mut defs,
+            tasks,
+            tokens,
+            boards,
+            drained,
+            estimates,
+            images,
+            aside,
+        } = rows::recover(store)?;
+        // Numbers of events begin anew above those of every life before: whatever number a watcher has, it
+        // gets the present state.
+        let first_event = parts.identity.life.epoch.0.saturating_mul(1 << EVENTS);
+        let mut stories = Vec::new();
+        let mut rows = Vec::new();
+        let (mut jobs, mut order, mut keys) = (BTreeMap::new(), Vec::new(), HashMap::new());
+        let mut stored = tasks;
+        for row in job_rows {
+            let mut failed = 0;
+            for (seq, id) in (row.first_seq..).zip(&row.tasks) {
+                let Some(def) = defs.get(id) else { continue };
+                let (place, started_at, story) = match stored.remove(id) {
+                    Some(StoredTask { row, started_at, story }) => (row, started_at, story),
+                    None => (fresh(new_task(def, &row), seq), None, Vec::new()),
+                };
+                let state = place.state();
+                failed += usize::from(matches!(state, TaskState::Failed | TaskState::Exhausted));
+                if !state.is_terminal() {
+                    stories.push((*id, started_at, story));
+                }
+                rows.push(place);
+            }
             order.push(row.id);
             if let Some(key) = &row.idempotency_key {
                 keys.insert(key.clone(), row.id);
             }
-            jobs.insert(row.id, Job { row, last_event, watchers: None, dirty: Dirty::No });
+            let job = Job { row, last_event: first_event, failed, watchers: None, dirty: Dirty::No };
+            jobs.insert(job.row.id, job);
         }
+        let reserved =
+            boards.iter().filter_map(|board| Some((board.row.board.clone(), board.reserved_until?)));
+        let reserved = reserved.collect();
+        let for_scheduler = ForScheduler {
+            tasks: rows,
+            tokens,
+            boards: boards.into_iter().map(boards::in_new_life).collect(),
+            drained: drained.clone(),
+            estimates,
+        };
+        let scheduler =
+            Scheduler::new(Now(0), parts.scheduler.clone(), parts.identity.life.epoch, for_scheduler)?;
         let now = Instant::now();
         let mut core = Self {
             scheduler,
             origin: now,
             outbox: commit::Outbox::default(),
+            failed: None,
             transaction: Transaction::default(),
+            touched: HashSet::new(),
+            tokens: BTreeMap::new(),
             outs: Vec::new(),
             payload: None,
-            failed: None,
             jobs,
             order,
             keys,
-            defs: recovered.defs.into_iter().map(|def| (def.id, Arc::new(def))).collect(),
-            prepared: HashMap::new(),
-            progress: HashMap::new(),
-            started: recovered.started.into_iter().collect(),
+            defs: defs.drain().map(|(id, def)| (id, Arc::new(def))).collect(),
+            open: HashMap::new(),
+            untold: HashMap::new(),
             dirty: HashSet::new(),
             told: now,
-            events: recovered.events.map_or((1, 1), |(first, last)| (first, last + 1)),
-            next_aside: recovered.aside,
-            holds: HashMap::new(),
+            next_event: first_event,
+            next_aside: aside,
             images,
             vocabularies: HashMap::new(),
+            workloads: HashMap::new(),
             preparing: prepare::Queue::default(),
             awaiting: VecDeque::new(),
             sessions: HashMap::new(),
@@ -89,52 +125,53 @@ impl Core {
             targets: BTreeMap::new(),
             workers: BTreeMap::new(),
             boards: BTreeMap::new(),
+            reserved,
+            drained,
             parts,
         };
-        core.resume(store, &open, &unplaced)?;
+        core.resume(store, stories)?;
         Ok(core)
     }
 
-    /// Reads what open tasks were prepared with; prepares again what was not.
-    fn resume(
-        &mut self,
-        store: &dyn Store,
-        open: &HashSet<TaskId>,
-        unplaced: &HashSet<TaskId>,
-    ) -> Result<(), StoreError> {
+    /// Opens unfinished tasks, in the order of submission, with what they were prepared with; prepares again
+    /// what was not.
+    fn resume(&mut self, store: &dyn Store, tasks: Vec<Unfinished>) -> Result<(), StoreError> {
         let mut again = Vec::new();
-        // In the order of submission, which the map of definitions does not keep.
-        let tasks: Vec<TaskId> = self
-            .order
-            .iter()
-            .filter_map(|job| self.jobs.get(job))
-            .flat_map(|job| job.row.tasks.iter().copied())
-            .filter(|task| open.contains(task))
-            .collect();
-        for task in tasks {
-            self.hold(task);
-            let prepared = rows::read::<Prepared>(store, &key::prep(task))?;
-            match prepared.filter(|prepared| self.is_built(&prepared.image)) {
-                Some(prepared) => {
-                    self.hold_image(task, &prepared.image);
-                    self.load_vocabulary(prepared.image.vocabulary);
-                    let prepared = Arc::new(prepared);
-                    if unplaced.contains(&task) {
-                        self.place(task, prepared);
-                    } else {
-                        self.prepared.insert(task, prepared);
-                    }
+        let mut looked_up = HashMap::new();
+        let open = tasks.len();
+        for (task, started_at, story) in tasks {
+            let Some(def) = self.defs.get(&task).cloned() else { continue };
+            self.open(&def);
+            if let Some(open) = self.open.get_mut(&task) {
+                (open.started_at, open.story) = (started_at, story);
+                open.inherited = self.scheduler.task(task).is_some_and(|task| task.row.lease().is_some());
+            }
+            let of = prepare::workload_key(&def);
+            let prepared = match looked_up.entry(of) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let prepared = rows::read::<Prepared>(store, &key::prep(of))?;
+                    unknown.insert(prepared.filter(|prepared| self.is_built(&prepared.image)).map(Arc::new))
                 }
-                None => again.extend(self.defs.get(&task).cloned()),
+            };
+            let Some(prepared) = prepared.clone() else {
+                again.push(def);
+                continue;
+            };
+            self.load_vocabulary(prepared.image.vocabulary);
+            if self.scheduler.task(task).is_some_and(|task| task.row.image.is_none()) {
+                self.place(task, prepared);
+            } else {
+                self.equip(task, prepared);
             }
         }
-        tracing::info!(jobs = self.jobs.len(), open = open.len(), unprepared = again.len(), "recovered");
+        tracing::info!(jobs = self.jobs.len(), open, unprepared = again.len(), "recovered");
         // Started by the loop: there is no runtime to start them on yet.
         self.queue_preparing(again);
         Ok(())
     }
 
-    fn load_vocabulary(&mut self, digest: Digest) {
+    pub(super) fn load_vocabulary(&mut self, digest: Digest) {
         if self.vocabularies.contains_key(&digest) {
             return;
         }
@@ -149,16 +186,25 @@ impl Core {
     }
 }
 
-fn images(store: &dyn Store) -> Result<HashMap<(Digest, Quant), ImageRow>, StoreError> {
-    let mut images = HashMap::new();
-    rows::for_each(store, "image/", |key, value| {
-        let text = String::from_utf8_lossy(key);
-        let mut parts = text.split('/').skip(1);
-        let at = parts.next().and_then(|d| d.parse().ok()).zip(parts.next().and_then(|q| q.parse().ok()));
-        if let Some(at) = at {
-            images.insert(at, rows::decode(key, value)?);
-        }
-        Ok(())
-    })?;
-    Ok(images)
+/// A task as it was submitted.
+fn fresh(new: NewTask, seq: u64) -> TaskRow {
+    TaskRow {
+        id: new.id,
+        job: new.job,
+        priority: new.priority,
+        seq,
+        front: false,
+        requirement: new.requirement,
+        image: new.image,
+        submitter: new.submitter,
+        work: new.work,
+        cleared: std::collections::BTreeSet::new(),
+        phase: edgeprof_scheduler::Phase::Queued,
+        attempt: edgeprof_common::AttemptNo(0),
+        failures: 0,
+        spent: 0,
+        deaths: 0,
+        past: Vec::new(),
+        error: None,
+    }
 }

@@ -50,6 +50,8 @@ fn world() -> World {
             submitted_at: "2026-01-01T00:00:00Z".into(),
             tasks: vec![task],
             idempotency_key: None,
+            submitter: String::new(),
+            first_seq: 0,
         },
         prepared: Prepared {
             image: ImageRow { image: Digest::of(b"i"), size: 1, vocabulary: Digest::of(b"v") },

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use edgeprof_common::run::{RunState, Verification, json_schema};
 use edgeprof_coordinator::{
     artifacts::Artifacts,
-    config::Config,
     core::Command,
     daemon::Daemon,
     session::{Context, FoundBy, Greeting, SessionEvent, Target, Up, keep},
@@ -140,21 +139,17 @@ async fn a_coordinator_that_restarts_midway_ends_the_job_and_records_it_once() {
     daemon.stop().await;
 }
 
+/// Numbers rise over restarts, and every number of an earlier life is behind the present state.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_learns_the_end_though_the_events_are_no_longer_kept() {
+async fn a_watcher_of_an_earlier_life_learns_what_became_of_the_job() {
     let worker = Played::start("w", &["riscv32"]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let config = Config { keep_events: 1, ..config(folder.path(), &[&worker]) };
-    let daemon = Daemon::start(&config, program()).await.unwrap();
-    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
-    let spec = client.spec(&["riscv32"]).await;
-    let job = client.submit(spec.clone()).await;
-    let seen = client.watch(&job.job_id).await[0].sequence;
-    let other = client.submit(spec).await;
-    client.watch(&other.job_id).await;
-    daemon.stop().await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.submit(spec).await;
+    let seen = lab.client.watch(&job.job_id).await.last().unwrap().sequence;
+    lab.daemon.stop().await;
 
-    let daemon = Daemon::start(&config, program()).await.unwrap();
+    let daemon = Daemon::start(&config(lab.folder.path(), &[&worker]), program()).await.unwrap();
     let mut client = Client::to(&format!("http://{}", daemon.address())).await;
     let request = v1::WatchJobRequest { job_id: job.job_id, after: seen };
     let mut updates = client.0.watch_job(request).await.unwrap().into_inner();

@@ -1,10 +1,14 @@
 //! Configuration: defaults, then the file, then `EDGEPROF_*`, then flags.
 
+mod scheduling;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use edgeprof_service::{config::ConfigError, telemetry::LogFormat};
 use serde::{Deserialize, Serialize};
+
+pub use scheduling::Scheduling;
 
 /// What the daemon can be told. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,10 +41,10 @@ pub struct Config {
     /// A workload is computed on the host as well, to verify boards by, if parameters times tokens are
     /// at most this.
     pub reference_limit: u64,
-    /// Events that are kept for `watch` to resume by.
-    pub keep_events: u64,
     /// Shape of log lines: text or json.
     pub log_format: LogFormat,
+    /// How tasks are spread over boards. Last, because it is a table.
+    pub scheduler: Scheduling,
 }
 
 impl Default for Config {
@@ -59,8 +63,8 @@ impl Default for Config {
             prepare_timeout: Duration::from_secs(120),
             // Ten seconds on a host of 2024, and within `prepare_timeout` on one that is five times slower.
             reference_limit: 50_000_000_000,
-            keep_events: 100_000,
             log_format: LogFormat::Text,
+            scheduler: Scheduling::default(),
         }
     }
 }
@@ -159,7 +163,7 @@ mod tests {
             resolve("site = \"attic\"\nlisten = \"0.0.0.0:1\"\n", &["--listen", "127.0.0.1:0"]).unwrap();
         assert_eq!(config.site, "attic");
         assert_eq!(config.listen.to_string(), "127.0.0.1:0");
-        assert_eq!(config.keep_events, Config::default().keep_events);
+        assert_eq!(config.reserve_bytes, Config::default().reserve_bytes);
     }
 
     #[test]

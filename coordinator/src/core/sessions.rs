@@ -1,8 +1,6 @@
-//! Workers and boards: what sessions say of them.
+//! What sessions say: workers that come and go, their frames, their results.
 
-use std::collections::BTreeSet;
-
-use edgeprof_common::{BoardId, WorkerHealth, WorkerId, run::Board as Seen};
+use edgeprof_common::{WorkerId, run::Board as Seen};
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
 use edgeprof_scheduler::{Event, Frame, LeaseRef, Outcome, Peer, SessionId};
 
@@ -11,7 +9,6 @@ use crate::{
     ingest::{Measured, seen},
     session::{Greeting, SessionEvent, Up, frames},
     store::rows::{self, LogRow, key},
-    submit::Present,
 };
 
 /// Longest transcript of an attempt that is kept, in bytes.
@@ -20,18 +17,18 @@ const LOG: usize = 256 << 10;
 /// Somebody to dial.
 #[derive(Debug)]
 pub(super) struct Target {
-    address: String,
-    found_by: &'static str,
-    worker: Option<WorkerId>,
-    reason: Option<String>,
+    pub(super) address: String,
+    pub(super) found_by: &'static str,
+    pub(super) worker: Option<WorkerId>,
+    pub(super) reason: Option<String>,
 }
 
 /// What a worker said of itself.
 #[derive(Debug)]
 pub(super) struct Worker {
-    address: String,
-    found_by: &'static str,
-    version: String,
+    pub(super) address: String,
+    pub(super) found_by: &'static str,
+    pub(super) version: String,
 }
 
 /// What is known of a board beyond what the scheduler needs.
@@ -39,7 +36,7 @@ pub(super) struct Worker {
 pub(super) struct Board {
     /// As records name it.
     pub(super) seen: Seen,
-    firmware_version: Option<String>,
+    pub(super) firmware_version: Option<String>,
 }
 
 impl Core {
@@ -213,97 +210,6 @@ impl Core {
                 self.boards.insert(report.id, board);
             }
         }
-    }
-
-    /// Boards of workers that live. One that restarts is there: it takes work in a moment.
-    pub(super) fn present(&self) -> Vec<Present> {
-        let dead = self.scheduler.workers().filter(|worker| worker.health == WorkerHealth::Dead);
-        let dead: BTreeSet<_> = dead.map(|worker| worker.id).collect();
-        self.scheduler
-            .boards()
-            .filter(|board| !dead.contains(board.worker))
-            .map(|board| Present {
-                id: board.report.id.clone(),
-                kind: board.report.kind.clone(),
-                labels: board.report.labels.clone(),
-            })
-            .collect()
-    }
-
-    pub(super) fn board_list(&self) -> Vec<v1::BoardStatus> {
-        let known = |id: &BoardId| self.boards.get(id).and_then(|board| board.firmware_version.clone());
-        self.scheduler
-            .boards()
-            .map(|board| {
-                let task = board.occupant.map(|occupant| occupant.task);
-                let job = task.and_then(|task| self.defs.get(&task)).map(|def| def.job.to_string());
-                v1::BoardStatus {
-                    id: board.report.id.to_string(),
-                    kind: board.report.kind.clone(),
-                    worker: board.worker.to_string(),
-                    health: board.health.to_string(),
-                    labels: board.report.labels.clone().into_iter().collect(),
-                    job_id: job,
-                    task_id: task.map(|task| task.to_string()),
-                    firmware_version: known(&board.report.id),
-                    reason: board.report.reason.clone(),
-                    ..v1::BoardStatus::default()
-                }
-            })
-            .collect()
-    }
-
-    /// Where the worker of a board listens.
-    pub(super) fn address_of(&self, board: &BoardId) -> Option<String> {
-        let board = self.scheduler.boards().find(|known| known.report.id == *board)?;
-        Some(self.workers.get(board.worker)?.address.clone())
-    }
-
-    pub(super) fn worker_list(&self) -> Vec<v1::WorkerStatus> {
-        let epoch = self.parts.identity.life.epoch.0;
-        let reason_of = |id: &WorkerId, up: bool| {
-            let target = self.targets.values().find(|target| target.worker.as_ref() == Some(id));
-            target.and_then(|target| target.reason.clone()).filter(|_| !up)
-        };
-        let mut list: Vec<_> = self
-            .scheduler
-            .workers()
-            .map(|view| {
-                let known = self.workers.get(view.id);
-                let contested = view.contested.then(|| "two machines claim this worker id".to_owned());
-                v1::WorkerStatus {
-                    id: view.id.to_string(),
-                    address: known.map(|worker| worker.address.clone()).unwrap_or_default(),
-                    health: view.health.to_string(),
-                    boards: u32::try_from(view.boards).unwrap_or(u32::MAX),
-                    epoch,
-                    last_heard_ms: view.silent_for.and_then(|span| u64::try_from(span.as_millis()).ok()),
-                    version: known.map(|worker| worker.version.clone()).unwrap_or_default(),
-                    found_by: known.map(|worker| worker.found_by.to_owned()).unwrap_or_default(),
-                    reason: contested.or_else(|| reason_of(view.id, view.session.is_some())),
-                    ..v1::WorkerStatus::default()
-                }
-            })
-            .collect();
-        let unknown = |target: &&Target| {
-            target.worker.as_ref().is_none_or(|id| !list.iter().any(|known| known.id == id.as_str()))
-        };
-        let more: Vec<_> = self
-            .targets
-            .values()
-            .filter(unknown)
-            .map(|target| v1::WorkerStatus {
-                id: target.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
-                address: target.address.clone(),
-                health: "dead".into(),
-                epoch,
-                found_by: target.found_by.into(),
-                reason: target.reason.clone(),
-                ..v1::WorkerStatus::default()
-            })
-            .collect();
-        list.extend(more);
-        list
     }
 }
 

@@ -1,0 +1,134 @@
+//! Words of operators on boards and workers, and what was learned of boards: kept over restarts.
+
+use std::time::Duration;
+
+use edgeprof_common::{BoardId, WorkerId};
+use edgeprof_proto::v1;
+use edgeprof_scheduler::{BoardRow, Estimate, Event, Mark};
+
+use super::Core;
+use crate::{
+    clock,
+    store::rows::{self, StoredBoard, key},
+};
+
+/// Whether a person may work with a board, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// Where its worker listens, once known.
+    pub address: Option<String>,
+    /// Who reserved it, and for how long still; absent where nobody did.
+    pub by: Option<(String, Duration)>,
+}
+
+impl Core {
+    pub(super) fn put_board(&mut self, row: BoardRow) {
+        let at = key::board(&row.board);
+        self.reserved.remove(&row.board);
+        let reserved_until = match &row.mark {
+            Some(Mark::Reserved { left, .. }) => Some(until(*left)),
+            _ => None,
+        };
+        if let Some(until) = reserved_until {
+            self.reserved.insert(row.board.clone(), until);
+        }
+        if row.mark.is_none() && row.suspicion.is_none() {
+            self.transaction.delete(at);
+        } else {
+            self.transaction.put(at, rows::encode(&StoredBoard { row, reserved_until }));
+        }
+    }
+
+    pub(super) fn put_drained(&mut self, worker: WorkerId, on: bool) {
+        let at = key::drained(&worker);
+        if on {
+            self.transaction.put(at, rows::encode(&true));
+            self.drained.insert(worker);
+        } else {
+            self.transaction.delete(at);
+            self.drained.remove(&worker);
+        }
+    }
+
+    pub(super) fn put_estimate(&mut self, estimate: &Estimate) {
+        self.transaction.put(key::estimate(estimate.image, &estimate.kind), rows::encode(estimate));
+    }
+
+    pub(super) fn drain(&mut self, worker: WorkerId, on: bool) -> Option<v1::WorkerStatus> {
+        let known =
+            |list: &[v1::WorkerStatus]| list.iter().find(|status| status.id == worker.as_str()).cloned();
+        known(&self.worker_list())?;
+        self.step(Event::Drain { worker: worker.clone(), on });
+        known(&self.worker_list())
+    }
+
+    pub(super) fn mark_board(&mut self, board: &BoardId, mark: Option<Mark>) -> Option<v1::BoardStatus> {
+        if !self.scheduler.boards().any(|known| known.report.id == *board) {
+            return None;
+        }
+        self.step(Event::Mark { board: board.clone(), mark });
+        self.board_list().into_iter().find(|status| status.id == board.as_str())
+    }
+
+    pub(super) fn reserved(&self, board: &BoardId) -> Option<Reserved> {
+        let view = self.scheduler.boards().find(|known| known.report.id == *board)?;
+        let by = view.kept.and_then(|kept| match &kept.mark {
+            Some(Mark::Reserved { by, .. }) => Some((by.clone(), self.reserved_for(board))),
+            _ => None,
+        });
+        Some(Reserved { address: self.address_of(board), by })
+    }
+
+    /// What is left of a reservation.
+    pub(super) fn reserved_for(&self, board: &BoardId) -> Duration {
+        self.reserved.get(board).map_or(Duration::ZERO, |until| left(*until))
+    }
+}
+
+/// What is kept of a board, in a new life: a reservation goes on as long as it was to last.
+pub(super) fn in_new_life(stored: StoredBoard) -> BoardRow {
+    let StoredBoard { mut row, reserved_until } = stored;
+    if let (Some(Mark::Reserved { left: span, .. }), Some(until)) = (&mut row.mark, reserved_until) {
+        *span = left(until);
+    }
+    row
+}
+
+fn until(span: Duration) -> u64 {
+    clock::now_ms().saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn left(until: u64) -> Duration {
+    Duration::from_millis(until.saturating_sub(clock::now_ms()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(until: u64) -> StoredBoard {
+        let hour = Duration::from_secs(3600);
+        let mark = Mark::Reserved { by: "ann".into(), left: hour };
+        let row = BoardRow { board: "w/b-0".parse().unwrap(), mark: Some(mark), suspicion: None };
+        StoredBoard { row, reserved_until: Some(until) }
+    }
+
+    fn left_of(row: &BoardRow) -> Duration {
+        match &row.mark {
+            Some(Mark::Reserved { left, .. }) => *left,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_reservation_goes_on_while_nobody_runs() {
+        let now = clock::now_ms();
+        let half = left_of(&in_new_life(stored(now + 1_800_000)));
+        assert!(half <= Duration::from_secs(1800), "{half:?}");
+        assert!(
+            left_of(&in_new_life(stored(now + 7_200_000))) > Duration::from_secs(3600),
+            "by the stored end"
+        );
+        assert_eq!(left_of(&in_new_life(stored(now))), Duration::ZERO);
+    }
+}

@@ -1,0 +1,108 @@
+//! Tasks that have not ended: what is known of them beyond the scheduler's row, and their stories.
+
+use std::{sync::Arc, time::Duration};
+
+use edgeprof_common::{AttemptNo, BoardId, TaskId};
+use edgeprof_proto::v1;
+use edgeprof_scheduler::Step;
+use tokio::time::Instant;
+
+use super::Core;
+use crate::{
+    artifacts::Hold,
+    clock,
+    store::rows::{self, Prepared, StoryLine, TaskToStore, key},
+};
+
+/// Lines of one task's story that are kept: a task may be rejected and recalled any number of times.
+const LINES: usize = 256;
+
+/// Longest reason that a story keeps, in bytes.
+const WHY: usize = 1000;
+
+/// A line that no other write took along is stored after this.
+const TELL: Duration = Duration::from_secs(1);
+
+/// A task that has not ended.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Artifacts that it needs.
+    pub(super) hold: Hold,
+    pub(super) prepared: Option<Arc<Prepared>>,
+    pub(super) progress: Option<v1::Progress>,
+    /// When its attempt started, in ms since 1970.
+    pub(super) started_at: Option<u64>,
+    /// Its attempt is of an earlier life, which may have seen it start and not have told.
+    pub(super) inherited: bool,
+    /// Without its submission, which its job knows.
+    pub(super) story: Vec<StoryLine>,
+}
+
+/// A task's story, as far as it is not stored.
+#[derive(Debug)]
+pub struct Told {
+    /// The task.
+    pub task: TaskId,
+    /// The cell's name within its job.
+    pub scenario: String,
+    /// When its job was submitted, RFC 3339.
+    pub submitted_at: String,
+    /// What happened then; absent where the task has ended, and the store has it.
+    pub story: Option<Vec<StoryLine>>,
+}
+
+impl Core {
+    /// Notes what happened to a task.
+    pub(super) fn tell(
+        &mut self,
+        task: TaskId,
+        attempt: AttemptNo,
+        board: Option<BoardId>,
+        what: Step,
+        why: Option<String>,
+    ) {
+        let Some(open) = self.open.get_mut(&task) else { return };
+        if what == Step::Submitted {
+            return;
+        }
+        if open.story.len() >= LINES {
+            open.story.remove(0);
+        }
+        let why = why.map(|mut why| {
+            why.truncate(why.floor_char_boundary(WHY));
+            why
+        });
+        open.story.push(StoryLine { at: clock::now_ms(), what, attempt: attempt.0, board, why });
+        // That a task is prepared is no reason to write a row of it.
+        if what != Step::Prepared {
+            self.untold.entry(task).or_insert_with(Instant::now);
+        }
+    }
+
+    /// Stores lines that wait for long.
+    pub(super) fn tell_stories(&mut self) {
+        let now = Instant::now();
+        let due = self.untold.iter().filter(|(_, since)| now.duration_since(**since) >= TELL);
+        self.touched.extend(due.map(|(task, _)| *task));
+    }
+
+    /// Puts the rows of changed tasks into the transaction. A task that has ended is closed with that.
+    pub(super) fn put_tasks(&mut self) {
+        for id in std::mem::take(&mut self.touched) {
+            self.untold.remove(&id);
+            let (Some(task), Some(open)) = (self.scheduler.task(id), self.open.get(&id)) else { continue };
+            let row = TaskToStore { row: task.row, started_at: open.started_at, story: &open.story };
+            self.transaction.put(key::task(id), rows::encode(&row));
+            if task.row.state().is_terminal() {
+                self.open.remove(&id);
+            }
+        }
+    }
+
+    pub(super) fn told(&self, task: TaskId) -> Option<Told> {
+        let def = self.defs.get(&task)?;
+        let submitted_at = self.jobs.get(&def.job)?.row.submitted_at.clone();
+        let story = self.open.get(&task).map(|open| open.story.clone());
+        Some(Told { task, scenario: def.scenario.clone(), submitted_at, story })
+    }
+}

@@ -1,0 +1,137 @@
+//! What operators do to workers and boards, and the stories of tasks.
+
+use edgeprof_coordinator::daemon::Daemon;
+use edgeprof_proto::v1::{self, mark_board_request::Mark};
+use edgeprof_service::status::hint;
+use tokio_stream::StreamExt;
+use tonic::Code;
+
+use crate::support::{Client, Lab, Played, config, program, soon};
+
+const BOARD: &str = "w/riscv32-0";
+
+fn reserve(seconds: u64) -> Mark {
+    Mark::Reserve(v1::Reserve { seconds })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_cannot_be_drained_or_marked() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    lab.client.until_boards().await;
+    let status = lab.client.drain("x", false).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "there is no worker x"));
+    assert!(hint(&status).unwrap().contains("edgeprof workers"));
+    let status = lab.client.mark("w/x", reserve(1)).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "there is no board w/x"));
+    for seconds in [0, 31 * 24 * 3600] {
+        let status = lab.client.mark(BOARD, reserve(seconds)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("30 days"), "{status:?}");
+    }
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submitter_is_shown_and_has_to_be_printable() {
+    let mut lab = Lab::start(&[]).await;
+    let mut spec = lab.client.spec(&["riscv32"]).await;
+    spec.wait_for_board_ms = Some(3_600_000);
+    let job = lab.client.try_submit(spec.clone(), "").await.unwrap();
+    assert_eq!(job.submitter, "tester");
+    for submitter in ["x".repeat(65), "bell\u{7}".into()] {
+        let request =
+            v1::SubmitJobRequest { spec: Some(spec.clone()), idempotency_key: String::new(), submitter };
+        let status = lab.client.0.submit_job(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("submitter") && status.message().contains("64"), "{status:?}");
+    }
+    lab.daemon.stop().await;
+}
+
+async fn console(client: &mut Client) -> Result<tonic::Streaming<v1::ConsoleOutput>, tonic::Status> {
+    let typed = ["", "hello"]
+        .map(|data| v1::ConsoleInput { board: BOARD.into(), data: data.as_bytes().to_vec().into() });
+    // The reader stays: only the end of the reservation ends the line.
+    let typed = tokio_stream::iter(typed).chain(tokio_stream::pending());
+    Ok(client.0.console(typed).await?.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_of_a_board_is_for_who_reserved_it_and_as_long() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    lab.client.until_boards().await;
+    let status = console(&mut lab.client).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(hint(&status).unwrap().contains("edgeprof board reserve w/riscv32-0"), "{status:?}");
+
+    let board = lab.client.mark(BOARD, reserve(3600)).await.unwrap();
+    assert_eq!((board.mark.as_deref(), board.marked_by.as_deref()), (Some("reserved"), Some("ann")));
+    assert!((3_500_000..=3_600_000).contains(&board.reserved_ms.unwrap()), "{board:?}");
+    let mut line = console(&mut lab.client).await.unwrap();
+    let mut said = Vec::new();
+    while said.len() < 2 * BOARD.len() + 5 {
+        said.extend(soon("an echo", line.message()).await.unwrap().expect("the line is open").data);
+    }
+    assert_eq!(said, format!("{BOARD}{BOARD}hello").into_bytes());
+    // Taken back, the line is cut.
+    lab.client.mark(BOARD, Mark::Unmark(v1::Unmark {})).await.unwrap();
+    assert_eq!(soon("the end", line.message()).await.unwrap(), None);
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_and_drains_outlive_the_coordinator() {
+    let worker = Played::start("w", &["riscv32", "mps2-an386"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    lab.client.until_boards().await;
+    lab.client.mark(BOARD, reserve(3600)).await.unwrap();
+    let bad = Mark::Quarantine(v1::Quarantine { reason: "it smells".into() });
+    lab.client.mark("w/mps2-an386-1", bad).await.unwrap();
+    assert!(lab.client.drain("w", false).await.unwrap().draining);
+    lab.daemon.stop().await;
+
+    let daemon = Daemon::start(&config(lab.folder.path(), &[&worker]), program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    let boards = soon("boards", async {
+        loop {
+            let list = client.0.list_boards(v1::ListBoardsRequest::default()).await.unwrap().into_inner();
+            if list.boards.len() == 2 {
+                return list.boards;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let of = |id: &str| boards.iter().find(|board| board.id == id).unwrap();
+    assert_eq!(of(BOARD).mark.as_deref(), Some("reserved"));
+    assert!(of(BOARD).reserved_ms.unwrap() <= 3_600_000);
+    let board = of("w/mps2-an386-1");
+    assert_eq!((board.mark.as_deref(), board.reason.as_deref()), (Some("quarantined"), Some("it smells")));
+    let workers = client.0.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+    assert!(workers.iter().any(|worker| worker.id == "w" && worker.draining), "{workers:?}");
+    assert!(!client.drain("w", true).await.unwrap().draining);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_tells_its_story_before_and_after_a_restart() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.submit(spec).await;
+    lab.client.watch(&job.job_id).await;
+    let events = lab.client.events(&job.job_id).await;
+    let told: Vec<_> = events.iter().map(|event| event.what.as_str()).collect();
+    assert_eq!(told, ["submitted", "prepared", "offered", "accepted", "started", "succeeded"]);
+    assert!(events.is_sorted_by_key(|event| event.at.clone()), "{events:?}");
+    assert_eq!((events[2].board.as_deref(), events[2].attempt), (Some(BOARD), 1));
+    assert_eq!(lab.client.events(&events[0].task_id).await, events);
+    lab.daemon.stop().await;
+
+    let daemon = Daemon::start(&config(lab.folder.path(), &[&worker]), program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    assert_eq!(client.events(&job.job_id).await, events);
+    daemon.stop().await;
+}
