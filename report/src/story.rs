@@ -43,7 +43,8 @@ fn chapter(steps: &[Step<'_>]) -> String {
         .collect();
     let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
     let [times, words, attempts, boards] = [0, 1, 2, 3].map(width);
-    let mut text = one_line(&format!("{} · {} · from {}", steps[0].task, steps[0].scenario, steps[0].at)) + "\n";
+    let mut text =
+        one_line(&format!("{} · {} · from {}", steps[0].task, steps[0].scenario, steps[0].at)) + "\n";
     for [at, what, attempt, board, why] in &rows {
         let mut line = format!("  {at:>times$}  {what:<words$}");
         for (cell, width) in [(attempt, attempts), (board, boards), (why, 0)] {
