@@ -45,6 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "WorkerStatus",
         "Check",
         "AttemptLog",
+        "TaskEvent",
+        "ResetBoardResponse",
     ]) {
         builder = builder.type_attribute(
             format!(".edgeprof.v1.{message}"),

@@ -40,6 +40,25 @@ async fn stranger(channel: &Channel) -> Option<String> {
     }
 }
 
+/// A job on its way, under a key of its own.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    request: v1::SubmitJobRequest,
+}
+
+impl Submission {
+    /// A new one, made for `submitter`: boards are shared fairly between submitters.
+    ///
+    /// # Errors
+    /// When the job cannot be put into a message.
+    pub fn new(spec: &JobSpec, submitter: &str) -> Result<Self, ClientError> {
+        let spec: v1::JobSpec = bridge("job", spec)?;
+        let key = format!("{}{}", Nonce::random(), Nonce::random());
+        let submitter = submitter.to_owned();
+        Ok(Self { request: v1::SubmitJobRequest { spec: Some(spec), idempotency_key: key, submitter } })
+    }
+}
+
 /// A connection to a coordinator. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -84,7 +103,7 @@ impl Client {
     }
 
     /// One call, tried again over a broken connection; all calls are safe to repeat.
-    async fn call<Q, T, F>(
+    pub(crate) async fn call<Q, T, F>(
         &self,
         request: Q,
         send: impl Fn(ProfilerClient<Channel>, Q) -> F,
@@ -94,7 +113,7 @@ impl Client {
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let call = || send(self.profiler(), request.clone());
-        Ok(calling(&self.address, self.patience, call).await?.into_inner())
+        Ok(calling(&self.address, self.patience, self.patience, call).await?.into_inner())
     }
 
     /// The digests among these whose blobs the coordinator lacks.
@@ -120,7 +139,7 @@ impl Client {
         let digests: Vec<_> = files.iter().map(LocalFile::digest).collect();
         for digest in self.missing(&digests).await? {
             let Some(file) = files.iter().find(|file| file.digest() == digest) else { continue };
-            calling(&self.address, self.patience, || self.put(file, &sent)).await?;
+            calling(&self.address, self.patience, self.patience, || self.put(file, &sent)).await?;
         }
         Ok(())
     }
@@ -162,17 +181,18 @@ impl Client {
         answer.map(drop)
     }
 
-    /// Submits a job whose files the coordinator has. Submitting again over a broken connection makes no
-    /// second job.
+    /// Submits a job whose files the coordinator has. Submitting the same again, over a broken connection or
+    /// later, makes no second job.
     ///
     /// # Errors
-    /// When the job is refused, or the coordinator is lost.
-    pub async fn submit(&self, spec: &JobSpec) -> Result<v1::Job, ClientError> {
-        let spec: v1::JobSpec = bridge("job", spec)?;
-        let key = format!("{}{}", Nonce::random(), Nonce::random());
-        let request =
-            v1::SubmitJobRequest { spec: Some(spec), idempotency_key: key, submitter: String::new() };
-        let answer = self.call(request, |mut p, q| async move { p.submit_job(q).await }).await?;
+    /// When the job is refused, the queue is full ([`ClientError::Full`]), or the coordinator is lost.
+    pub async fn submit(&self, submission: &Submission) -> Result<v1::Job, ClientError> {
+        let call = || {
+            let (mut profiler, request) = (self.profiler(), submission.request.clone());
+            async move { profiler.submit_job(request).await }
+        };
+        // Whether to wait for room is for the caller to say: it may be long.
+        let answer = calling(&self.address, self.patience, Duration::ZERO, call).await?.into_inner();
         answer.job.ok_or_else(|| ClientError::Failed {
             message: "it accepted the job without naming it".into(),
             hint: None,
@@ -212,26 +232,6 @@ impl Client {
         self.call(request, |mut p, q| async move { p.cancel_job(q).await }).await
     }
 
-    /// Boards that carry all of these `KEY=VALUE` labels.
-    ///
-    /// # Errors
-    /// When the coordinator refuses or is lost.
-    pub async fn boards(&self, labels: &[String]) -> Result<Vec<v1::BoardStatus>, ClientError> {
-        let request = v1::ListBoardsRequest { labels: labels.to_vec() };
-        let answer = self.call(request, |mut p, q| async move { p.list_boards(q).await }).await?;
-        Ok(answer.boards)
-    }
-
-    /// Workers that the coordinator knows.
-    ///
-    /// # Errors
-    /// When the coordinator refuses or is lost.
-    pub async fn workers(&self) -> Result<Vec<v1::WorkerStatus>, ClientError> {
-        let request = v1::ListWorkersRequest {};
-        let answer = self.call(request, |mut p, q| async move { p.list_workers(q).await }).await?;
-        Ok(answer.workers)
-    }
-
     /// The recorded runs of a job in the order of its cells, or one run by its own id.
     ///
     /// # Errors
@@ -246,7 +246,7 @@ impl Client {
             }
             Ok(runs)
         };
-        let runs = calling(&self.address, self.patience, collect).await?;
+        let runs = calling(&self.address, self.patience, self.patience, collect).await?;
         Ok(runs.iter().map(|run| bridge("run", run)).collect::<Result<_, _>>()?)
     }
 
@@ -264,17 +264,17 @@ impl Client {
             }
             Ok(logs)
         };
-        calling(&self.address, self.patience, collect).await
+        calling(&self.address, self.patience, self.patience, collect).await
     }
 
-    /// What there is to say of a board that has no attempt.
+    /// What became of every task of a job, or of one task, step by step, in the order of the job's cells.
     ///
     /// # Errors
-    /// When there is no such board, it is busy, or its worker or the coordinator is out of reach.
-    pub async fn check_board(&self, board: &str) -> Result<Vec<v1::Check>, ClientError> {
-        let request = v1::CheckBoardRequest { board: board.to_owned() };
-        let answer = self.call(request, |mut p, q| async move { p.check_board(q).await }).await?;
-        Ok(answer.checks)
+    /// When there is no such job or task, or the coordinator is lost.
+    pub async fn events(&self, id: &str) -> Result<Vec<v1::TaskEvent>, ClientError> {
+        let request = v1::GetEventsRequest { id: id.to_owned() };
+        let answer = self.call(request, |mut p, q| async move { p.get_events(q).await }).await?;
+        Ok(answer.events)
     }
 
     /// Whether the text is a job's id; else it may be a run's.

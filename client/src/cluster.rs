@@ -1,12 +1,13 @@
 //! Boards and workers.
 
-use edgeprof_report::{Column, Sheet};
+use edgeprof_client::{BoardStatus, WorkerStatus};
+use edgeprof_report::{Column, Sheet, number};
 
 use crate::{
     args::Global,
     exit::{Exit, Failure},
     jobs::labels,
-    output,
+    output::{self, Format},
 };
 
 /// `edgeprof boards`
@@ -15,18 +16,90 @@ pub(crate) async fn boards(global: &Global, wanted: &[String]) -> Result<Exit, F
         return Err(Failure::usage(format!("not a label: {bad:?}")).hint("write it as KEY=VALUE"));
     }
     let boards = global.connect().await?.boards(wanted).await?;
+    let items = boards.iter().map(output::value).collect::<Result<Vec<_>, _>>()?;
+    let empty =
+        if wanted.is_empty() { "no boards: no worker has joined yet" } else { "no board has these labels" };
+    let mut text = output::list(global.output, &items, &board_sheet(global.output, &boards), empty);
+    if global.output == Format::Table {
+        text += &notes(&boards);
+    }
+    output::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+/// `edgeprof workers`
+pub(crate) async fn workers(global: &Global) -> Result<Exit, Failure> {
+    let workers = global.connect().await?.workers().await?;
+    let items = workers.iter().map(output::value).collect::<Result<Vec<_>, _>>()?;
+    let sheet = worker_sheet(global.output, &workers);
+    output::print(&output::list(global.output, &items, &sheet, "no workers: none was found or named yet"))?;
+    Ok(Exit::Ok)
+}
+
+/// Boards as people read them; for CSV each field has a column of its own.
+pub(crate) fn board_sheet(format: Format, boards: &[BoardStatus]) -> Sheet {
+    if format == Format::Csv {
+        return board_columns(boards);
+    }
     let mut sheet = Sheet::new([
         Column::words("board"),
         Column::words("kind"),
         Column::words("worker"),
         Column::words("health"),
         Column::words("runs"),
+        Column::words("cell"),
+        Column::figures("waiting", None),
+        Column::words("free in"),
         Column::words("firmware"),
         Column::words("labels"),
-        Column::words("reason"),
+        Column::words("note"),
     ]);
-    let mut items = Vec::new();
-    for board in &boards {
+    for board in boards {
+        sheet.row([
+            Some(board.id.clone()),
+            Some(board.kind.clone()),
+            Some(board.worker.clone()),
+            Some(board.health.clone()),
+            board.job_id.clone().or_else(|| board.task_id.clone()),
+            board.scenario.clone(),
+            Some(board.waiting).filter(|count| *count > 0).map(|count| count.to_string()),
+            board.busy_ms.map(number::expected),
+            board.firmware_version.clone(),
+            Some(labels(&board.labels)).filter(|text| !text.is_empty()),
+            note(board),
+        ]);
+    }
+    match format {
+        // A board's id begins with its worker's; notes are long and stand below.
+        Format::Table => {
+            let spare = ["worker", "firmware", "cell", "kind", "labels"];
+            output::fitting(sheet.without("note").without_empty_columns(), &spare)
+        }
+        _ => sheet.without_empty_columns(),
+    }
+}
+
+/// What the table of boards has no room for.
+fn notes(boards: &[BoardStatus]) -> String {
+    let lines =
+        boards.iter().filter_map(|board| Some(format!("{}: {}", board.id, note(board)?.replace('\n', " "))));
+    let text: String = lines.map(|line| edgeprof_report::printable(&line) + "\n").collect();
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+fn board_columns(boards: &[BoardStatus]) -> Sheet {
+    let words = ["board", "kind", "worker", "health", "runs", "firmware", "labels", "reason"];
+    let more = [
+        Column::words("task"),
+        Column::words("scenario"),
+        Column::words("mark"),
+        Column::words("marked by"),
+        Column::figures("reserved", Some("ms")),
+        Column::figures("waiting", None),
+        Column::figures("busy", Some("ms")),
+    ];
+    let mut sheet = Sheet::new(words.map(Column::words).into_iter().chain(more));
+    for board in boards {
         sheet.row([
             Some(board.id.clone()),
             Some(board.kind.clone()),
@@ -34,53 +107,82 @@ pub(crate) async fn boards(global: &Global, wanted: &[String]) -> Result<Exit, F
             Some(board.health.clone()),
             board.job_id.clone().or_else(|| board.task_id.clone()),
             board.firmware_version.clone(),
-            Some(labels(&board.labels)).filter(|text| !text.is_empty()),
+            Some(labels(&board.labels)),
             board.reason.clone(),
+            board.task_id.clone(),
+            board.scenario.clone(),
+            board.mark.clone(),
+            board.marked_by.clone(),
+            board.reserved_ms.map(|ms| ms.to_string()),
+            Some(board.waiting.to_string()),
+            board.busy_ms.map(|ms| ms.to_string()),
         ]);
-        items.push(output::value(board)?);
     }
-    let sheet = sparse(global, sheet);
-    let empty =
-        if wanted.is_empty() { "no boards: no worker has joined yet" } else { "no board has these labels" };
-    output::print(&output::list(global.output, &items, &sheet, empty))?;
-    Ok(Exit::Ok)
+    sheet
 }
 
-/// `edgeprof workers`
-pub(crate) async fn workers(global: &Global) -> Result<Exit, Failure> {
-    let workers = global.connect().await?.workers().await?;
+/// Why a board is not for everybody: its mark, whose that is, how long, and the reason.
+pub(crate) fn note(board: &BoardStatus) -> Option<String> {
+    let Some(mark) = board.mark.as_deref() else { return board.reason.clone() };
+    let mut text = mark.to_owned();
+    if mark == "suspected" {
+        text += ", has to pass a canary run first";
+    }
+    if let Some(by) = &board.marked_by {
+        text += &format!(" by {by}");
+    }
+    if let Some(left) = board.reserved_ms {
+        text += &format!(", {} left", number::span(left));
+    }
+    if let Some(reason) = &board.reason {
+        text += &format!(": {reason}");
+    }
+    Some(text)
+}
+
+fn worker_sheet(format: Format, workers: &[WorkerStatus]) -> Sheet {
     let mut sheet = Sheet::new([
         Column::words("worker"),
         Column::words("address"),
         Column::words("health"),
         Column::figures("boards", None),
+        Column::figures("attempts", None),
         Column::figures("epoch", None),
         Column::figures("heard", Some("s ago")),
         Column::words("version"),
         Column::words("found by"),
+        Column::words("draining"),
         Column::words("reason"),
     ]);
-    let mut items = Vec::new();
-    for worker in &workers {
+    let csv = format == Format::Csv;
+    for worker in workers {
+        let (health, draining) = match (csv, worker.draining) {
+            (true, draining) => (worker.health.clone(), Some(draining.to_string())),
+            // People read it beside the health, unless that says so already.
+            (false, true) if worker.health != "draining" => (format!("{}, draining", worker.health), None),
+            (false, _) => (worker.health.clone(), None),
+        };
         sheet.row([
             Some(worker.id.clone()),
             Some(worker.address.clone()),
-            Some(worker.health.clone()),
+            Some(health),
             Some(worker.boards.to_string()),
+            Some(worker.attempts.to_string()),
             Some(worker.epoch.to_string()),
             worker.last_heard_ms.map(|ms| format!("{:.1}", ms as f64 / 1000.0)),
             Some(worker.version.clone()),
             Some(worker.found_by.clone()),
+            draining,
             worker.reason.clone(),
         ]);
-        items.push(output::value(worker)?);
     }
-    let sheet = sparse(global, sheet);
-    output::print(&output::list(global.output, &items, &sheet, "no workers: none was found or named yet"))?;
-    Ok(Exit::Ok)
+    match format {
+        Format::Csv => sheet,
+        Format::Table => output::fitting(sheet.without_empty_columns(), &["found by", "version"]),
+        _ => sheet.without_empty_columns(),
+    }
 }
 
-/// CSV keeps all its columns; what people read leaves out those with nothing in them.
-fn sparse(global: &Global, sheet: Sheet) -> Sheet {
-    if global.output == output::Format::Csv { sheet } else { sheet.without_empty_columns() }
-}
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! What can go wrong between a client and its cluster.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use edgeprof_proto::BridgeError;
 use edgeprof_service::status;
@@ -46,9 +46,27 @@ pub enum ClientError {
         /// Its advice.
         hint: Option<String>,
     },
+    /// There is no room for it now.
+    #[error("{message}")]
+    Full {
+        /// The coordinator's words.
+        message: String,
+        /// After how long trying again makes sense.
+        retry_after: Duration,
+        /// Its advice.
+        hint: Option<String>,
+    },
     /// The coordinator could not do what it should have.
     #[error("the coordinator failed: {message}")]
     Failed {
+        /// Its words.
+        message: String,
+        /// Its advice.
+        hint: Option<String>,
+    },
+    /// The coordinator answers, but what it needs for this is out of its reach, such as a board's worker.
+    #[error("{message}")]
+    Away {
         /// Its words.
         message: String,
         /// Its advice.
@@ -85,7 +103,11 @@ impl ClientError {
     pub const fn unreachable(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::Failed { .. } | Self::Malformed(_)
+            Self::Unreachable { .. }
+                | Self::Lost { .. }
+                | Self::Failed { .. }
+                | Self::Away { .. }
+                | Self::Malformed(_)
         )
     }
 
@@ -99,7 +121,14 @@ impl ClientError {
             Self::Ambiguous { .. } => Some("choose one with --coordinator URL or EDGEPROF_COORDINATOR".into()),
             Self::Address { .. } => Some("write it as http://HOST:PORT".into()),
             Self::Lost { .. } => Some("what was submitted is kept; ask again when it is back".into()),
-            Self::Refused { hint, .. } | Self::Failed { hint, .. } | Self::Model { hint, .. } => hint.clone(),
+            Self::Refused { hint, .. }
+            | Self::Failed { hint, .. }
+            | Self::Away { hint, .. }
+            | Self::Model { hint, .. } => hint.clone(),
+            Self::Full { retry_after, hint, .. } => Some(
+                hint.clone()
+                    .unwrap_or_else(|| format!("try again after {} s", retry_after.as_secs_f64().ceil())),
+            ),
             Self::Malformed(_) => Some("use the edgeprof client of the coordinator's version".into()),
             Self::File { .. } => Some("check the path and its permissions".into()),
             Self::Config(_) => None,
@@ -108,12 +137,12 @@ impl ClientError {
 
     /// What a status that is no broken connection means.
     pub(crate) fn from_status(status: &Status) -> Self {
-        let later = || {
-            let after = status::retry_after(status)?;
-            Some(format!("trying again makes sense after {} s", after.as_secs()))
-        };
-        let (message, hint) = (status.message().to_owned(), status::hint(status).or_else(later));
+        let (message, hint) = (status.message().to_owned(), status::hint(status));
+        if let Some(retry_after) = status::retry_after(status) {
+            return Self::Full { message, retry_after, hint };
+        }
         match status.code() {
+            Code::Unavailable if hint.is_some() => Self::Away { message, hint },
             Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => {
                 Self::Failed { message, hint }
             }
@@ -135,7 +164,9 @@ impl ClientError {
 pub(crate) fn transport(status: &Status) -> Option<String> {
     use std::error::Error;
     let mut cause = status.source();
-    if cause.is_none() && status.code() != Code::Unavailable {
+    // Whoever knows a way out of it speaks of something else than itself.
+    let leaving = status.code() == Code::Unavailable && status::hint(status).is_none();
+    if cause.is_none() && !leaving {
         return None;
     }
     let mut reason = status.message().to_owned();

@@ -60,6 +60,12 @@ impl Failure {
         self
     }
 
+    /// With this way out in place of all others.
+    #[must_use]
+    pub(crate) fn only_hint(self, hint: impl Into<String>) -> Self {
+        Self { hints: vec![hint.into()], ..self }
+    }
+
     /// What is wrong.
     pub(crate) fn message(&self) -> &str {
         &self.message

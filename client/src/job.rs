@@ -3,22 +3,31 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use edgeprof_client::{ClientError, LocalFile, check_models};
 use edgeprof_common::{Priority, job::JobSpec};
 
-use crate::{args::JobArgs, exit::Failure};
+use crate::{
+    args::{JobArgs, Who},
+    exit::Failure,
+};
 
 /// The test where none is asked for.
 const DEFAULT_PROMPT: u32 = 16;
 const DEFAULT_GEN: u32 = 16;
+
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// A job that was checked as far as it can be without a cluster.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) spec: JobSpec,
     pub(crate) files: Vec<LocalFile>,
+    pub(crate) submitter: String,
+    /// How long a full queue is tried again.
+    pub(crate) wait_for_room: Duration,
 }
 
 /// Reads a job file. Paths in it are relative to its folder.
@@ -54,7 +63,7 @@ fn no_prompts(args: &JobArgs) -> bool {
 }
 
 /// Checks the request and its files, and puts the job together.
-pub(crate) fn prepare(args: &JobArgs) -> Result<Prepared, Failure> {
+pub(crate) fn prepare(args: &JobArgs, who: &Who) -> Result<Prepared, Failure> {
     if args.model.is_empty() {
         return Err(Failure::usage("no model given").hint("name one with -m FILE"));
     }
@@ -92,7 +101,9 @@ pub(crate) fn prepare(args: &JobArgs) -> Result<Prepared, Failure> {
         spec.firmware = Some(firmware.digest());
         files.push(firmware);
     }
-    Ok(Prepared { spec, files })
+    // Longer than a year is for ever, and no instant overflows.
+    let wait_for_room = args.wait_for_room.unwrap_or_default().min(YEAR);
+    Ok(Prepared { spec, files, submitter: who.name(), wait_for_room })
 }
 
 fn placeholder() -> edgeprof_common::job::ModelRef {

@@ -20,7 +20,7 @@ fn spec(line: &[&str]) -> JobSpec {
 }
 
 fn refused(line: &[&str]) -> String {
-    let failure = prepare(&parse(line)).unwrap_err();
+    let failure = prepare(&parse(line), &Who::default()).unwrap_err();
     assert_eq!(failure.code, 2);
     failure.text()
 }

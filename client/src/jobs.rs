@@ -7,7 +7,7 @@ use edgeprof_common::{
     JobId, RunId,
     run::{RunRecord, RunState},
 };
-use edgeprof_report::{Column, Context, Sheet};
+use edgeprof_report::{Column, Context, Sheet, number};
 
 use crate::{
     args::Global,
@@ -20,6 +20,12 @@ use crate::{
 /// `edgeprof jobs`
 pub(crate) async fn list(global: &Global, limit: u32) -> Result<Exit, Failure> {
     let jobs = global.connect().await?.jobs(limit).await?;
+    output::print(&listed(global.output, &jobs)?)?;
+    Ok(Exit::Ok)
+}
+
+fn listed(format: Format, jobs: &[Job]) -> Result<String, Failure> {
+    let csv = format == Format::Csv;
     let mut sheet = Sheet::new([
         Column::words("job"),
         Column::words("state"),
@@ -29,9 +35,12 @@ pub(crate) async fn list(global: &Global, limit: u32) -> Result<Exit, Failure> {
         Column::figures("failed", None),
         Column::words("priority"),
         Column::words("labels"),
+        Column::words("submitter"),
+        Column::figures("ahead", None),
+        Column::figures("left", csv.then_some("ms")),
     ]);
     let mut items = Vec::new();
-    for job in &jobs {
+    for job in jobs {
         sheet.row([
             Some(job.job_id.clone()),
             Some(job.state.clone()),
@@ -40,7 +49,10 @@ pub(crate) async fn list(global: &Global, limit: u32) -> Result<Exit, Failure> {
             Some(job.tasks_done.to_string()),
             Some(job.tasks_failed.to_string()),
             Some(job.priority.clone()),
-            Some(labels(&job.labels)),
+            Some(labels(&job.labels)).filter(|text| csv || !text.is_empty()),
+            Some(job.submitter.clone()).filter(|text| !text.is_empty()),
+            job.queue_position.map(|ahead| ahead.to_string()),
+            job.eta_ms.map(|ms| left(format, ms)),
         ]);
         let mut item = output::value(job)?;
         // A list has no tasks: what was not obtained is absent.
@@ -49,8 +61,17 @@ pub(crate) async fn list(global: &Global, limit: u32) -> Result<Exit, Failure> {
         }
         items.push(item);
     }
-    output::print(&output::list(global.output, &items, &sheet, "no jobs"))?;
-    Ok(Exit::Ok)
+    let sheet = match format {
+        Format::Csv => sheet,
+        Format::Table => output::fitting(sheet.without_empty_columns(), &["labels", "failed", "submitted"]),
+        _ => sheet.without_empty_columns(),
+    };
+    Ok(output::list(format, &items, &sheet, "no jobs"))
+}
+
+/// Time that is likely to be left: an estimate for people, its milliseconds for programs.
+fn left(format: Format, millis: u64) -> String {
+    if format == Format::Csv { millis.to_string() } else { number::expected(millis) }
 }
 
 /// `edgeprof show`
@@ -156,6 +177,7 @@ fn view_of(format: Format, job: &Job) -> Result<String, Failure> {
         Column::figures("attempts", None),
         Column::words("progress"),
         Column::words("error"),
+        Column::figures("left", (format == Format::Csv).then_some("ms")),
     ]);
     let mut items = Vec::new();
     for task in &job.tasks {
@@ -178,6 +200,7 @@ fn view_of(format: Format, job: &Job) -> Result<String, Failure> {
             Some(task.attempts.to_string()),
             progress,
             error,
+            task.eta_ms.map(|ms| left(format, ms)),
         ]);
         items.push(output::value(task)?);
     }
@@ -197,12 +220,25 @@ fn view_of(format: Format, job: &Job) -> Result<String, Failure> {
                 job.submitted_at,
                 job.priority
             );
+            if !job.submitter.is_empty() {
+                text += &format!(" · by {}", job.submitter);
+            }
             if !job.labels.is_empty() {
                 text += &format!(" · {}", labels(&job.labels));
             }
+            let eta = job.eta_ms.map(|ms| format!("{} left (an estimate)", number::expected(ms)));
+            let queue = job.queue_position.filter(|ahead| *ahead > 0);
+            let queue = queue.map(|ahead| format!("{ahead} tasks ahead of its first one that waits"));
+            let outlook: Vec<_> = eta.into_iter().chain(queue).collect();
+            if !outlook.is_empty() {
+                text += &format!("\n{}", outlook.join(" · "));
+            }
             text = edgeprof_report::printable(&text) + "\n";
             if !job.tasks.is_empty() {
-                text += &format!("\n{}", sheet.without_empty_columns().table());
+                text += &format!(
+                    "\n{}",
+                    output::fitting(sheet.without_empty_columns(), &["attempts", "boards"]).table()
+                );
             }
             text + &errors(&job.tasks)
         }
@@ -230,3 +266,7 @@ pub(crate) fn labels<'a>(labels: impl IntoIterator<Item = (&'a String, &'a Strin
     let sorted: BTreeMap<_, _> = labels.into_iter().collect();
     sorted.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! A small client of an edgeprof coordinator: submit profiling jobs, follow them, read their results.
 //!
 //! ```no_run
-//! use edgeprof_client::{Client, LocalFile, Event};
+//! use edgeprof_client::{Client, Event, LocalFile, Submission};
 //! use edgeprof_common::job::JobSpec;
 //!
 //! # async fn example(mut spec: JobSpec) -> Result<(), edgeprof_client::ClientError> {
@@ -10,7 +10,7 @@
 //! client.upload_missing(std::slice::from_ref(&model), |_file, _bytes| {}).await?;
 //! spec.models = vec![model.as_model(None)];
 //!
-//! let job = client.submit(&spec).await?;
+//! let job = client.submit(&Submission::new(&spec, "nightly")?).await?;
 //! let mut watch = client.watch(&job.job_id);
 //! while let Some(event) = watch.next().await {
 //!     if let Event::Job(job) = event? {
@@ -29,11 +29,16 @@ pub mod address;
 mod client;
 mod error;
 mod file;
+mod lab;
+mod line;
 mod retry;
 mod watch;
 
-pub use client::Client;
-pub use edgeprof_proto::v1::{AttemptLog, BoardStatus, Check, Job, Progress, Task, WorkerStatus};
+pub use client::{Client, Submission};
+pub use edgeprof_proto::v1::{
+    AttemptLog, BoardStatus, Check, Job, Progress, ResetBoardResponse, Task, TaskEvent, WorkerStatus,
+};
 pub use error::ClientError;
 pub use file::{LocalFile, check_models};
+pub use line::{Line, Typed};
 pub use watch::{Event, Watch};

@@ -3,14 +3,19 @@
 
 mod args;
 mod board;
+mod close;
 mod cluster;
+mod console;
 mod doctor;
+mod drain;
+mod events;
 mod exit;
 mod follow;
 mod job;
 mod jobs;
 mod local;
 mod logs;
+mod marks;
 mod model;
 mod output;
 mod programs;
@@ -20,7 +25,7 @@ mod suites;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command};
+use args::{BoardCommand, Cli, Command};
 use clap::Parser;
 use exit::{Exit, Failure};
 
@@ -44,18 +49,31 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Boards { labels } => cluster::boards(&global, &labels).await,
         Command::Workers => cluster::workers(&global).await,
-        Command::Run { local: false, job } => run::run(&global, job).await,
-        Command::Run { local: true, job } => local::run(&global, &job).await,
-        Command::Submit { file, job } => run::submit(&global, file, job).await,
+        Command::Run { local: false, job, who } => run::run(&global, job, &who).await,
+        Command::Run { local: true, job, who } => local::run(&global, &job, &who).await,
+        Command::Submit { file, job, who } => run::submit(&global, file, job, &who).await,
         Command::Jobs { limit } => jobs::list(&global, limit).await,
-        Command::Show { job } => jobs::show(&global, &job).await,
+        Command::Show { job, events: true } => events::show(&global, &job).await,
+        Command::Show { job, events: false } => jobs::show(&global, &job).await,
         Command::Watch { job } => jobs::watch(&global, &job).await,
         Command::Cancel { job } => jobs::cancel(&global, &job).await,
         Command::Results { id } => jobs::results(&global, &id).await,
         Command::Logs { id } => logs::show(&global, &id).await,
-        Command::Board { command: args::BoardCommand::Check { board } } => {
-            board::check(&global, &board).await
-        }
+        Command::Drain { worker, undo: true, .. } => drain::undo(&global, &worker).await,
+        Command::Drain { worker, undo: false, no_wait } => drain::drain(&global, &worker, !no_wait).await,
+        Command::Quarantine { board, reason, who } => marks::quarantine(&global, &board, &reason, &who).await,
+        Command::Unquarantine { board, who } => marks::unquarantine(&global, &board, &who).await,
+        Command::Board { command } => match command {
+            BoardCommand::Check { board } => board::check(&global, &board).await,
+            BoardCommand::Reserve { board, time: Some(time), who, .. } => {
+                marks::reserve(&global, &board, time, &who).await
+            }
+            BoardCommand::Reserve { board, time: None, who, .. } => {
+                marks::release(&global, &board, &who).await
+            }
+            BoardCommand::Console { board, linger } => console::open(&global, &board, linger).await,
+            BoardCommand::Reset { board } => board::reset(&global, &board).await,
+        },
         Command::Doctor => doctor::run(&global).await,
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),

@@ -64,6 +64,11 @@ pub(crate) fn value(message: &impl Serialize) -> Result<Value, Failure> {
         .map_err(|error| Failure::from(edgeprof_client::ClientError::from(error)))
 }
 
+/// The sheet without some of its `spare` columns, in their order, as far as it is too wide to be read as a table.
+pub(crate) fn fitting(sheet: Sheet, spare: &[&str]) -> Sheet {
+    sheet.fitting(terminal().unwrap_or(100).clamp(60, 160), spare)
+}
+
 /// Columns of the terminal that standard output is, if it is one.
 pub(crate) fn terminal() -> Option<usize> {
     let (_rows, columns) = console::Term::stdout().size_checked()?;

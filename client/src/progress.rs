@@ -236,6 +236,9 @@ fn summary(job: &Job) -> String {
         let ahead = ahead.filter(|n| *n > 0).map(|n| format!(", {n} ahead of the first")).unwrap_or_default();
         parts.push(format!("{} queued{ahead}", queued.len()));
     }
+    if let Some(ms) = job.eta_ms {
+        parts.push(format!("{} left", number::expected(ms)));
+    }
     let text = parts.join(" · ");
     if text.is_empty() { text } else { format!("· {text}") }
 }
@@ -281,6 +284,8 @@ mod tests {
     fn what_waits_is_summed_up() {
         assert_eq!(summary(&job("queued", None)), "· 1 queued, 3 ahead of the first");
         assert_eq!(summary(&job("leased", None)), "");
+        let known = Job { eta_ms: Some(125_000), ..job("queued", None) };
+        assert_eq!(summary(&known), "· 1 queued, 3 ahead of the first · ~2 min left");
     }
 
     #[test]

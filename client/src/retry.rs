@@ -46,10 +46,12 @@ impl Backoff {
     }
 }
 
-/// Calls until there is an answer that no retry can better. The call must be safe to repeat.
+/// Calls until there is an answer that no retry can better. The call must be safe to repeat. A broken
+/// connection is tried again for `patience`, and what is full too where there is room again within `room`.
 pub(crate) async fn calling<T, F>(
     address: &str,
     patience: Duration,
+    room: Duration,
     mut call: impl FnMut() -> F,
 ) -> Result<T, ClientError>
 where
@@ -64,7 +66,7 @@ where
         let broken = transport(&status);
         let told = status::retry_after(&status);
         // Whoever says when trying again makes sense is believed: also when that is beyond our patience.
-        let in_time = told.is_some_and(|told| told <= patience);
+        let in_time = told.is_some_and(|told| told <= room && !room.is_zero());
         if broken.is_none() && !in_time {
             return Err(ClientError::from_status(&status));
         }
@@ -82,6 +84,8 @@ where
 mod tests {
     use std::future::ready;
 
+    use tonic::Code;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -89,28 +93,43 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_broken_connection_is_tried_again_until_patience_ends() {
         let mut calls = 0;
-        let answer = calling("a", PATIENCE, || {
+        let answer = calling("a", PATIENCE, PATIENCE, || {
             calls += 1;
             ready(if calls < 4 { Err(Status::unavailable("going away")) } else { Ok(calls) })
         });
         assert_eq!(answer.await.unwrap(), 4);
         let start = Instant::now();
-        let error = calling::<(), _>("http://x", PATIENCE, || ready(Err(Status::unavailable("gone"))));
+        let error =
+            calling::<(), _>("http://x", PATIENCE, PATIENCE, || ready(Err(Status::unavailable("gone"))));
         assert_eq!(error.await.unwrap_err().to_string(), "lost the coordinator at http://x: gone");
         assert!((30..=34).contains(&start.elapsed().as_secs()));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_the_coordinator_cannot_reach_is_no_broken_connection() {
+        let mut calls = 0;
+        let away = calling::<(), _>("a", PATIENCE, PATIENCE, || {
+            calls += 1;
+            let hint = Some("edgeprof workers");
+            ready(Err(status::with_hint(Code::Unavailable, "the worker of b cannot be asked", hint)))
+        });
+        let error = away.await.unwrap_err();
+        assert!(matches!(error, ClientError::Away { .. }) && error.unreachable());
+        assert_eq!(error.to_string(), "the worker of b cannot be asked");
+        assert_eq!((calls, error.hint().as_deref()), (1, Some("edgeprof workers")));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_refusal_is_final_and_a_full_queue_is_not() {
         let mut calls = 0;
-        let refused = calling::<(), _>("a", PATIENCE, || {
+        let refused = calling::<(), _>("a", PATIENCE, PATIENCE, || {
             calls += 1;
             ready(Err(Status::invalid_argument("no such board")))
         });
         assert_eq!(refused.await.unwrap_err().to_string(), "no such board");
         assert_eq!(calls, 1);
         let mut calls = 0;
-        let full = calling("a", PATIENCE, || {
+        let full = calling("a", PATIENCE, PATIENCE, || {
             calls += 1;
             ready(if calls == 1 { Err(status::exhausted("full", Duration::from_secs(5))) } else { Ok(()) })
         });
@@ -122,12 +141,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_full_for_longer_than_patience_is_said_at_once() {
         let start = Instant::now();
-        let full = calling::<(), _>("a", PATIENCE, || {
+        let full = calling::<(), _>("a", PATIENCE, PATIENCE, || {
             ready(Err(status::exhausted("the disk is full", Duration::from_secs(60))))
         });
         let error = full.await.unwrap_err();
         assert_eq!(error.to_string(), "the disk is full");
-        assert_eq!(error.hint().as_deref(), Some("trying again makes sense after 60 s"));
+        assert_eq!(error.hint().as_deref(), Some("try again after 60 s"));
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_room_who_did_not_say_so() {
+        let mut calls = 0;
+        let full = calling::<(), _>("a", PATIENCE, Duration::ZERO, || {
+            calls += 1;
+            ready(Err(match calls {
+                1 => Status::unavailable("going away"),
+                _ => status::exhausted("the queue is full", Duration::from_secs(5)),
+            }))
+        });
+        let error = full.await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Full { retry_after, .. } if retry_after == Duration::from_secs(5))
+        );
+        assert_eq!(calls, 2);
     }
 }

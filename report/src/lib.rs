@@ -3,6 +3,7 @@
 //!
 //! - [`table`] for people and READMEs, [`markdown`] for GitHub, [`csv`] for spreadsheets, [`json`] and
 //!   [`json_lines`] for programs.
+//! - [`story`] tells what became of tasks, a line a step.
 //! - [`Sheet`] renders any other list in the same three shapes.
 //!
 //! Two rules hold in every shape: a figure that was not obtained is left out, and an estimated figure is
@@ -12,12 +13,14 @@
 pub mod number;
 mod runs;
 mod sheet;
+mod story;
 mod text;
 
 pub use runs::{
     Context, csv, csv_header, decode_per_token, json, json_lines, markdown, prefill_per_token, table,
 };
 pub use sheet::{Align, Column, Sheet};
+pub use story::{Step, story};
 pub use text::{printable, printable_json};
 
 #[cfg(test)]

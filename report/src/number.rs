@@ -70,6 +70,27 @@ pub fn estimated(low: f64, high: f64) -> String {
     format!("~{}–{}", speed(low), speed(high))
 }
 
+/// A time as people say it, rounded: `45 s`, `2 min`, `1 h 40 min`, `3 d 4 h`.
+pub fn span(millis: u64) -> String {
+    let seconds = millis.saturating_add(500) / 1000;
+    let minutes = seconds.saturating_add(30) / 60;
+    let two = |large: u64, unit: &str, small: u64, smaller: &str| match small {
+        0 => format!("{large} {unit}"),
+        _ => format!("{large} {unit} {small} {smaller}"),
+    };
+    match seconds {
+        0..90 => format!("{seconds} s"),
+        90..5_370 => format!("{minutes} min"),
+        5_370..172_770 => two(minutes / 60, "h", minutes % 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
+}
+
+/// A time that is expected, marked so: `~2 min`. Never less than a second.
+pub fn expected(millis: u64) -> String {
+    format!("~{}", span(millis.max(1000)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +120,16 @@ mod tests {
         assert_eq!(params(260_032), "260 K");
         assert_eq!(params(134_515_008), "134.5 M");
         assert_eq!(params(1_100_048_384), "1.10 G");
+    }
+
+    #[test]
+    fn times_have_the_unit_that_an_eye_wants() {
+        assert_eq!([0, 499, 1_500, 89_000].map(span), ["0 s", "0 s", "2 s", "89 s"]);
+        assert_eq!([90_000, 120_000, 5_369_000].map(span), ["2 min", "2 min", "89 min"]);
+        assert_eq!([5_370_000, 6_000_000, 7_200_000].map(span), ["1 h 30 min", "1 h 40 min", "2 h"]);
+        assert_eq!([172_769_000, 172_770_000, 270_000_000].map(span), ["47 h 59 min", "1 d 23 h", "3 d 3 h"]);
+        assert!(span(u64::MAX).ends_with(" h"));
+        assert_eq!([0, 400, 125_000].map(expected), ["~1 s", "~1 s", "~2 min"]);
     }
 
     #[test]

@@ -92,14 +92,37 @@ impl Sheet {
     #[must_use]
     pub fn fitting(mut self, width: usize, spare: &[&str]) -> Self {
         for name in spare {
-            if self.table().lines().all(|line| line.chars().count() <= width) {
+            if self.width() <= width {
                 break;
             }
-            let Some(at) = self.columns.iter().position(|column| column.name == *name) else { continue };
+            self = self.without(name);
+        }
+        self
+    }
+
+    /// The same without this column, where there is one.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        if let Some(at) = self.columns.iter().position(|column| column.name == name) {
             self.columns.remove(at);
             self.rows.iter_mut().for_each(|row| drop(row.remove(at)));
         }
         self
+    }
+
+    /// Characters in the longest line of the table.
+    fn width(&self) -> usize {
+        let cell = |cell: &Option<String>| match cell.as_deref() {
+            None | Some("") => 1,
+            Some(text) => one_line(text).chars().count(),
+        };
+        let column = |(i, column): (usize, &Column)| {
+            let unit = column.unit.as_deref().unwrap_or("");
+            let head = column.name.chars().count().max(unit.chars().count());
+            self.rows.iter().map(|row| cell(&row[i])).max().unwrap_or(0).max(head)
+        };
+        let columns: usize = self.columns.iter().enumerate().map(column).sum();
+        columns + 2 * self.columns.len().saturating_sub(1)
     }
 
     /// For a terminal or a README: aligned, two spaces between columns, nothing at the edges.

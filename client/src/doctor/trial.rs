@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
-use edgeprof_client::{Client, ClientError, Event, LocalFile};
+use edgeprof_client::{Client, ClientError, Event, LocalFile, Submission};
 use edgeprof_common::{
     Kv, Priority, Quant,
     job::JobSpec,
@@ -99,7 +99,7 @@ async fn runs(client: &Client, kinds: &[&str], view: &mut View) -> Result<Vec<Ru
         wait_for_board_ms: None,
     };
     client.upload_missing(&[model, tokenizer], |_, _| {}).await?;
-    let job = client.submit(&spec).await?.job_id;
+    let job = client.submit(&Submission::new(&spec, "edgeprof-doctor")?).await?.job_id;
     let mut watch = client.watch(&job);
     while let Some(event) = watch.next().await {
         if let Event::Job(job) = event? {

@@ -19,7 +19,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 pub(crate) use self::lab::{COORDINATOR, Programs, WORKER, free};
 use self::{boards::Lack, lab::Lab};
 use crate::{
-    args::{Global, JobArgs},
+    args::{Global, JobArgs, Who},
     exit::{Exit, Failure},
     follow::pressed,
     job, output, programs,
@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// `edgeprof run --local`
-pub(crate) async fn run(global: &Global, args: &JobArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(global: &Global, args: &JobArgs, who: &Who) -> Result<Exit, Failure> {
     if global.coordinator.is_some() {
         return Err(Failure::usage("--local and --coordinator exclude each other")
             .hint("leave one of them out: --local starts a coordinator of its own"));
     }
     let asked = boards::asked(&args.board, catalogue())?;
-    let prepared = job::prepare(args)?;
+    let prepared = job::prepare(args, who)?;
     let programs = Programs::find()?;
     let folders = firmware_folders(&programs.coordinator);
     let own_firmware = args.firmware.is_some();

@@ -1,97 +1,14 @@
-use std::{
-    net::SocketAddr,
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
-use edgeprof_common::{
-    Digest, RunId, TaskId,
-    run::{RunRecord, RunState},
-};
+use edgeprof_common::run::{RunRecord, RunState};
 use expect_test::expect;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::{
-    fake::{Fake, JOB},
+    command::{code, command, edgeprof, err, fake, interrupt, out, record},
+    fake::JOB,
     files::Files,
 };
-
-/// Ctrl-C.
-fn interrupt(child: &Child) {
-    let id = i32::try_from(child.id().unwrap()).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGINT).unwrap();
-}
-
-/// A cell of an emulated board.
-fn record(number: u128) -> RunRecord {
-    let decode = 2_384_916u64;
-    let per_token = serde_json::json!({"unit": "instructions/token", "direction": "lower", "n": 1,
-        "median": decode, "mean": decode, "discarded_warmups": 0});
-    serde_json::from_value(serde_json::json!({
-        "schema": "edgeprof.run.v1",
-        "run_id": RunId::from_raw(number), "job_id": JOB, "task_id": TaskId::from_raw(number),
-        "attempt": 1, "scenario": "native kv f16 p5 n3", "started_at": "2026-01-01T00:00:00Z", "state": "ok",
-        "provenance": "emulated",
-        "board": {"id": "lab-1/mps2-an386-0", "kind": "mps2-an386", "cpu": "cortex-m4f", "isa": "armv7e-m+fp",
-            "clock_hz": 25_000_000, "worker": "lab-1"},
-        "environment": {"emulator": "qemu", "version": "7.2.0", "machine": "mps2-an386", "icount_shift": 6},
-        "model": {"name": "tiny.bin", "digest": Digest::of(b"tiny"), "quant": "native", "weight_bytes": 20_000,
-            "kv": "f16", "ctx": 8},
-        "workload": {"n_prompt": 5, "n_gen": 3, "n_depth": 0, "n_gen_max": 3, "temperature": 0.0,
-            "seed": u64::MAX, "output_tokens": [6, 7, 8], "output_text": " there was", "stop_reason": "length",
-            "logits_hash": "0123456789abcdef", "verification": "hash"},
-        "counts": {"counter": "instructions", "load": 1000, "prefill": [decode * 5], "prefill_tokens": [5],
-            "decode": [decode, decode]},
-        "samples": [{"counter": "instructions", "load": 1000, "prefill": [decode * 5], "prefill_tokens": [5],
-            "decode": [decode, decode]}],
-        "estimate": {"provenance": "estimated", "model": "cpi-bounds-cortex-m4-v1",
-            "cycles": {"low": 2_384_916.0, "high": 5_246_815.2},
-            "decode_tokens_per_second": {"low": 4.764_795_222_823_933, "high": 10.482_549_490_212_653},
-            "calibration": "uncalibrated"},
-        "memory": {"arena": 217_088, "kv_cache": 4096, "flash_weights": 20_480, "method": "arena high-water mark"},
-        "summary": {"prefill": per_token, "decode": per_token}
-    }))
-    .unwrap()
-}
-
-fn fake(runs: impl IntoIterator<Item = RunRecord>) -> Fake {
-    let fake = Fake::default();
-    fake.state.lock().unwrap().runs.extend(runs);
-    fake
-}
-
-fn command(address: Option<SocketAddr>, line: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgeprof"));
-    command.args(line).stdin(Stdio::null()).env("HOME", "/nowhere").env_remove("XDG_CONFIG_HOME");
-    for name in ["EDGEPROF_COORDINATOR", "EDGEPROF_PROGRESS", "COLUMNS"] {
-        command.env_remove(name);
-    }
-    if let Some(address) = address {
-        command.env("EDGEPROF_COORDINATOR", format!("http://{address}"));
-    }
-    command.kill_on_drop(true);
-    command
-}
-
-async fn edgeprof(address: SocketAddr, line: &[&str]) -> Output {
-    let running = command(Some(address), line).output();
-    tokio::time::timeout(Duration::from_secs(60), running).await.expect("the command ends").unwrap()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("{output:?}"))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn run_uploads_submits_follows_and_prints_whole_records() {
@@ -319,15 +236,15 @@ async fn lists_are_tables_for_people_and_arrays_for_programs() {
         lab-1/mps2-an386-0  mps2-an386  lab-1   good
 
         $ edgeprof workers
-        worker  address         health  boards  epoch  heard  version  found by
-                                                       s ago
-        ───────────────────────────────────────────────────────────────────────
-        lab-1   127.0.0.1:7451  alive        1      3    0.4  0.1.0    static
+        worker  address         health  boards  attempts  epoch  heard  version  found by
+                                                                 s ago
+        ─────────────────────────────────────────────────────────────────────────────────
+        lab-1   127.0.0.1:7451  alive        1         0      3    0.4  0.1.0    static
 
         $ edgeprof jobs
-        job             state      submitted             cells  done  failed  priority  labels
-        ──────────────────────────────────────────────────────────────────────────────────────
-        j0000000000001  succeeded  2026-01-01T00:00:00Z      1     1       0  normal    –
+        job             state      submitted             cells  done  failed  priority
+        ──────────────────────────────────────────────────────────────────────────────
+        j0000000000001  succeeded  2026-01-01T00:00:00Z      1     1       0  normal
 
         $ edgeprof show j0000000000001
         job j0000000000001 is succeeded: 1 of 1 cells done, 0 failed

@@ -12,6 +12,7 @@ use edgeprof_proto::{
     bridge,
     v1::{
         self,
+        mark_board_request::Mark,
         profiler_server::{Profiler, ProfilerServer},
     },
 };
@@ -24,6 +25,7 @@ use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 pub(crate) const JOB: &str = "j0000000000001";
+pub(crate) const BOARD: &str = "lab-1/mps2-an386-0";
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -44,6 +46,21 @@ pub(crate) struct State {
     pub(crate) endless: bool,
     /// And not even then.
     pub(crate) deaf: bool,
+    /// So many submissions find no room.
+    pub(crate) full: usize,
+    /// The first submission gets no answer.
+    pub(crate) hold_submission: bool,
+    pub(crate) submitters: Vec<String>,
+    /// Attempts on the worker's boards: one less each time that somebody looks.
+    pub(crate) attempts: u32,
+    pub(crate) draining: bool,
+    /// Somebody undoes a drain while one attempt is left.
+    pub(crate) undoes: bool,
+    /// Mark of the worker's board, who set it, and why.
+    pub(crate) mark: Option<(&'static str, String, Option<String>)>,
+    pub(crate) reserved: Option<u64>,
+    /// What was typed on the console.
+    pub(crate) typed: Vec<u8>,
 }
 
 #[derive(Clone, Default)]
@@ -51,6 +68,35 @@ pub(crate) struct Fake {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) cancel: Arc<watch::Sender<bool>>,
     pub(crate) watching: Arc<Notify>,
+    pub(crate) submitted: Arc<Notify>,
+}
+
+/// One that can be killed, so that its connections break and its port is free.
+pub(crate) struct Killable {
+    runtime: tokio::runtime::Runtime,
+    address: SocketAddr,
+}
+
+impl Killable {
+    pub(crate) fn start(fake: &Fake, address: SocketAddr) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let fake = fake.clone();
+        runtime.spawn(async move { fake.serve(TcpListener::from_std(listener).unwrap()).await });
+        Self { runtime, address }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) async fn kill(self) {
+        let ended = move || self.runtime.shutdown_timeout(std::time::Duration::from_secs(60));
+        tokio::task::spawn_blocking(ended).await.unwrap();
+    }
 }
 
 impl Fake {
@@ -58,9 +104,50 @@ impl Fake {
     pub(crate) async fn start(self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tonic::transport::Server::builder().add_service(ProfilerServer::new(self));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(self.serve(listener));
         address
+    }
+
+    async fn serve(self, listener: TcpListener) {
+        let server = tonic::transport::Server::builder().add_service(ProfilerServer::new(self));
+        server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+    }
+
+    fn board(&self) -> v1::BoardStatus {
+        let state = self.state.lock().unwrap();
+        let busy = state.attempts > 0;
+        v1::BoardStatus {
+            id: BOARD.into(),
+            kind: "mps2-an386".into(),
+            worker: "lab-1".into(),
+            health: "good".into(),
+            job_id: busy.then(|| JOB.into()),
+            task_id: busy.then(|| "t00000000000000000000000001".into()),
+            scenario: busy.then(|| "native kv f16 p5 n3".into()),
+            waiting: state.attempts.saturating_sub(1),
+            mark: state.mark.as_ref().map(|(mark, ..)| (*mark).to_owned()),
+            marked_by: state.mark.as_ref().map(|(_, by, _)| by.clone()),
+            reason: state.mark.as_ref().and_then(|(.., why)| why.clone()),
+            reserved_ms: state.reserved,
+            ..v1::BoardStatus::default()
+        }
+    }
+
+    fn worker(&self) -> v1::WorkerStatus {
+        let state = self.state.lock().unwrap();
+        v1::WorkerStatus {
+            id: "lab-1".into(),
+            address: "127.0.0.1:7451".into(),
+            health: if state.draining { "draining" } else { "alive" }.into(),
+            boards: 1,
+            epoch: 3,
+            last_heard_ms: Some(420),
+            version: "0.1.0".into(),
+            found_by: "static".into(),
+            draining: state.draining,
+            attempts: state.attempts,
+            ..v1::WorkerStatus::default()
+        }
     }
 
     fn job(&self, done: bool) -> v1::Job {
@@ -76,7 +163,7 @@ impl Fake {
             state: task.into(),
             scenario: run.scenario.clone(),
             board_selector: "all".into(),
-            board: Some("lab-1/mps2-an386-0".into()),
+            board: Some(BOARD.into()),
             attempts: 1,
             progress: (!done).then(|| v1::Progress { phase: "run".into(), done: 8, total: 32 }),
             ..v1::Task::default()
@@ -102,6 +189,7 @@ impl Profiler for Fake {
     type WatchJobStream = Boxed<v1::JobUpdate>;
     type GetResultsStream = Boxed<v1::Run>;
     type GetLogsStream = Boxed<v1::AttemptLog>;
+    type ConsoleStream = Boxed<v1::ConsoleOutput>;
 
     async fn missing_artifacts(
         &self,
@@ -141,6 +229,10 @@ impl Profiler for Fake {
         {
             let mut state = self.state.lock().unwrap();
             state.keys.push(request.idempotency_key);
+            state.submitters.push(request.submitter);
+            if state.keys.len() <= state.full {
+                return Err(status::exhausted("the queue is full", std::time::Duration::from_millis(10)));
+            }
             let spec = request.spec.unwrap();
             if spec.boards.iter().any(|board| board == "nosuch") {
                 let hint = Some("edgeprof boards lists them");
@@ -150,6 +242,11 @@ impl Profiler for Fake {
             if state.lose_submission && state.keys.len() == 1 {
                 return Err(Status::unavailable("going away"));
             }
+        }
+        let first = self.state.lock().unwrap().keys.len() == 1;
+        if first && self.state.lock().unwrap().hold_submission {
+            self.submitted.notify_one();
+            std::future::pending::<()>().await;
         }
         Ok(Response::new(v1::SubmitJobResponse { job: Some(self.job(false)) }))
     }
@@ -173,9 +270,10 @@ impl Profiler for Fake {
         &self,
         request: Request<v1::WatchJobRequest>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
+        let after = request.into_inner().after;
         let (breaks, endless) = {
             let mut state = self.state.lock().unwrap();
-            state.watched_after.push(request.into_inner().after);
+            state.watched_after.push(after);
             (state.break_watch && state.watched_after.len() == 1, state.endless)
         };
         let first = Ok(v1::JobUpdate { sequence: 7, job: Some(self.job(false)) });
@@ -193,7 +291,9 @@ impl Profiler for Fake {
         };
         let (send, receive) = tokio::sync::mpsc::channel(2);
         tokio::spawn(async move {
-            let _ = send.send(first).await;
+            if after < 7 {
+                let _ = send.send(first).await;
+            }
             let _ = send.send(last.await).await;
         });
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receive))))
@@ -213,31 +313,17 @@ impl Profiler for Fake {
         &self,
         _: Request<v1::ListBoardsRequest>,
     ) -> Result<Response<v1::ListBoardsResponse>, Status> {
-        let board = v1::BoardStatus {
-            id: "lab-1/mps2-an386-0".into(),
-            kind: "mps2-an386".into(),
-            worker: "lab-1".into(),
-            health: "good".into(),
-            ..v1::BoardStatus::default()
-        };
-        Ok(Response::new(v1::ListBoardsResponse { boards: vec![board] }))
+        Ok(Response::new(v1::ListBoardsResponse { boards: vec![self.board()] }))
     }
 
     async fn list_workers(
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let worker = v1::WorkerStatus {
-            id: "lab-1".into(),
-            address: "127.0.0.1:7451".into(),
-            health: "alive".into(),
-            boards: 1,
-            epoch: 3,
-            last_heard_ms: Some(420),
-            version: "0.1.0".into(),
-            found_by: "static".into(),
-            ..v1::WorkerStatus::default()
-        };
+        let worker = self.worker();
+        let mut state = self.state.lock().unwrap();
+        state.attempts = state.attempts.saturating_sub(1);
+        state.draining &= !(state.undoes && state.attempts == 1);
         Ok(Response::new(v1::ListWorkersResponse { workers: vec![worker] }))
     }
 
@@ -290,4 +376,107 @@ impl Profiler for Fake {
         let runs: Vec<_> = runs.iter().map(|run| bridge("run", run).unwrap()).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(runs).map(Ok))))
     }
+
+    async fn get_events(
+        &self,
+        request: Request<v1::GetEventsRequest>,
+    ) -> Result<Response<v1::GetEventsResponse>, Status> {
+        let id = request.into_inner().id;
+        if id != JOB {
+            return Err(Status::not_found(format!("there is no job {id}")));
+        }
+        let event = |at: &str, what: &str, attempt, why: Option<&str>| v1::TaskEvent {
+            task_id: "t1".into(),
+            scenario: "quick".into(),
+            at: format!("2026-01-01T00:00:{at}Z"),
+            what: what.into(),
+            attempt,
+            board: (attempt > 0).then(|| BOARD.into()),
+            why: why.map(str::to_owned),
+        };
+        let events = vec![
+            event("00", "submitted", 0, None),
+            event("00.25", "offered", 1, None),
+            event("04.5", "lost", 1, Some("lab-1 is dead")),
+        ];
+        Ok(Response::new(v1::GetEventsResponse { events }))
+    }
+
+    async fn drain_worker(
+        &self,
+        request: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::WorkerStatus>, Status> {
+        let request = request.into_inner();
+        if request.worker != "lab-1" {
+            return Err(Status::not_found(format!("there is no worker {}", request.worker)));
+        }
+        self.state.lock().unwrap().draining = !request.undo;
+        Ok(Response::new(self.worker()))
+    }
+
+    async fn mark_board(
+        &self,
+        request: Request<v1::MarkBoardRequest>,
+    ) -> Result<Response<v1::BoardStatus>, Status> {
+        let v1::MarkBoardRequest { board, mark, by } = request.into_inner();
+        known(&board)?;
+        {
+            let mut state = self.state.lock().unwrap();
+            (state.mark, state.reserved) = match mark.unwrap() {
+                Mark::Quarantine(v1::Quarantine { reason }) => {
+                    (Some(("quarantined", by, Some(reason))), None)
+                }
+                Mark::Reserve(v1::Reserve { seconds }) => {
+                    (Some(("reserved", by, None)), Some(seconds * 1000))
+                }
+                Mark::Unmark(_) => (None, None),
+            };
+        }
+        Ok(Response::new(self.board()))
+    }
+
+    async fn reset_board(
+        &self,
+        request: Request<v1::ResetBoardRequest>,
+    ) -> Result<Response<v1::ResetBoardResponse>, Status> {
+        known(&request.into_inner().board)?;
+        let (health, reason) = match self.state.lock().unwrap().failed {
+            true => ("bad", Some("it does not answer".to_owned())),
+            false => ("good", None),
+        };
+        Ok(Response::new(v1::ResetBoardResponse { health: health.into(), reason }))
+    }
+
+    /// Says what it hears, in capitals; ends after a full stop.
+    async fn console(
+        &self,
+        request: Request<Streaming<v1::ConsoleInput>>,
+    ) -> Result<Response<Self::ConsoleStream>, Status> {
+        let mut input = request.into_inner();
+        let first = input.message().await?.ok_or_else(|| Status::invalid_argument("no board"))?;
+        known(&first.board)?;
+        if self.state.lock().unwrap().reserved.is_none() {
+            let hint = format!("edgeprof board reserve {BOARD} --for 2h");
+            return Err(status::with_hint(Code::FailedPrecondition, "it is not reserved", Some(&hint)));
+        }
+        let (send, receive) = tokio::sync::mpsc::channel(2);
+        let state = self.state.clone();
+        tokio::spawn(async move {
+            let say = |data: &[u8]| Ok(v1::ConsoleOutput { data: data.to_ascii_uppercase() });
+            let _ = send.send(say(b"boot\n")).await;
+            while let Ok(Some(message)) = input.message().await {
+                state.lock().unwrap().typed.extend(&message.data);
+                let _ = send.send(say(&message.data)).await;
+                if message.data.contains(&b'.') {
+                    let _ = send.send(Err(Status::failed_precondition("the reservation has ended"))).await;
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receive))))
+    }
+}
+
+fn known(board: &str) -> Result<(), Status> {
+    if board == BOARD { Ok(()) } else { Err(Status::not_found(format!("there is no board {board}"))) }
 }

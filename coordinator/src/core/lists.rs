@@ -32,7 +32,8 @@ impl Core {
     fn board_status(&self, board: &BoardView<'_>) -> v1::BoardStatus {
         let id = &board.report.id;
         let task = board.occupant.map(|occupant| occupant.task);
-        let job = task.and_then(|task| self.defs.get(&task)).map(|def| def.job.to_string());
+        let def = task.and_then(|task| self.defs.get(&task));
+        let job = def.map(|def| def.job.to_string());
         let kept = set_aside(board);
         let reserved = kept.mark == Some("reserved");
         v1::BoardStatus {
@@ -48,6 +49,7 @@ impl Core {
             mark: kept.mark.map(str::to_owned),
             marked_by: kept.by,
             reserved_ms: reserved.then(|| millis(self.reserved_for(id))),
+            scenario: def.map(|def| def.scenario.clone()),
             waiting: clip(board.waiting),
             busy_ms: board.busy_for.map(millis),
         }
