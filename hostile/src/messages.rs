@@ -141,6 +141,8 @@ fn measured(result: &v1::Result) {
         submitted_at: "2026-01-01T00:00:00Z".into(),
         tasks: vec![task.id],
         idempotency_key: None,
+        first_seq: 0,
+        submitter: String::new(),
     };
     let subject = Subject {
         job: &job,
