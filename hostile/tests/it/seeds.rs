@@ -281,7 +281,7 @@ fn submission() -> v1::SubmitJobRequest {
     }))
     .unwrap();
     let spec = edgeprof_proto::bridge("job", &spec).unwrap();
-    v1::SubmitJobRequest { spec: Some(spec), idempotency_key: "k".into() }
+    v1::SubmitJobRequest { spec: Some(spec), idempotency_key: "k".into(), submitter: "ci".into() }
 }
 
 fn start() -> v1::ToWorker {
@@ -325,8 +325,13 @@ fn session() -> Vec<u8> {
             site: String::new(),
             boards: vec![board.clone()],
             held: vec![held("running"), held("outbox")],
+            draining: false,
         }),
-        From::Heartbeat(v1::Heartbeat { boards: vec![board.clone()], held: vec![held("staged")] }),
+        From::Heartbeat(v1::Heartbeat {
+            boards: vec![board.clone()],
+            held: vec![held("staged")],
+            draining: true,
+        }),
         From::Board(board),
         From::Accepted(v1::Accepted { lease: lease(), task_id: task(), board: "w/b".into() }),
         From::Started(v1::Started { lease: lease(), task_id: task(), board: "w/b".into() }),
