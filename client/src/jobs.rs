@@ -44,7 +44,7 @@ fn listed(format: Format, jobs: &[Job]) -> Result<String, Failure> {
         sheet.row([
             Some(job.job_id.clone()),
             Some(job.state.clone()),
-            Some(job.submitted_at.clone()),
+            Some(if csv { job.submitted_at.clone() } else { to_the_second(&job.submitted_at) }),
             Some(job.tasks_total.to_string()),
             Some(job.tasks_done.to_string()),
             Some(job.tasks_failed.to_string()),
@@ -67,6 +67,16 @@ fn listed(format: Format, jobs: &[Job]) -> Result<String, Failure> {
         _ => sheet.without_empty_columns(),
     };
     Ok(output::list(format, &items, &sheet, "no jobs"))
+}
+
+/// A time in RFC 3339 as people need it.
+fn to_the_second(time: &str) -> String {
+    match time.split_once('.') {
+        Some((seconds, rest)) => {
+            format!("{seconds}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+        }
+        None => time.to_owned(),
+    }
 }
 
 /// Time that is likely to be left: an estimate for people, its milliseconds for programs.
@@ -184,6 +194,7 @@ fn view_of(format: Format, job: &Job) -> Result<String, Failure> {
         let progress = match (&task.progress, task.queue_position) {
             (Some(p), _) if p.total > 0 => Some(format!("{} {}/{}", p.phase, p.done, p.total)),
             (Some(p), _) => Some(p.phase.clone()),
+            (None, Some(0)) if task.state == "queued" => Some("next".into()),
             (None, Some(ahead)) if task.state == "queued" => Some(format!("{ahead} ahead")),
             _ => None,
         };
@@ -217,7 +228,7 @@ fn view_of(format: Format, job: &Job) -> Result<String, Failure> {
                 job.tasks_done,
                 job.tasks_total,
                 job.tasks_failed,
-                job.submitted_at,
+                to_the_second(&job.submitted_at),
                 job.priority
             );
             if !job.submitter.is_empty() {
