@@ -24,6 +24,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use crate::{
     api::Api,
     artifacts::{Artifacts, firmware::Folders},
+    canary::Canary,
     config::Config,
     core::{Core, Failed, Parts, QUEUE, RecoverError},
     discovery::{browse, dial_static},
@@ -121,6 +122,7 @@ impl Daemon {
         let tasks = Tasks::new();
         let stop = tasks.stop_token();
         let (commands, waiting) = mpsc::channel(QUEUE);
+        let firmware = Folders::new(&config.firmware, Some(&program));
         let limits = Limits { step: config.prepare_timeout, reference: config.reference_limit };
         let parts = Parts {
             identity,
@@ -129,6 +131,11 @@ impl Daemon {
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),
             commands: commands.clone(),
+            canary: Canary::new(&artifacts, firmware.clone())
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "boards that failed go without a canary run");
+                })
+                .ok(),
             scheduler: config.scheduler.resolve(config.max_queued_tasks),
         };
         let core = Core::recover(&*store, parts)?;
@@ -138,7 +145,7 @@ impl Daemon {
             commands: commands.clone(),
             store,
             artifacts: artifacts.clone(),
-            firmware: Folders::new(&config.firmware, Some(&program)),
+            firmware,
             data: config.data.clone(),
             max_artifact_bytes: config.max_artifact_bytes,
             reserve_bytes: config.reserve_bytes,

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod canary;
 mod clock;
 pub mod config;
 pub mod core;

@@ -45,6 +45,7 @@ mod model;
 mod quant;
 pub mod reference;
 mod rows;
+pub mod tiny;
 mod tokenizer;
 mod weights;
 

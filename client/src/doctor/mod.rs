@@ -12,7 +12,6 @@ mod network;
 mod ports;
 mod serial;
 mod system;
-mod tiny;
 mod trial;
 
 use std::{net::SocketAddr, path::Path};

@@ -8,9 +8,10 @@ use edgeprof_common::{
     job::JobSpec,
     run::{RunRecord, RunState, Verification},
 };
+use edgeprof_model::tiny;
 use tokio::{signal::unix::Signal, time::timeout};
 
-use super::{check::Check, tiny};
+use super::check::Check;
 use crate::{
     exit::Failure,
     follow::pressed,

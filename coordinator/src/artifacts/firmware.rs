@@ -117,9 +117,15 @@ fn load(path: &Path) -> Result<Vec<u8>, FirmwareError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::artifacts::loaded::tests::elf;
+
+    /// A folder that has firmware of one kind.
+    pub(crate) fn folder_with(data: &Path, kind: &str) -> Folders {
+        fs::write(data.join(format!("{kind}.elf")), elf(b"aaaa", b"")).unwrap();
+        Folders(vec![data.to_owned()])
+    }
 
     #[test]
     fn the_first_folder_that_has_it_wins() {

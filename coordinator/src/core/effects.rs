@@ -20,8 +20,12 @@ const KEEP_ASIDE: u64 = 1000;
 impl Core {
     /// Hands an event to the scheduler and takes its effects into the command at hand.
     pub(super) fn step(&mut self, event: Event) {
-        let now = self.now();
-        let effects = self.scheduler.step(now, event);
+        self.step_at(Instant::now(), event);
+    }
+
+    /// The same for what happened before it could be handled.
+    pub(super) fn step_at(&mut self, at: Instant, event: Event) {
+        let effects = self.scheduler.step(self.at(at), event);
         self.absorb(effects);
     }
 
@@ -35,6 +39,10 @@ impl Core {
         }
         for notice in effects.notices {
             self.notice(notice);
+        }
+        // Only now: what answers this comes after what was sent here.
+        if let Some(board) = self.without_canary.pop() {
+            self.step(Event::NoCanary { board });
         }
     }
 
@@ -121,6 +129,11 @@ impl Core {
             }
             Send::Command { to, command, order } => {
                 self.commands.insert(to.worker.clone(), command.0);
+                if let Order::Canary { lease } = &order
+                    && self.canary(lease).is_none()
+                {
+                    return self.without_canary.push(lease.board.clone());
+                }
                 let Some(frame) = self.frame(order) else { return };
                 let frame = v1::ToWorker { command: command.0, frame: Some(frame) };
                 self.outs.push(Out::Frame(to.session, Box::new(frame)));
@@ -142,7 +155,12 @@ impl Core {
                     spec: Some(spec?),
                 })
             }
-            Order::Canary { .. } => return None,
+            Order::Canary { lease } => To::Start(v1::Start {
+                lease: Some(frames::lease(lease.token)),
+                task_id: lease.task.to_string(),
+                board: lease.board.to_string(),
+                spec: Some(self.canary(&lease)?),
+            }),
             Order::Reset { board } => To::Reset(v1::ResetNow { board: board.to_string() }),
             Order::Recall { lease } => To::Recall(v1::Recall {
                 lease: Some(frames::lease(lease.token)),
@@ -171,6 +189,11 @@ impl Core {
                 }
             }
         })
+    }
+
+    /// Everything that a worker needs for a canary run; nothing where there is none for the board's kind.
+    fn canary(&self, lease: &LeaseRef) -> Option<v1::AttemptSpec> {
+        self.parts.canary.as_ref()?.spec(&self.boards.get(&lease.board)?.seen.kind)
     }
 
     /// Everything that a worker needs for an attempt.

@@ -21,7 +21,7 @@ use std::{
 
 use edgeprof_common::{BoardId, Digest, JobId, Quant, TaskId, Token, WorkerId};
 use edgeprof_proto::v1;
-use edgeprof_scheduler::{Event, LeaseRef, Mark, Now, QueueFull, Scheduler, SessionId};
+use edgeprof_scheduler::{BoardReport, Event, LeaseRef, Mark, Now, QueueFull, Scheduler, SessionId};
 use edgeprof_service::shutdown::Tasks;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     artifacts::Artifacts,
+    canary::Canary,
     ingest::Measured,
     preparing::{Outcome, Preparer, Vocabulary},
     session::SessionEvent,
@@ -47,6 +48,10 @@ pub use tasks::Told;
 
 /// Commands that may wait for the loop.
 pub const QUEUE: usize = 1024;
+
+/// Commands that share a commit, and how long more are taken in before it.
+const BATCH: usize = 256;
+const BATCH_TIME: Duration = Duration::from_millis(5);
 
 /// The loop wakes at least this often, to notice that it stood still.
 const PULSE: Duration = Duration::from_secs(1);
@@ -143,6 +148,8 @@ pub struct Parts {
     pub tasks: Tasks,
     /// The loop's own address, for the children's answers.
     pub commands: mpsc::Sender<Command>,
+    /// What suspected boards have to run; without it they go without.
+    pub canary: Option<Canary>,
     /// Spans and bounds of the scheduler.
     pub scheduler: edgeprof_scheduler::Config,
 }
@@ -176,6 +183,8 @@ struct Session {
     key: String,
     outgoing: mpsc::Sender<v1::ToWorker>,
     stop: CancellationToken,
+    /// The last heartbeat's boards, as they came and as they were read: most say the same again.
+    reported: (Vec<v1::BoardReport>, Vec<BoardReport>),
 }
 
 /// The result that the event at hand brought.
@@ -194,15 +203,19 @@ pub struct Core {
     parts: Parts,
     scheduler: Scheduler,
     origin: Instant,
+    /// When the last frame was read from its socket.
+    heard: Instant,
     outbox: commit::Outbox,
     failed: Option<Failed>,
     /// What is to be committed with the commands at hand, and what waits for that.
     transaction: Transaction,
     /// Tasks whose rows are part of it, as they are at its end.
-    touched: HashSet<TaskId>,
+    touched: BTreeSet<TaskId>,
     tokens: BTreeMap<BoardId, Token>,
     outs: Vec<commit::Out>,
     payload: Option<Payload>,
+    /// Boards whose canary was asked for and is not there.
+    without_canary: Vec<BoardId>,
 
     jobs: BTreeMap<JobId, Job>,
     /// In order of submission.
@@ -260,7 +273,9 @@ impl Core {
             // However many commands keep the loop from sleeping.
             if began >= pulse {
                 pulse = began + PULSE;
-                self.step(Event::Tick);
+                // What was read from sockets since is evidence that a worker lives: time stays before it.
+                let now = if commands.is_empty() { began } else { self.heard };
+                self.step_at(now, Event::Tick);
                 self.end_waiting();
                 self.tell_stories();
                 self.finish_step().await;
@@ -283,6 +298,7 @@ impl Core {
                         self.notice_stall(began, wake);
                         woke = Instant::now();
                         self.handle(command);
+                        self.handle_waiting(&mut commands);
                         self.finish_step().await;
                     }
                     None => break Ok(()),
@@ -306,8 +322,23 @@ impl Core {
         outcome
     }
 
-    fn now(&self) -> Now {
-        Now(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    fn at(&self, instant: Instant) -> Now {
+        let since = instant.saturating_duration_since(self.origin);
+        Now(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Takes in what else waits, for the same commit.
+    fn handle_waiting(&mut self, commands: &mut mpsc::Receiver<Command>) {
+        let end = Instant::now() + BATCH_TIME;
+        for _ in 1..BATCH {
+            match commands.try_recv() {
+                Ok(command) if self.failed.is_none() => self.handle(command),
+                _ => return,
+            }
+            if Instant::now() >= end {
+                return;
+            }
+        }
     }
 
     fn wake(&self, mut wake: Instant) -> Instant {

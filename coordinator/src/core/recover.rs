@@ -1,7 +1,7 @@
 //! A new life over an old store.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry},
     fs,
     sync::Arc,
 };
@@ -98,13 +98,15 @@ impl Core {
         let mut core = Self {
             scheduler,
             origin: now,
+            heard: now,
             outbox: commit::Outbox::default(),
             failed: None,
             transaction: Transaction::default(),
-            touched: HashSet::new(),
+            touched: BTreeSet::new(),
             tokens: BTreeMap::new(),
             outs: Vec::new(),
             payload: None,
+            without_canary: Vec::new(),
             jobs,
             order,
             keys,
@@ -198,7 +200,7 @@ fn fresh(new: NewTask, seq: u64) -> TaskRow {
         image: new.image,
         submitter: new.submitter,
         work: new.work,
-        cleared: std::collections::BTreeSet::new(),
+        cleared: BTreeSet::new(),
         phase: edgeprof_scheduler::Phase::Queued,
         attempt: edgeprof_common::AttemptNo(0),
         failures: 0,

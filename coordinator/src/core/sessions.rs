@@ -2,7 +2,9 @@
 
 use edgeprof_common::{WorkerId, run::Board as Seen};
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
-use edgeprof_scheduler::{Event, Frame, LeaseRef, Outcome, Peer, SessionId};
+use edgeprof_scheduler::{CANARY, Event, Frame, LeaseRef, Outcome, Peer, SessionId};
+
+use tokio::time::Instant;
 
 use super::{Core, Failed, Payload, Session};
 use crate::{
@@ -62,7 +64,10 @@ impl Core {
                 }
             }
             SessionEvent::Up(up) => self.up(*up),
-            SessionEvent::Frame(id, frame) => self.frame_from(id, *frame),
+            SessionEvent::Frame { session, frame, read_at } => {
+                self.heard = read_at;
+                self.frame_from(session, *frame, read_at);
+            }
             SessionEvent::Lost(id) => self.lost(id),
             SessionEvent::Superseded(reason) => self.failed = Some(Failed::Superseded(reason)),
         }
@@ -108,7 +113,10 @@ impl Core {
             Target { address: address.clone(), found_by, worker: Some(worker.clone()), reason: None };
         self.targets.insert(key.clone(), target);
         self.workers.insert(worker.clone(), Worker { address, found_by, version: hello.version });
-        self.sessions.insert(session, Session { worker: worker.clone(), key, outgoing, stop });
+        self.sessions.insert(
+            session,
+            Session { worker: worker.clone(), key, outgoing, stop, reported: (hello.boards, boards.clone()) },
+        );
         self.step(Event::WorkerUp {
             peer: Peer { worker, session },
             incarnation,
@@ -126,20 +134,25 @@ impl Core {
         }
     }
 
-    fn frame_from(&mut self, id: SessionId, message: v1::FromWorker) {
-        let Some(session) = self.sessions.get(&id) else { return };
+    fn frame_from(&mut self, id: SessionId, message: v1::FromWorker, at: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let from = Peer { worker: session.worker.clone(), session: id };
         let last_command = message.last_command;
+        let mut news = false;
         let frame = match message.frame {
-            Some(From::Result(result)) => return self.result(from, result),
+            Some(From::Result(result)) => return self.result(from, result, at),
             Some(From::Heartbeat(beat)) => {
-                let worker = from.worker.clone();
-                self.see(&worker, &beat.boards);
-                frames::heartbeat(&beat, last_command)
+                news = session.reported.0 != beat.boards;
+                let read = if news { frames::reports(&beat.boards) } else { Ok(session.reported.1.clone()) };
+                if let (true, Ok(read)) = (news, &read) {
+                    session.reported = (beat.boards.clone(), read.clone());
+                    self.see(&from.worker, &beat.boards);
+                }
+                read.and_then(|read| frames::heartbeat(&beat, read, last_command))
             }
             Some(From::Board(report)) => {
-                let worker = from.worker.clone();
-                self.see(&worker, std::slice::from_ref(&report));
+                news = true;
+                self.see(&from.worker, std::slice::from_ref(&report));
                 frames::report(&report).map(Frame::Board)
             }
             Some(other) => frames::frame(&other),
@@ -147,28 +160,33 @@ impl Core {
         };
         match frame {
             Ok(frame) => {
-                let boards = matches!(frame, Frame::Board(_) | Frame::Heartbeat { .. });
-                self.step(Event::Frame { from, frame });
-                if boards && !self.awaiting.is_empty() {
+                self.step_at(at, Event::Frame { from, frame });
+                if news && !self.awaiting.is_empty() {
                     self.end_waiting();
                 }
             }
             Err(reason) => {
                 tracing::warn!(worker = %from.worker, %reason, "a frame cannot be read");
-                self.step(Event::Frame { from, frame: Frame::Heard });
+                self.step_at(at, Event::Frame { from, frame: Frame::Heard });
             }
         }
     }
 
-    fn result(&mut self, from: Peer, result: v1::Result) {
+    fn result(&mut self, from: Peer, result: v1::Result, at: Instant) {
         let Some(lease) = frames::lease_ref(result.lease.as_ref(), &result.task_id, &result.board) else {
             tracing::error!(worker = %from.worker, task = %result.task_id, "a result without a readable lease");
             return self.nack(&from, &result);
         };
-        let (outcome, measured, undecodable) = read_result(&result);
+        let (mut outcome, measured, undecodable) = read_result(&result);
+        if lease.task == CANARY && outcome == Outcome::Succeeded {
+            let canary = self.parts.canary.as_ref().zip(measured.as_ref());
+            if let Some(Err(error)) = canary.map(|(canary, measured)| canary.judge(measured)) {
+                outcome = Outcome::Failed(error);
+            }
+        }
         self.keep_log(&lease, &outcome, &result.transcript);
         self.payload = Some(Payload { lease: lease.clone(), message: result, measured, undecodable });
-        self.step(Event::Frame { from, frame: Frame::Result { lease, outcome } });
+        self.step_at(at, Event::Frame { from, frame: Frame::Result { lease, outcome } });
         self.payload = None;
     }
 

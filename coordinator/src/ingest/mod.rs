@@ -4,7 +4,7 @@
 mod assemble;
 mod measured;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use assemble::{Ended, Subject, assemble, seen};
 pub use measured::{Measured, Undecodable};

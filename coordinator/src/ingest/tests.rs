@@ -88,7 +88,8 @@ fn sample(counter: &str, decode: [u64; 2]) -> v1::Sample {
     }
 }
 
-fn message() -> v1::Measurement {
+/// What a board may send.
+pub(crate) fn message() -> v1::Measurement {
     v1::Measurement {
         provenance: "emulated".into(),
         environment: Some(v1::Environment { emulator: Some("qemu".into()), ..Default::default() }),

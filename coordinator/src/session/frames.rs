@@ -73,13 +73,13 @@ pub fn held(messages: &[v1::Held]) -> Result<Vec<Held>, String> {
         .collect()
 }
 
-/// A heartbeat.
+/// A heartbeat whose boards are read already.
 ///
 /// # Errors
 /// What cannot be read.
-pub fn heartbeat(beat: &v1::Heartbeat, last_command: u64) -> Result<Frame, String> {
+pub fn heartbeat(beat: &v1::Heartbeat, boards: Vec<BoardReport>, last_command: u64) -> Result<Frame, String> {
     Ok(Frame::Heartbeat {
-        boards: reports(&beat.boards)?,
+        boards,
         held: held(&beat.held)?,
         last_command: Command(last_command),
         draining: beat.draining,

@@ -11,7 +11,10 @@ use edgeprof_common::{BoardId, Token, WorkerId};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::SessionId;
 use edgeprof_service::channel::Dialer;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use dial::{Target, keep};
@@ -102,7 +105,14 @@ pub enum SessionEvent {
     /// The handshake is complete.
     Up(Box<Up>),
     /// A frame came.
-    Frame(SessionId, Box<v1::FromWorker>),
+    Frame {
+        /// From which session.
+        session: SessionId,
+        /// What it says.
+        frame: Box<v1::FromWorker>,
+        /// When it was read from the socket, however long it waits for the loop.
+        read_at: Instant,
+    },
     /// The stream ended.
     Lost(SessionId),
     /// The worker has seen a newer life of this coordinator.

@@ -9,8 +9,12 @@ use edgeprof_proto::{
 };
 use edgeprof_scheduler::SessionId;
 use edgeprof_service::status;
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use futures::{Stream, StreamExt, stream};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Streaming, transport::Channel};
 
@@ -23,8 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A silent line is used at least this often.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Commands that may wait for a slow worker.
-const OUTGOING: usize = 256;
+/// Commands that may wait for a slow worker: every attempt that its boards take, and every acknowledgement
+/// of what they had before, at once. A worker that reads none is dropped, and delays nobody.
+const OUTGOING: usize = 1 << 14;
 
 /// Blobs pushed to one worker at a time.
 const PUSHES: usize = 2;
@@ -46,18 +51,15 @@ pub(super) async fn serve(
     channel: Channel,
     greeting: Greeting,
 ) -> End {
-    let (to_wire, wire) = mpsc::channel(16);
-    let mut last = greeting.last_command;
+    let (outgoing, commands) = mpsc::channel(OUTGOING);
+    let last = greeting.last_command;
     let sought = target.worker.clone().filter(|_| target.found_by == FoundBy::Mdns);
     let hello = hello(context, greeting, sought.as_ref());
     let first = v1::ToWorker { command: last, frame: Some(To::Hello(hello)) };
-    if to_wire.send(first).await.is_err() {
-        return End::Lost("the stream did not open".into());
-    }
     let mut client = v1::worker_client::WorkerClient::new(channel)
         .max_decoding_message_size(16 << 20)
         .max_encoding_message_size(16 << 20);
-    let opened = timeout(PATIENCE, client.session(ReceiverStream::new(wire))).await;
+    let opened = timeout(PATIENCE, client.session(to_worker(first, commands))).await;
     let mut incoming = match opened {
         Err(_) => return End::Lost("the worker does not answer the greeting".into()),
         Ok(Err(status)) => return refusal(&status),
@@ -85,7 +87,6 @@ pub(super) async fn serve(
     };
 
     let session = SessionId(context.sessions.fetch_add(1, Ordering::Relaxed));
-    let (outgoing, mut commands) = mpsc::channel(OUTGOING);
     let stop = CancellationToken::new();
     let up = Up {
         session,
@@ -99,27 +100,30 @@ pub(super) async fn serve(
     if context.commands.send(Command::Session(SessionEvent::Up(Box::new(up)))).await.is_err() {
         return End::Lost("the coordinator stops".into());
     }
-    let write = async {
-        loop {
-            let frame = match timeout(BEAT, commands.recv()).await {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return "the session was closed".to_owned(),
-                Err(_) => v1::ToWorker { command: last, frame: Some(To::Beat(v1::Beat {})) },
-            };
-            last = frame.command;
-            if to_wire.send(frame).await.is_err() {
-                return "the stream broke".to_owned();
-            }
-        }
-    };
     let reason = tokio::select! {
         biased;
         () = stop.cancelled() => "the session was closed".to_owned(),
-        reason = write => reason,
         reason = read(session, &mut incoming, context, address) => reason,
     };
     let _ = context.commands.send(Command::Session(SessionEvent::Lost(session))).await;
     End::Lost(reason)
+}
+
+/// What goes to the worker: the greeting, then commands, and a beat where there is none for a while.
+fn to_worker(
+    first: v1::ToWorker,
+    commands: mpsc::Receiver<v1::ToWorker>,
+) -> impl Stream<Item = v1::ToWorker> {
+    let last = first.command;
+    let rest = stream::unfold((commands, last), async |(mut commands, last)| {
+        let frame = match timeout(BEAT, commands.recv()).await {
+            Ok(frame) => frame?,
+            Err(_) => v1::ToWorker { command: last, frame: Some(To::Beat(v1::Beat {})) },
+        };
+        let last = frame.command;
+        Some((frame, (commands, last)))
+    });
+    stream::iter([first]).chain(rest)
 }
 
 fn hello(context: &Context, greeting: Greeting, sought: Option<&WorkerId>) -> v1::CoordinatorHello {
@@ -181,7 +185,7 @@ async fn read(
                 }
             }
         }
-        let event = SessionEvent::Frame(session, Box::new(frame));
+        let event = SessionEvent::Frame { session, frame: Box::new(frame), read_at: Instant::now() };
         if context.commands.send(Command::Session(event)).await.is_err() {
             return "the coordinator stops".to_owned();
         }

@@ -1,13 +1,14 @@
 //! The store on disk: one redb table.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
 
 use super::{Applied, Change, Row, Store, StoreError, Transaction};
 
@@ -71,13 +72,35 @@ impl Store for Embedded {
     }
 }
 
+/// The last change of every key of a batch, in the order of the keys: a row that changes several times in a
+/// commit is written once.
+#[derive(Default)]
+struct Last<'a>(BTreeMap<&'a [u8], Option<&'a [u8]>>);
+
+impl Last<'_> {
+    fn write(&mut self, table: &mut Table<'_, &'static [u8], &'static [u8]>) -> Result<(), StoreError> {
+        for (key, value) in std::mem::take(&mut self.0) {
+            match value {
+                Some(value) => drop(table.insert(key, value).map_err(failed)?),
+                None => drop(table.remove(key).map_err(failed)?),
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Embedded {
     fn try_commit(&self, batch: &[Transaction]) -> Result<Vec<Applied>, StoreError> {
         let write = self.database.begin_write().map_err(failed)?;
         let mut outcomes = Vec::with_capacity(batch.len());
         {
             let mut table = write.open_table(ROWS).map_err(failed)?;
+            let mut last = Last::default();
             'transactions: for transaction in batch {
+                if !transaction.checks.is_empty() {
+                    // It compares with what those before it have left.
+                    last.write(&mut table)?;
+                }
                 for check in &transaction.checks {
                     let found = table.get(check.key.as_slice()).map_err(failed)?;
                     if found.as_ref().map(|value| value.value()) != check.expected.as_deref() {
@@ -87,16 +110,13 @@ impl Embedded {
                 }
                 for change in &transaction.changes {
                     match change {
-                        Change::Put(key, value) => {
-                            table.insert(key.as_slice(), value.as_slice()).map_err(failed)?;
-                        }
-                        Change::Delete(key) => {
-                            table.remove(key.as_slice()).map_err(failed)?;
-                        }
-                    }
+                        Change::Put(key, value) => last.0.insert(key, Some(value)),
+                        Change::Delete(key) => last.0.insert(key, None),
+                    };
                 }
                 outcomes.push(Applied::Yes);
             }
+            last.write(&mut table)?;
         }
         write.commit().map_err(failed)?;
         Ok(outcomes)

@@ -12,8 +12,9 @@ use super::{Applied, Store, StoreError, Transaction};
 /// Transactions that may wait for the writer.
 const QUEUE: usize = 1024;
 
-/// Most transactions of one commit.
-const BATCH: usize = 512;
+/// Most transactions of one commit, and most changes in them: nobody waits long for a batch that others fill.
+const BATCH: usize = 1024;
+const CHANGES: usize = 16_384;
 
 /// How far the writer is: transactions are numbered from 1 in the order in which they were handed in.
 #[derive(Clone, Debug, Default)]
@@ -122,10 +123,14 @@ impl<'a> Log<'a> {
 
     /// Commits `first` and what waits behind it. False once nothing more can be committed.
     fn commit(&mut self, first: Transaction, waiting: &mut mpsc::Receiver<Transaction>) -> bool {
+        let mut changes = first.changes.len();
         self.batch.push(first);
-        while self.batch.len() < BATCH {
+        while self.batch.len() < BATCH && changes < CHANGES {
             match waiting.try_recv() {
-                Ok(next) => self.batch.push(next),
+                Ok(next) => {
+                    changes += next.changes.len();
+                    self.batch.push(next);
+                }
                 Err(_) => break,
             }
         }
