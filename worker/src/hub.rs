@@ -209,13 +209,18 @@ impl Hub {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut came, mut happened) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         loop {
-            let room = Instant::now() + ROOM;
+            let (room, sync) = (Instant::now() + ROOM, self.outbox.sync_due());
             // Time first and sessions last: a flood of frames delays neither heartbeats nor results.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 _ = tick.tick() => self.tick(),
                 () = sleep_until(room), if self.is_blocked() => self.deliver(),
+                () = at(sync) => {
+                    let before = self.closed_to_work();
+                    self.outbox.sync();
+                    self.reopened(before);
+                }
                 () = Drain::due(self.drain.as_ref()) => self.hurry(),
                 n = events.recv_many(&mut happened, BATCH), if !events.is_closed() || !events.is_empty() => {
                     happened.drain(..n).for_each(|(board, event)| self.event(&board, event));
@@ -325,5 +330,13 @@ impl Hub {
         let draining = self.drain.is_some();
         let beat = v1::Heartbeat { boards: self.reports(), held: self.held(), draining };
         self.send_if_room(From::Heartbeat(beat));
+    }
+}
+
+/// Waits for a time; for ever where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
