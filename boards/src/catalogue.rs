@@ -17,10 +17,14 @@ const FILES: &[(&str, &str)] = &[
     ("riscv64", include_str!("../kinds/riscv64.toml")),
 ];
 
+/// The kind whose boards do nothing. It is found by its name alone.
+pub const NOOP: &str = "noop";
+
 /// All known board kinds.
 #[derive(Debug)]
 pub struct Catalogue {
     kinds: Vec<Kind>,
+    noop: Kind,
 }
 
 /// Why a kind's description was refused.
@@ -70,16 +74,18 @@ impl Catalogue {
                 .map_err(|what| CatalogueError::Inconsistent { file: (*file).to_owned(), what })?;
             kinds.push(kind);
         }
-        Ok(Self { kinds })
+        let noop = toml::from_str(include_str!("../benchmark/noop.toml"))
+            .map_err(|source| CatalogueError::Syntax { file: NOOP.into(), source: Box::new(source) })?;
+        Ok(Self { kinds, noop })
     }
 
     /// The kind of that name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Kind> {
-        self.kinds.iter().find(|kind| kind.name == name)
+        self.kinds.iter().chain([&self.noop]).find(|kind| kind.name == name)
     }
 
-    /// All kinds in catalogue order.
+    /// All kinds in catalogue order, but for [`NOOP`].
     #[must_use]
     pub fn kinds(&self) -> &[Kind] {
         &self.kinds
@@ -187,6 +193,14 @@ mod tests {
         for kind in catalogue.kinds() {
             assert_eq!(catalogue.get(&kind.name), Some(kind));
         }
+    }
+
+    #[test]
+    fn the_kind_that_does_nothing_is_only_found_by_its_name() {
+        let kind = catalogue().get(NOOP).unwrap();
+        assert!(kind.is_noop() && kind.emulator.is_none() && kind.counter.silicon_hz.is_none());
+        assert!(catalogue().kinds().iter().all(|kind| !kind.is_noop()));
+        assert_ne!(catalogue().suggest("nooop"), Some(NOOP));
     }
 
     #[test]

@@ -36,6 +36,14 @@ pub struct Kind {
     pub estimate: EstimateBasis,
 }
 
+impl Kind {
+    /// Whether boards of this kind do nothing: no firmware, no image, no figures.
+    #[must_use]
+    pub fn is_noop(&self) -> bool {
+        self.name == crate::NOOP
+    }
+}
+
 /// The firmware of a kind.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

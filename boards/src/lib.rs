@@ -16,7 +16,7 @@ pub mod fit;
 mod kind;
 mod linker;
 
-pub use catalogue::{Catalogue, CatalogueError, catalogue};
+pub use catalogue::{Catalogue, CatalogueError, NOOP, catalogue};
 pub use estimate::{Estimate, Range};
 pub use kind::{
     Counter, Emulator, EstimateBasis, Firmware, Kind, Memory, ModelStore, Region, Rounding, Runtime, Source,

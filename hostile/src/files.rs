@@ -8,7 +8,7 @@ use edgeprof_coordinator::{
 use edgeprof_worker::{
     board::{error::BoardError, fault::explain},
     firmware::Firmware,
-    outbox,
+    outbox::log,
 };
 
 /// A firmware's ELF file: coordinator and worker agree on what it loads.
@@ -41,11 +41,13 @@ pub(crate) fn fault(bytes: &[u8]) {
     }
 }
 
-/// A kept result, and one whose checksum agrees.
+/// Kept results, and one whose checksum agrees.
 pub(crate) fn outbox(bytes: &[u8]) {
-    let _ = outbox::decode(bytes);
-    let whole = [Digest::of(bytes).as_bytes().as_slice(), bytes].concat();
-    let _ = outbox::decode(&whole);
+    let (_, whole) = log::decode(bytes);
+    assert!(whole <= bytes.len());
+    let framed = log::frame(log::PUT, bytes);
+    let (records, whole) = log::decode(&[&framed, bytes].concat());
+    assert!(records.is_empty() || whole >= framed.len());
 }
 
 /// The configuration files of daemons and client, all from the same text.

@@ -1,38 +1,51 @@
 //! Wires the rooms together, and takes them down in order.
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use edgeprof_common::WorkerId;
 use edgeprof_service::{
     discovery::{Announcement, WORKER_SERVICE},
     shutdown::Tasks,
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tracing::{info, warn};
 
 use crate::{
     blobs::Blobs,
     board::{
-        actor::Actor,
+        actor::{Actor, Inbox},
         device::{Device, Source},
         emulated::Emulation,
+        noop::Noop,
         process::Spawner,
+        queue::Queue,
+        stage::Stager,
     },
     config::{Behind, Settings},
     disk,
     fence::{Fence, FenceError},
     home::{Home, HomeError},
-    hub::{self, Hub},
+    hub::{self, Hub, Input},
     outbox::Outbox,
     session::{Face, serve},
+    trust::Trust,
 };
 
 /// How long open calls may take to end when the worker stops.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// One attempt, and questions that wait for a board.
+/// Questions that wait for a board.
 const ORDERS: usize = 8;
+
+/// Frames that came, and events of all boards, that wait for the hub.
+const INPUTS: usize = 1024;
+const EVENTS: usize = 1024;
 
 /// Why the worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +108,7 @@ pub struct Daemon {
     /// Its name.
     pub worker: WorkerId,
     tasks: Tasks,
+    inputs: mpsc::Sender<Input>,
     hub: JoinHandle<()>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     announcement: Option<Announcement>,
@@ -123,36 +137,56 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
 
     let tasks = Tasks::new();
     let spawner = Spawner::start().map_err(StartError::Thread)?;
-    let (events, board_events) = mpsc::channel(256);
+    let (events, board_events) = mpsc::channel(EVENTS);
+    let trust = Trust::new();
     let mut known = Vec::new();
     for board in boards {
         let id = board.id(&worker);
-        let source = match board.behind {
-            Behind::Emulator(transport) => {
-                Source::Emulated(Emulation { transport, spawner: spawner.clone() })
-            }
-            Behind::Port(port) => Source::Attached(port),
-        };
-        let device = Device::new(board.kind, source, limits.boot_timeout);
         let (orders, receiver) = mpsc::channel(ORDERS);
-        let actor = Actor::new(id.clone(), device, blobs.clone(), limits.clone(), receiver, events.clone());
-        tasks.spawn(actor.run(tasks.stop_token()));
-        known.push(hub::Board { id, kind: board.kind, labels: board.labels, orders });
+        let (queue, reset) = (Queue::new(), Arc::new(Notify::new()));
+        let inbox = Inbox {
+            queue: queue.clone(),
+            orders: receiver,
+            reset: Arc::clone(&reset),
+            trusted: trust.watch(),
+        };
+        let actor = |source, inbox| {
+            let device = Device::new(board.kind, source, limits.boot_timeout);
+            let stager = Stager::new(id.clone(), blobs.clone(), limits.clone(), events.clone());
+            Actor::new(device, stager, inbox)
+        };
+        let stop = tasks.stop_token();
+        match board.behind {
+            Behind::Emulator(transport) => {
+                let source = Source::Emulated(Emulation { transport, spawner: spawner.clone() });
+                tasks.spawn(actor(source, inbox).run(stop));
+            }
+            Behind::Port(port) => {
+                tasks.spawn(actor(Source::Attached(port), inbox).run(stop));
+            }
+            Behind::Nothing(run) => {
+                let noop = Noop { id: id.clone(), run, inbox, events: events.clone() };
+                tasks.spawn(noop.run(stop));
+            }
+        }
+        known.push(hub::Board { id, kind: board.kind, labels: board.labels, queue, orders, reset });
     }
     drop(events);
     let count = known.len();
     let hub = Hub::new(hub::Parts {
         worker: worker.clone(),
         site: config.site.clone(),
+        limits: limits.clone(),
         fence,
+        trust,
         outbox,
         blobs: blobs.clone(),
         boards: known,
     });
-    let (inputs, hub_inputs) = mpsc::channel(256);
+    let (inputs, hub_inputs) = mpsc::channel(INPUTS);
     let hub = tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
 
-    let face = Face::new(inputs, blobs, tasks.clone());
+    let face = Face::new(inputs.clone(), blobs, tasks.clone());
     let server = tasks.spawn(serve(face, TcpListenerStream::new(listener), tasks.stop_token()));
 
     let announcement = if config.announce {
@@ -169,7 +203,7 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
             .map_err(|source| StartError::Ready { path: path.clone(), source })?;
     }
     info!(%worker, %address, site = config.site, boards = count, "worker is serving");
-    Ok(Daemon { address, worker, tasks, hub, server, announcement, ready_file, _home: home })
+    Ok(Daemon { address, worker, tasks, inputs, hub, server, announcement, ready_file, _home: home })
 }
 
 impl Daemon {
@@ -181,6 +215,16 @@ impl Daemon {
                 Ok(served) => format!("the server has ended{}", why(served.err())),
                 Err(error) => format!("the server has ended: {error}"),
             },
+        }
+    }
+
+    /// Takes no new work, gives back what waits, lets running attempts finish within the configured grace, and
+    /// returns when their results are acknowledged or cannot be. Dropped before its end, it goes on.
+    pub async fn drain(&self) {
+        let (done, drained) = oneshot::channel();
+        if self.inputs.send(Input::Drain(done)).await.is_ok() {
+            // A hub that ends meanwhile has nothing to wait for.
+            let _ = drained.await;
         }
     }
 

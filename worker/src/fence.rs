@@ -52,15 +52,20 @@ pub enum Refusal {
         offered: String,
     },
     /// Another cluster has this worker.
-    #[error("this worker was claimed by cluster {own}, not by {offered}")]
+    #[error("this worker was claimed by cluster {own} at epoch {epoch}, not by {offered}; {}", adopt(own, *epoch))]
     Cluster {
         /// The claimant.
         own: ClusterId,
+        /// Its highest epoch.
+        epoch: u64,
         /// Who came now.
         offered: ClusterId,
     },
     /// A newer life of the coordinator was here.
-    #[error("epoch {offered} is fenced: this worker has seen epoch {seen} of cluster {cluster}")]
+    #[error(
+        "epoch {offered} is fenced: this worker has seen epoch {seen} of cluster {cluster}; {}",
+        adopt(cluster, *seen)
+    )]
     Epoch {
         /// The cluster.
         cluster: ClusterId,
@@ -70,8 +75,13 @@ pub enum Refusal {
         offered: u64,
     },
     /// Two coordinator lives claim one epoch.
-    #[error("epoch {epoch} belongs to another coordinator life ({seen}, not {offered})")]
+    #[error(
+        "epoch {epoch} of cluster {cluster} belongs to another coordinator life ({seen}, not {offered}); {}",
+        adopt(cluster, *epoch)
+    )]
     Nonce {
+        /// The cluster.
+        cluster: ClusterId,
         /// The epoch.
         epoch: u64,
         /// Who had it first.
@@ -79,6 +89,15 @@ pub enum Refusal {
         /// Who came now.
         offered: Nonce,
     },
+}
+
+/// The way out for whoever restored a store, or lost it.
+fn adopt(cluster: &ClusterId, seen: u64) -> String {
+    format!(
+        "to take this worker over with a restored or empty store: edgeprof-coordinator adopt --cluster {cluster} \
+         --epoch {} --data DIR",
+        seen.saturating_add(1)
+    )
 }
 
 /// What a coordinator says of itself.
@@ -108,13 +127,18 @@ pub fn admit(held: Option<&Claim>, site: &str, greeting: &Greeting) -> Result<Cl
         return Ok(*offered);
     };
     if held.cluster != offered.cluster {
-        return Err(Refusal::Cluster { own: held.cluster, offered: offered.cluster });
+        return Err(Refusal::Cluster { own: held.cluster, epoch: held.epoch.0, offered: offered.cluster });
     }
     if offered.epoch < held.epoch {
         return Err(Refusal::Epoch { cluster: held.cluster, seen: held.epoch.0, offered: offered.epoch.0 });
     }
     if offered.epoch == held.epoch && offered.nonce != held.nonce {
-        return Err(Refusal::Nonce { epoch: held.epoch.0, seen: held.nonce, offered: offered.nonce });
+        return Err(Refusal::Nonce {
+            cluster: held.cluster,
+            epoch: held.epoch.0,
+            seen: held.nonce,
+            offered: offered.nonce,
+        });
     }
     Ok(*offered)
 }
@@ -225,6 +249,17 @@ mod tests {
                 }
                 (outcome, _) => panic!("{name}: {outcome:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn whoever_has_another_store_is_told_how_to_take_the_worker_over() {
+        let held = claim(1, 9, 90);
+        for offered in [claim(2, 1, 1), claim(1, 3, 30), claim(1, 9, 91)] {
+            let greeting = Greeting { protocol: 1, site: "lab".into(), claim: offered };
+            let refusal = admit(Some(&held), "lab", &greeting).unwrap_err().to_string();
+            let way = format!("edgeprof-coordinator adopt --cluster {} --epoch 10 --data", held.cluster);
+            assert!(refusal.contains(&way), "{refusal}");
         }
     }
 

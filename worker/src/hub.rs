@@ -1,39 +1,45 @@
 //! The one loop that owns the worker's state.
 //!
-//! Inputs are frames of the session, events of the boards, and time. Files are written from here with
-//! blocking calls: nothing may leave before what justifies it is on disk, and a worker whose disk
-//! hangs must look hung.
+//! Inputs are frames of the session, events of the boards, and time. It never waits for a board or for a
+//! coordinator. Files are written from here: nothing may leave before what justifies it is written.
 
+mod attempts;
+mod boards;
+mod drain;
+mod open;
 mod send;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use edgeprof_boards::Kind;
-use edgeprof_common::{BoardId, Epoch, Incarnation, Token, WorkerId};
-use edgeprof_proto::{
-    SESSION_PROTOCOL,
-    v1::{self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To},
-};
-use edgeprof_service::status::{FENCED, with_reason};
+use edgeprof_common::{BoardId, Epoch, Incarnation, WorkerId};
+use edgeprof_proto::v1::{self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To};
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, MissedTickBehavior, interval},
+    sync::{Notify, mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 use tracing::{info, warn};
 
-use self::send::{accepted, started};
+use self::drain::Drain;
 use crate::{
     blobs::Blobs,
     board::{
-        actor::{Attempt, Event, Order, Outcome},
+        actor::{Event, Order},
         check::Check,
+        console::Console,
+        queue::Queue,
     },
-    fence::{self, Claim, Fence, Greeting, Refusal},
+    config::Limits,
+    fence::Fence,
     outbox::{Key, Outbox},
-    roster::{Current, Decision, Held, Reason, Slot},
-    spec::{self, LeaseRef, Spec},
+    roster::{Closed, Slot},
+    trust::{SILENCE, Trust},
 };
 
 /// Between two heartbeats.
@@ -42,13 +48,19 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Between two deliveries of a result that is not acknowledged, and of a wish for a blob.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Frames that wait for a slow coordinator.
-const OUTBOUND: usize = 256;
+/// Frames that wait for a slow coordinator: every board may answer all that it takes at once.
+const OUTBOUND: usize = 4096;
 
-/// Of these, so many are kept free of redelivered results.
-const SPARE: usize = 64;
+/// Of these, so many are kept free of results and heartbeats.
+const SPARE: usize = 3072;
 
-/// What comes in from sessions.
+/// A look whether there is room again.
+const ROOM: Duration = Duration::from_millis(5);
+
+/// Inputs and events that are taken at once.
+const BATCH: usize = 64;
+
+/// What comes in from sessions and other calls.
 #[derive(Debug)]
 pub enum Input {
     /// A coordinator greets.
@@ -59,6 +71,12 @@ pub enum Input {
     Closed(u64),
     /// Somebody asks how a board is. The answer says what was looked at, or why it was not.
     Check(BoardId, oneshot::Sender<Result<Vec<Check>, Status>>),
+    /// Somebody wants a board restarted. The answer says how it is then.
+    Reset(BoardId, oneshot::Sender<Result<v1::ResetBoardResponse, Status>>),
+    /// Somebody wants the line of a board.
+    Console(BoardId, Console, oneshot::Sender<Result<(), Status>>),
+    /// The worker is to stop; the answer comes when nothing is lost by it.
+    Drain(oneshot::Sender<()>),
 }
 
 /// A session that was let in.
@@ -81,8 +99,12 @@ pub struct Board {
     pub kind: &'static Kind,
     /// For selecting it.
     pub labels: BTreeMap<String, String>,
+    /// Its attempts.
+    pub queue: Queue,
     /// Its task.
     pub orders: mpsc::Sender<Order>,
+    /// Restarts it whatever it does.
+    pub reset: Arc<Notify>,
 }
 
 /// What the hub is made from.
@@ -92,8 +114,12 @@ pub struct Parts {
     pub worker: WorkerId,
     /// Its site.
     pub site: String,
+    /// Bounds.
+    pub limits: Limits,
     /// Who commands.
     pub fence: Fence,
+    /// Whether the boards may start anything.
+    pub trust: Trust,
     /// What waits for acknowledgement.
     pub outbox: Outbox,
     /// The cache.
@@ -107,14 +133,29 @@ pub struct Parts {
 pub struct Hub {
     worker: WorkerId,
     site: String,
+    limits: Limits,
     incarnation: Incarnation,
     fence: Fence,
+    trust: Trust,
     outbox: Outbox,
     blobs: Blobs,
-    boards: BTreeMap<BoardId, (Slot, &'static Kind, mpsc::Sender<Order>)>,
+    boards: BTreeMap<BoardId, Member>,
     session: Option<Session>,
     sessions: u64,
     last_command: u64,
+    drain: Option<Drain>,
+}
+
+/// A board and how to reach it.
+#[derive(Debug)]
+struct Member {
+    slot: Slot,
+    kind: &'static Kind,
+    queue: Queue,
+    orders: mpsc::Sender<Order>,
+    reset: Arc<Notify>,
+    /// What this session's coordinator knows of it.
+    said: Option<v1::BoardReport>,
 }
 
 #[derive(Debug)]
@@ -123,6 +164,8 @@ struct Session {
     epoch: Epoch,
     frames: mpsc::Sender<Result<FromWorker, Status>>,
     stop: CancellationToken,
+    /// Results to be sent.
+    due: VecDeque<Key>,
     /// When each unacknowledged result was sent last.
     sent: BTreeMap<Key, Instant>,
     wished: Instant,
@@ -131,22 +174,27 @@ struct Session {
 impl Hub {
     /// A hub without a session.
     pub fn new(parts: Parts) -> Self {
-        let Parts { worker, site, fence, outbox, blobs, boards } = parts;
-        let boards = boards
-            .into_iter()
-            .map(|b| (b.id.clone(), (Slot::new(b.id, &b.kind.name, b.labels), b.kind, b.orders)))
-            .collect();
+        let Parts { worker, site, limits, fence, trust, outbox, blobs, boards } = parts;
+        let member = |board: Board| {
+            let Board { id, kind, labels, queue, orders, reset } = board;
+            let slot = Slot::new(id.clone(), &kind.name, labels, limits.queue);
+            (id, Member { slot, kind, queue, orders, reset, said: None })
+        };
+        let boards = boards.into_iter().map(member).collect();
         Self {
             worker,
             site,
+            limits,
             incarnation: Incarnation::random(),
             fence,
+            trust,
             outbox,
             blobs,
             boards,
             session: None,
             sessions: 0,
             last_command: 0,
+            drain: None,
         }
     }
 
@@ -159,15 +207,32 @@ impl Hub {
     ) {
         let mut tick = interval(HEARTBEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut came, mut happened) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         loop {
+            let (room, sync) = (Instant::now() + ROOM, self.outbox.sync_due());
             // Time first and sessions last: a flood of frames delays neither heartbeats nor results.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 _ = tick.tick() => self.tick(),
-                Some((board, event)) = events.recv() => self.event(&board, event),
-                Some(input) = inputs.recv() => self.input(input),
+                () = sleep_until(room), if self.is_blocked() => self.deliver(),
+                () = at(sync) => {
+                    let before = self.closed_to_work();
+                    self.outbox.sync();
+                    self.reopened(before);
+                }
+                () = Drain::due(self.drain.as_ref()) => self.hurry(),
+                n = events.recv_many(&mut happened, BATCH), if !events.is_closed() || !events.is_empty() => {
+                    happened.drain(..n).for_each(|(board, event)| self.event(&board, event));
+                    self.deliver();
+                }
+                n = inputs.recv_many(&mut came, BATCH), if !inputs.is_closed() || !inputs.is_empty() => {
+                    // What was sent before a long silence may be about a world that is gone.
+                    self.doubt();
+                    came.drain(..n).for_each(|input| self.input(input));
+                }
             }
+            self.drained();
         }
         self.end_session(Status::unavailable("the worker is stopping"));
     }
@@ -183,109 +248,40 @@ impl Hub {
             }
             Input::Frame(number, frame) => {
                 if self.session.as_ref().is_some_and(|session| session.number == number) {
+                    self.trust.heard();
                     self.frame(frame);
                 }
             }
             Input::Closed(number) => self.closed(number),
             Input::Check(board, reply) => self.check(&board, reply),
+            Input::Reset(board, reply) => self.reset(&board, reply),
+            Input::Console(board, console, reply) => self.console(&board, console, reply),
+            Input::Drain(done) => self.begin_drain(done),
         }
-    }
-
-    /// Passes the question on to the board, unless an attempt keeps it busy.
-    fn check(&self, board: &BoardId, reply: oneshot::Sender<Result<Vec<Check>, Status>>) {
-        let refused = match self.boards.get(board) {
-            None => Status::not_found(format!("{} has no board {board}", self.worker)),
-            Some((Slot { current: Some(current), .. }, _, _)) => Status::failed_precondition(format!(
-                "{board} is busy with task {}; it is checked when it is idle",
-                current.lease.task
-            )),
-            Some((_, _, orders)) => {
-                let (ask, answer) = oneshot::channel();
-                if orders.try_send(Order::Check(ask)).is_ok() {
-                    // Ends with the board's answer, or with the board.
-                    tokio::spawn(async move {
-                        let gone = |_| Status::unavailable("the worker is stopping");
-                        let _ = reply.send(answer.await.map_err(gone));
-                    });
-                    return;
-                }
-                Status::resource_exhausted(format!("{board} has too many questions to answer"))
-            }
-        };
-        let _ = reply.send(Err(refused));
     }
 
     fn closed(&mut self, number: u64) {
         if self.session.as_ref().is_some_and(|session| session.number == number) {
             info!("the coordinator's session ended");
             self.session = None;
+            self.trust.lost();
         }
     }
 
-    fn open(&mut self, hello: &v1::CoordinatorHello, command: u64) -> Result<Opened, Status> {
-        let malformed = |what: &str| Status::invalid_argument(format!("malformed {what} in hello"));
-        let claim = Claim {
-            cluster: hello.cluster_id.parse().map_err(|_| malformed("cluster id"))?,
-            epoch: Epoch(hello.epoch),
-            nonce: hello.nonce.parse().map_err(|_| malformed("nonce"))?,
-        };
-        let greeting = Greeting { protocol: hello.protocol, site: hello.site.clone(), claim };
-        let meant = hello.worker_id.as_ref().filter(|meant| *meant != self.worker.as_str());
-        let admitted = match meant {
-            Some(meant) => Err(Refusal::Worker { own: self.worker.clone(), offered: meant.clone() }),
-            None => fence::admit(self.fence.claim(), &self.site, &greeting),
-        };
-        let claim = admitted.map_err(|refusal| {
-            warn!(%refusal, "a coordinator was turned away");
-            match refusal {
-                Refusal::Epoch { .. } => with_reason(Code::FailedPrecondition, refusal.to_string(), FENCED),
-                _ => Status::failed_precondition(refusal.to_string()),
-            }
-        })?;
-        self.fence.keep(claim).map_err(|error| Status::internal(error.to_string()))?;
-        self.end_session(Status::aborted("a newer hello took over this worker"));
-        for (slot, _, _) in self.boards.values_mut() {
-            slot.raise(Token { epoch: claim.epoch, counter: 0 });
+    /// Ends a session after a silence: the coordinator may have given this worker up, or this process stood
+    /// still. With its next greeting it says what it knows, and hears what is held here.
+    fn doubt(&mut self) {
+        if self.trust.is_stale() {
+            warn!("nothing was heard of the coordinator for {} s; it has to greet anew", SILENCE.as_secs());
+            self.end_session(Status::aborted("this worker heard nothing for a while: greet it anew"));
         }
-        for (board, lease) in &hello.issued {
-            let slot = board.parse::<BoardId>().ok().and_then(|id| self.boards.get_mut(&id));
-            if let Some((slot, _, _)) = slot {
-                slot.raise(spec::token(lease));
-            }
-        }
-        self.last_command = command;
-        self.sessions += 1;
-        let (frames, receiver) = mpsc::channel(OUTBOUND);
-        let stop = CancellationToken::new();
-        self.session = Some(Session {
-            number: self.sessions,
-            epoch: claim.epoch,
-            frames,
-            stop: stop.clone(),
-            sent: BTreeMap::new(),
-            wished: Instant::now(),
-        });
-        info!(cluster = %claim.cluster, epoch = claim.epoch.0, "a coordinator has opened a session");
-        let hello = v1::WorkerHello {
-            protocol: SESSION_PROTOCOL,
-            worker_id: self.worker.to_string(),
-            incarnation: self.incarnation.to_string(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            site: self.site.clone(),
-            boards: self.reports(),
-            held: self.held(),
-            draining: false,
-        };
-        self.send(From::Hello(hello));
-        self.deliver();
-        self.wish();
-        Ok(Opened { number: self.sessions, frames: receiver, stop })
     }
 
     fn end_session(&mut self, why: Status) {
         if let Some(session) = self.session.take() {
             let _ = session.frames.try_send(Err(why));
             session.stop.cancel();
+            self.trust.lost();
         }
     }
 
@@ -294,12 +290,8 @@ impl Hub {
         self.last_command = self.last_command.max(command);
         match frame {
             Some(To::Start(start)) => self.start(start),
-            Some(To::Cancel(c)) => {
-                self.withdraw(c.lease.as_ref(), &c.task_id, &c.board, |current| &current.cancel)
-            }
-            Some(To::Recall(r)) => {
-                self.withdraw(r.lease.as_ref(), &r.task_id, &r.board, |current| &current.recall)
-            }
+            Some(To::Cancel(c)) => self.cancel(c.lease.as_ref(), &c.task_id, &c.board),
+            Some(To::Recall(r)) => self.recall(r.lease.as_ref(), &r.task_id, &r.board),
             Some(To::Ack(ack)) => self.forget(ack.lease.as_ref(), &ack.task_id),
             Some(To::Nack(nack)) => {
                 warn!(task = nack.task_id, reason = nack.reason, nack.permanent, "a result was not taken");
@@ -307,191 +299,44 @@ impl Hub {
                     self.forget(nack.lease.as_ref(), &nack.task_id);
                 }
             }
+            Some(To::Reset(reset)) => self.reset_now(&reset.board),
             Some(To::Hello(_)) => self.end_session(Status::invalid_argument("hello is the first frame only")),
-            Some(To::Reset(_) | To::Beat(_)) | None => {}
+            Some(To::Beat(_)) | None => {}
         }
     }
 
-    fn start(&mut self, start: v1::Start) {
-        let v1::Start { lease, task_id, board, spec } = start;
-        let rejected = |reason: Reason, message: String| {
-            From::Rejected(v1::Rejected {
-                lease,
-                task_id: task_id.clone(),
-                board: board.clone(),
-                reason: reason.as_str().into(),
-                message,
-            })
-        };
-        let (Some(lease), Some(spec)) = (spec::lease_ref(lease.as_ref(), &task_id, &board), spec) else {
-            return self.send(rejected(Reason::BadRequest, "lease, task, board or spec is malformed".into()));
-        };
-        if self.session.as_ref().is_some_and(|session| session.epoch < lease.token.epoch) {
-            let message = format!("token {} is of a later epoch than its session", lease.token);
-            return self.send(rejected(Reason::BadRequest, message));
+    /// Why no board takes anything.
+    fn closed_to_work(&self) -> Option<Closed> {
+        match &self.drain {
+            Some(_) => Some(Closed::Draining),
+            None => (!self.outbox.has_room()).then_some(Closed::OutboxFull),
         }
-        let waiting = self.outbox.get(&(lease.task, lease.token)).is_some();
-        let room = self.outbox.has_room();
-        let Some((slot, kind, orders)) = self.boards.get_mut(&lease.board) else {
-            let message = format!("{} has no board {board}", self.worker);
-            return self.send(rejected(Reason::UnknownBoard, message));
-        };
-        match slot.decide(&lease, waiting, room) {
-            Decision::Refuse(reason, message) => self.send(rejected(reason, message)),
-            Decision::Again(held) => {
-                self.send(accepted(&lease));
-                if held == Held::Running {
-                    self.send(started(&lease));
-                }
-            }
-            Decision::Resend(key) => {
-                if let Some(session) = &mut self.session {
-                    session.sent.remove(&key);
-                }
-                self.deliver();
-            }
-            Decision::Take => {
-                let spec = match Spec::check(&spec, kind) {
-                    Ok(spec) => spec,
-                    Err(error) => {
-                        slot.raise(lease.token);
-                        slot.ended = Some(lease.token);
-                        self.send(accepted(&lease));
-                        return self.finish(&lease, Outcome::Failed(error), "");
-                    }
-                };
-                let (cancel, recall) = (CancellationToken::new(), CancellationToken::new());
-                let attempt =
-                    Attempt { lease: lease.clone(), spec, cancel: cancel.clone(), recall: recall.clone() };
-                // The channel has room: the board has ended its last attempt, and is good.
-                if orders.try_send(Order::Attempt(Box::new(attempt))).is_err() {
-                    return self.send(rejected(Reason::Busy, "the board is going away".into()));
-                }
-                slot.raise(lease.token);
-                let needs = Vec::new();
-                slot.current =
-                    Some(Current { lease: lease.clone(), held: Held::Staged, needs, cancel, recall });
-                self.send(accepted(&lease));
-            }
-        }
-    }
-
-    fn withdraw(
-        &mut self,
-        lease: Option<&v1::Lease>,
-        task: &str,
-        board: &str,
-        how: fn(&Current) -> &CancellationToken,
-    ) {
-        let Some(lease) = spec::lease_ref(lease, task, board) else { return };
-        let current = self.boards.get(&lease.board).and_then(|(slot, _, _)| slot.current.as_ref());
-        if let Some(current) = current.filter(|current| current.lease == lease) {
-            how(current).cancel();
-        }
-    }
-
-    fn forget(&mut self, lease: Option<&v1::Lease>, task: &str) {
-        let (Some(lease), Ok(task)) = (lease, task.parse()) else { return };
-        let key = (task, spec::token(lease));
-        let had_room = self.outbox.has_room();
-        self.outbox.remove(&key);
-        if let Some(session) = &mut self.session {
-            session.sent.remove(&key);
-        }
-        if !had_room && self.outbox.has_room() {
-            self.reports().into_iter().for_each(|report| self.send(From::Board(report)));
-        }
-    }
-
-    fn event(&mut self, board: &BoardId, event: Event) {
-        let Some((slot, _, _)) = self.boards.get_mut(board) else { return };
-        let mine = |lease: &LeaseRef| slot.current.as_ref().is_some_and(|current| current.lease == *lease);
-        match event {
-            Event::Health(health, reason) => {
-                (slot.health, slot.reason) = (health, reason);
-                self.board_changed(board);
-            }
-            Event::Content(firmware, image) => {
-                (slot.firmware, slot.image) = (firmware, image);
-                self.board_changed(board);
-            }
-            Event::Needs(lease, needs) if mine(&lease) => {
-                if let Some(current) = &mut slot.current {
-                    current.needs = needs;
-                }
-                self.wish();
-            }
-            Event::Started(lease) if mine(&lease) => {
-                if let Some(current) = &mut slot.current {
-                    current.held = Held::Running;
-                }
-                self.send(started(&lease));
-            }
-            Event::Progress(lease, phase, done, total) if mine(&lease) => {
-                let progress = v1::AttemptProgress {
-                    lease: Some(spec::lease(lease.token)),
-                    task_id: lease.task.to_string(),
-                    board: lease.board.to_string(),
-                    phase: phase.into(),
-                    done,
-                    total,
-                };
-                self.send_if_room(From::Progress(progress));
-            }
-            Event::Finished(lease, outcome, transcript) if mine(&lease) => {
-                slot.current = None;
-                slot.ended = Some(lease.token);
-                self.finish(&lease, outcome, &transcript);
-                self.board_changed(board);
-            }
-            Event::Needs(..) | Event::Started(_) | Event::Progress(..) | Event::Finished(..) => {}
-        }
-    }
-
-    fn finish(&mut self, lease: &LeaseRef, outcome: Outcome, transcript: &str) {
-        use v1::result::Outcome as Wire;
-        let outcome = match outcome {
-            Outcome::Measured(measurement) => Wire::Measurement(*measurement),
-            Outcome::Failed(error) => match edgeprof_proto::bridge("error", &error) {
-                Ok(error) => Wire::Error(error),
-                Err(error) => {
-                    warn!(%error, "an error cannot be told as it is");
-                    Wire::Error(v1::Error {
-                        class: "infrastructure".into(),
-                        code: "worker".into(),
-                        message: error.to_string(),
-                        hint: None,
-                    })
-                }
-            },
-            Outcome::Cancelled => Wire::Cancelled(v1::Cancelled {}),
-            Outcome::Recalled => {
-                return self.send(From::Rejected(v1::Rejected {
-                    lease: Some(spec::lease(lease.token)),
-                    task_id: lease.task.to_string(),
-                    board: lease.board.to_string(),
-                    reason: Reason::Busy.as_str().into(),
-                    message: "recalled before it started".into(),
-                }));
-            }
-        };
-        self.outbox.put(v1::Result {
-            lease: Some(spec::lease(lease.token)),
-            task_id: lease.task.to_string(),
-            board: lease.board.to_string(),
-            outcome: Some(outcome),
-            transcript: lz4_flex::compress_prepend_size(transcript.as_bytes()),
-        });
-        self.deliver();
     }
 
     fn tick(&mut self) {
+        self.doubt();
+        let before = self.closed_to_work();
         self.outbox.retry();
-        let beat = v1::Heartbeat { boards: self.reports(), held: self.held(), draining: false };
-        self.send_if_room(From::Heartbeat(beat));
+        self.reopened(before);
+        self.beat();
+        self.redeliver();
         self.deliver();
         if self.session.as_ref().is_some_and(|session| session.wished.elapsed() >= AGAIN) {
             self.wish();
         }
+    }
+
+    fn beat(&mut self) {
+        let draining = self.drain.is_some();
+        let beat = v1::Heartbeat { boards: self.reports(), held: self.held(), draining };
+        self.send_if_room(From::Heartbeat(beat));
+    }
+}
+
+/// Waits for a time; for ever where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -23,3 +23,4 @@ pub mod roster;
 pub mod scan;
 pub mod session;
 pub mod spec;
+pub mod trust;

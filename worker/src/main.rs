@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use edgeprof_service::{config::print_default, flags, shutdown::signalled, telemetry};
+use edgeprof_service::{config::print_default, flags, shutdown::Signals, telemetry};
 use edgeprof_worker::{
     config::{Cli, Config, Subcommand, resolve},
     daemon,
@@ -37,12 +37,15 @@ async fn run(cli: &Cli) -> Result<()> {
     }
     telemetry::init(settings.config.log_format);
     // Before anything is served: a signal that comes early is not lost.
-    let signal = tokio::spawn(signalled());
+    let mut signals = Signals::new().map_err(|error| anyhow::anyhow!("cannot wait for signals: {error}"))?;
     let mut daemon = daemon::start(settings).await?;
     let outcome = tokio::select! {
-        signal = signal => {
-            let name = signal?.map_err(|error| anyhow::anyhow!("cannot wait for signals: {error}"))?;
-            tracing::info!(signal = name, "stopping");
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping; a second signal stops at once");
+            tokio::select! {
+                () = daemon.drain() => {}
+                signal = signals.next() => tracing::info!(signal, "stopping at once"),
+            }
             Ok(())
         }
         // Without its loop it would look alive and do nothing.

@@ -1,63 +1,73 @@
 //! Results that no coordinator has acknowledged yet. They survive the process.
+//!
+//! A result is written before it is sent, and durable within [`UNSYNCED`] unless it is acknowledged before:
+//! where the coordinator answers quickly, nothing waits for the disk. A power loss in between costs a run, never
+//! an acknowledged result.
+
+pub mod log;
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, VecDeque},
+    io,
+    path::Path,
+    time::Duration,
 };
 
-use edgeprof_common::{Digest, TaskId, Token};
+use edgeprof_common::{TaskId, Token};
 use edgeprof_proto::v1;
-use prost::Message;
+use tokio::time::Instant;
 use tracing::{error, warn};
 
-use crate::{disk, spec};
+use self::log::{Log, Record};
+use crate::spec;
 
 /// Names a result: a task may have one from each of its attempts.
 pub type Key = (TaskId, Token);
 
+/// A result that was not acknowledged for so long is made durable.
+pub const UNSYNCED: Duration = Duration::from_millis(100);
+
 /// The outbox.
 #[derive(Debug)]
 pub struct Outbox {
-    folder: PathBuf,
+    log: Log,
     limit: usize,
     entries: BTreeMap<Key, Entry>,
+    /// Results that are only in memory.
+    unwritten: usize,
+    /// Written and not known to be durable, oldest first; some are acknowledged since.
+    unsynced: VecDeque<(Instant, Key)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     result: v1::Result,
-    durable: bool,
+    /// The segment that has it.
+    segment: Option<u64>,
+    synced: bool,
 }
 
 impl Outbox {
-    /// Reads what is left in `folder`. A file that is not whole is set aside and never sent.
+    /// Reads what is left in `folder`. What is not whole is set aside and never sent.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn open(folder: &Path, limit: usize) -> io::Result<Self> {
+        let (mut log, records) = Log::open(folder)?;
         let mut entries = BTreeMap::new();
-        for file in fs::read_dir(folder)? {
-            let path = file?.path();
-            if path.extension().is_some_and(|e| e == "tmp") {
-                // Cut short before it was ever sent.
-                disk::remove(&path)?;
-            }
-            if path.extension().is_none_or(|e| e != "result") {
-                continue;
-            }
-            let bytes = fs::read(&path)?;
-            match decode(&bytes).and_then(|result| Some((key(&result)?, result))) {
-                Some((key, result)) => {
-                    entries.insert(key, Entry { result, durable: true });
+        for (segment, record) in records {
+            match record {
+                Record::Put(key, result) => {
+                    entries.insert(key, Entry { result, segment: Some(segment), synced: true });
                 }
-                None => {
-                    warn!(file = %path.display(), "a kept result is damaged and set aside");
-                    fs::rename(&path, path.with_extension("damaged"))?;
+                Record::Gone(key) => {
+                    entries.remove(&key);
                 }
             }
         }
-        Ok(Self { folder: folder.to_owned(), limit, entries })
+        entries.values().filter_map(|entry| entry.segment).for_each(|segment| log.live(segment));
+        log.trim();
+        Ok(Self { log, limit, entries, unwritten: 0, unsynced: VecDeque::new() })
     }
 
     /// Takes a result. Where the disk does not, it is held in memory and tried again by
@@ -67,34 +77,119 @@ impl Outbox {
             error!(task = result.task_id, "a result without a valid task and lease is dropped");
             return;
         };
-        let durable = self.write(&key, &result);
-        self.entries.insert(key, Entry { result, durable });
+        self.remove(&key);
+        self.entries.insert(key, Entry { result, segment: None, synced: false });
+        self.unwritten += 1;
+        self.write(&key);
     }
 
-    /// Tries again to write what is only in memory.
+    /// Tries again to write what is only in memory, and writes anew what keeps old segments.
     pub fn retry(&mut self) {
-        let pending: Vec<Key> = self.entries.iter().filter(|(_, e)| !e.durable).map(|(k, _)| *k).collect();
-        for key in pending {
-            let durable = self.entries.get(&key).is_some_and(|entry| self.write(&key, &entry.result));
-            if let Some(entry) = self.entries.get_mut(&key) {
-                entry.durable = durable;
+        if let Some(oldest) = self.log.crowded() {
+            self.renew(oldest);
+        }
+        if self.unwritten == 0 {
+            return;
+        }
+        let lost = self.entries.iter().filter(|(_, entry)| entry.segment.is_none());
+        let lost: Vec<Key> = lost.map(|(key, _)| *key).collect();
+        // One that fails is enough to hear of.
+        let _ = lost.iter().all(|key| self.write(key));
+    }
+
+    /// Moves what is waited for out of a segment, which then goes.
+    fn renew(&mut self, segment: u64) {
+        let kept = self.entries.iter().filter(|(_, entry)| entry.segment == Some(segment));
+        let kept: Vec<Key> = kept.map(|(key, _)| *key).collect();
+        let mut moved = Vec::new();
+        for key in kept {
+            let Some(entry) = self.entries.get(&key) else { continue };
+            match self.log.put(&entry.result) {
+                Ok(segment) => moved.push((key, segment)),
+                Err(_) => break,
+            }
+        }
+        // The old place goes only once the new one is durable.
+        let durable = self.log.sync();
+        for (key, new) in moved {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if durable.is_ok() {
+                entry.segment = Some(new);
+            }
+            self.log.release(if durable.is_ok() { segment } else { new });
+        }
+    }
+
+    fn write(&mut self, key: &Key) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return true };
+        match self.log.put(&entry.result) {
+            Ok(segment) => {
+                entry.segment = Some(segment);
+                self.unwritten -= 1;
+                self.unsynced.push_back((Instant::now(), *key));
+                true
+            }
+            Err(source) => {
+                error!(
+                    %source, task = %key.0, held = self.unwritten,
+                    "a result cannot be written and is held in memory; no board takes work until there is room \
+                     on the worker's disk"
+                );
+                false
             }
         }
     }
 
     /// Forgets a result: it is durable elsewhere, or nobody will ever take it.
     pub fn remove(&mut self, key: &Key) -> bool {
-        let known = self.entries.remove(key).is_some();
-        if known && let Err(source) = disk::remove(&self.file(key)) {
-            // It will be sent once more after a restart, and acknowledged as a duplicate.
-            warn!(%source, "an acknowledged result cannot be removed");
+        let Some(entry) = self.entries.remove(key) else { return false };
+        match entry.segment {
+            None => self.unwritten -= 1,
+            Some(segment) => {
+                if let Err(source) = self.log.gone(key) {
+                    // It will be sent once more after a restart, and acknowledged as a duplicate.
+                    warn!(%source, "an acknowledged result cannot be removed");
+                }
+                self.log.release(segment);
+            }
         }
-        known
+        true
+    }
+
+    /// When something has to be made durable, if anything has.
+    pub fn sync_due(&mut self) -> Option<Instant> {
+        while let Some((at, key)) = self.unsynced.front() {
+            if self.entries.get(key).is_some_and(|entry| !entry.synced && entry.segment.is_some()) {
+                return Some(*at + UNSYNCED);
+            }
+            self.unsynced.pop_front();
+        }
+        None
+    }
+
+    /// Makes durable what is written. What cannot be counts as not written.
+    pub fn sync(&mut self) {
+        let outcome = self.log.sync();
+        for (_, key) in self.unsynced.drain(..) {
+            let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.synced) else { continue };
+            match (&outcome, entry.segment) {
+                (Ok(()), _) => entry.synced = true,
+                (Err(_), Some(segment)) => {
+                    entry.segment = None;
+                    self.unwritten += 1;
+                    self.log.release(segment);
+                }
+                (Err(_), None) => {}
+            }
+        }
+        if let Err(source) = outcome {
+            error!(%source, held = self.unwritten, "results cannot be made durable and are held in memory");
+        }
     }
 
     /// Whether boards may take more work.
     pub fn has_room(&self) -> bool {
-        self.entries.len() < self.limit && self.entries.values().all(|entry| entry.durable)
+        self.entries.len() < self.limit && self.unwritten == 0
     }
 
     /// One result.
@@ -106,100 +201,11 @@ impl Outbox {
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &v1::Result)> {
         self.entries.iter().map(|(key, entry)| (key, &entry.result))
     }
-
-    fn write(&self, key: &Key, result: &v1::Result) -> bool {
-        let body = result.encode_to_vec();
-        let bytes = [Digest::of(&body).as_bytes().as_slice(), &body].concat();
-        match disk::write_durably(&self.file(key), &bytes) {
-            Ok(()) => true,
-            Err(source) => {
-                error!(%source, task = %key.0, "a result cannot be written and is held in memory");
-                false
-            }
-        }
-    }
-
-    fn file(&self, (task, token): &Key) -> PathBuf {
-        self.folder.join(format!("{task}-{}-{}.result", token.epoch.0, token.counter))
-    }
 }
 
 fn key(result: &v1::Result) -> Option<Key> {
     Some((result.task_id.parse().ok()?, spec::token(result.lease.as_ref()?)))
 }
 
-/// A kept result: its SHA-256, then the message. `None` where the file is not whole.
-pub fn decode(bytes: &[u8]) -> Option<v1::Result> {
-    let (sum, body) = bytes.split_first_chunk::<32>()?;
-    (Digest::of(body).as_bytes() == sum).then(|| v1::Result::decode(body).ok())?
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn result(task: u128, counter: u64) -> v1::Result {
-        v1::Result {
-            lease: Some(v1::Lease { epoch: 3, counter }),
-            task_id: TaskId::from_raw(task).to_string(),
-            board: "w/b".into(),
-            outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
-            transcript: Vec::new(),
-        }
-    }
-
-    fn keys(outbox: &Outbox) -> Vec<Key> {
-        outbox.iter().map(|(key, _)| *key).collect()
-    }
-
-    /// What a SIGKILL leaves is what a reopened outbox reads: nothing is flushed on drop.
-    #[test]
-    fn results_outlive_the_process_until_acknowledged() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut outbox = Outbox::open(folder.path(), 10).unwrap();
-        outbox.put(result(1, 1));
-        outbox.put(result(1, 2));
-        outbox.put(result(2, 3));
-        let first = keys(&outbox);
-        std::mem::forget(outbox);
-        let mut outbox = Outbox::open(folder.path(), 10).unwrap();
-        assert_eq!(keys(&outbox), first);
-        assert_eq!(outbox.get(&first[2]), Some(&result(2, 3)));
-        assert!(outbox.remove(&first[0]) && !outbox.remove(&first[0]));
-        std::mem::forget(outbox);
-        assert_eq!(keys(&Outbox::open(folder.path(), 10).unwrap()), first[1..]);
-    }
-
-    #[test]
-    fn a_torn_file_is_set_aside_and_never_sent() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut outbox = Outbox::open(folder.path(), 10).unwrap();
-        outbox.put(result(1, 1));
-        outbox.put(result(2, 2));
-        let torn = outbox.file(&keys(&outbox)[0]);
-        let bytes = fs::read(&torn).unwrap();
-        fs::write(&torn, &bytes[..bytes.len() - 1]).unwrap();
-        fs::write(folder.path().join("half.tmp"), b"x").unwrap();
-        let outbox = Outbox::open(folder.path(), 10).unwrap();
-        assert_eq!(outbox.iter().count(), 1);
-        assert!(torn.with_extension("damaged").exists());
-    }
-
-    #[test]
-    fn a_full_or_unwritable_outbox_gives_no_room_and_keeps_what_it_has() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut outbox = Outbox::open(folder.path(), 2).unwrap();
-        outbox.put(result(1, 1));
-        assert!(outbox.has_room());
-        outbox.put(result(2, 2));
-        assert!(!outbox.has_room());
-        let mut outbox = Outbox::open(folder.path(), 10).unwrap();
-        fs::remove_dir_all(folder.path()).unwrap();
-        outbox.put(result(3, 3));
-        assert!(!outbox.has_room());
-        assert_eq!(outbox.iter().count(), 3);
-        fs::create_dir(folder.path()).unwrap();
-        outbox.retry();
-        assert!(outbox.has_room());
-    }
-}
+mod tests;

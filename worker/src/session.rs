@@ -2,6 +2,8 @@
 
 use std::{pin::Pin, time::Duration};
 
+use bytes::Bytes;
+use edgeprof_common::BoardId;
 use edgeprof_proto::v1::{
     self, FromWorker, ToWorker,
     to_worker::Frame as To,
@@ -14,7 +16,7 @@ use tokio::{
     task::spawn_blocking,
     time::timeout,
 };
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -23,11 +25,15 @@ use tonic::{
 
 use crate::{
     blobs::{BlobError, Blobs},
+    board::console::Console,
     hub::{Input, Opened},
 };
 
 /// How long a new session may take to say hello, and an upload to its next piece.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Pieces of a console that wait for the slower side.
+const PIECES: usize = 64;
 
 type Output<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -72,6 +78,10 @@ where
         .add_service(WorkerServer::new(face))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
+}
+
+fn board(name: &str) -> Result<BoardId, Status> {
+    name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
 }
 
 fn stopping() -> Status {
@@ -143,26 +153,66 @@ impl Service for Face {
 
     async fn reset_board(
         &self,
-        _request: Request<v1::ResetBoardRequest>,
+        request: Request<v1::ResetBoardRequest>,
     ) -> Result<Response<v1::ResetBoardResponse>, Status> {
-        Err(Status::unimplemented("to come"))
+        let board = board(&request.into_inner().board)?;
+        let (reply, answer) = oneshot::channel();
+        self.hub.send(Input::Reset(board, reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?.map(Response::new)
     }
 
     type ConsoleStream = Output<v1::ConsoleOutput>;
 
     async fn console(
         &self,
-        _request: Request<Streaming<v1::ConsoleInput>>,
+        request: Request<Streaming<v1::ConsoleInput>>,
     ) -> Result<Response<Self::ConsoleStream>, Status> {
-        Err(Status::unimplemented("to come"))
+        let mut typed = request.into_inner();
+        let first = timeout(PATIENCE, typed.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no board was named"))??;
+        let Some(v1::ConsoleInput { board: name, data }) = first else {
+            return Err(Status::invalid_argument("the first message must name a board"));
+        };
+        let (opened, answer) = oneshot::channel();
+        let (to_board, input) = mpsc::channel(PIECES);
+        let (output, from_board) = mpsc::channel(PIECES);
+        let (reply, given) = oneshot::channel();
+        let console = Console { opened, input, output };
+        self.hub.send(Input::Console(board(&name)?, console, reply)).await.map_err(|_| stopping())?;
+        given.await.map_err(|_| stopping())??;
+        answer.await.map_err(|_| stopping())?.map_err(Status::failed_precondition)?;
+        let stop = self.tasks.stop_token();
+        self.tasks.spawn(async move {
+            let mut data = data;
+            // Ends with whoever goes first: the person, the board, or the worker.
+            loop {
+                if !data.is_empty() && to_board.send(Bytes::from(data)).await.is_err() {
+                    return;
+                }
+                let next = tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = to_board.closed() => return,
+                    next = typed.message() => next,
+                };
+                match next {
+                    Ok(Some(input)) => data = input.data,
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        });
+        let said = ReceiverStream::new(from_board).map(|said| match said {
+            Ok(data) => Ok(v1::ConsoleOutput { data: data.into() }),
+            Err(error) => Err(Status::aborted(error.to_string())),
+        });
+        Ok(Response::new(Box::pin(said)))
     }
 
     async fn check_board(
         &self,
         request: Request<v1::CheckBoardRequest>,
     ) -> Result<Response<v1::CheckBoardResponse>, Status> {
-        let board = request.into_inner().board;
-        let board = board.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
+        let board = board(&request.into_inner().board)?;
         let (reply, answer) = oneshot::channel();
         self.hub.send(Input::Check(board, reply)).await.map_err(|_| stopping())?;
         let checks = answer.await.map_err(|_| stopping())??;

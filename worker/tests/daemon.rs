@@ -112,7 +112,8 @@ async fn a_blob_that_cannot_be_kept_fails_its_attempt_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn starts_are_answered_by_the_fence_and_the_boards_state() {
-    let lab = lab().await;
+    let limits = Limits { queue: 1, ..Limits::default() };
+    let lab = Lab::with(&[("riscv32", Transport::Socket)], limits).await;
     let life = Life { issued: vec![(BOARD, 1, 3)], ..LIFE };
     let mut session = Session::open(&lab.address(), &life).await.unwrap();
     session.good(BOARD).await;
@@ -123,12 +124,14 @@ async fn starts_are_answered_by_the_fence_and_the_boards_state() {
     session.start(3, 3, BOARD, &waiting()).await;
     assert_eq!(answer(&mut session).await, "accepted", "the same again");
     session.start(4, 4, BOARD, &waiting()).await;
+    assert_eq!(answer(&mut session).await, "accepted", "the one place behind it");
+    session.start(5, 5, BOARD, &waiting()).await;
     assert!(answer(&mut session).await.starts_with("busy"));
-    session.start(5, 5, "w/toaster", &waiting()).await;
+    session.start(6, 6, "w/toaster", &waiting()).await;
     assert!(answer(&mut session).await.starts_with("unknown_board"));
-    let held = session.held().await;
-    assert_eq!((held.len(), held[0].state.as_str(), held[0].lease), (1, "staged", Some(lease(1, 3))));
-    assert_eq!(session.last_command, 6, "hello and five starts");
+    let held: Vec<_> = session.held().await.into_iter().map(|held| (held.state, held.lease)).collect();
+    assert_eq!(held, [("staged".into(), Some(lease(1, 3))), ("staged".into(), Some(lease(1, 4)))]);
+    assert_eq!(session.last_command, 7, "hello and six starts");
 }
 
 #[tokio::test(flavor = "multi_thread")]

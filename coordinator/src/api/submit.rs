@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use edgeprof_boards::catalogue;
+use edgeprof_boards::{NOOP, catalogue};
 use edgeprof_common::{Digest, ErrorClass, JobId, TaskError, job::JobSpec};
 use edgeprof_model::{Format, Header, ModelError};
 use edgeprof_proto::v1;
@@ -113,6 +113,7 @@ fn firmware_of(
     kinds: &BTreeSet<String>,
 ) -> BTreeMap<String, Result<FirmwarePin, TaskError>> {
     let pin = |kind: &str| match spec.firmware {
+        _ if kind == NOOP => Ok(FirmwarePin::nothing()),
         Some(file) => {
             let isa = catalogue().get(kind).map_or("", |kind| &kind.isa);
             firmware::uploaded(&api.artifacts, file, isa)

@@ -164,15 +164,15 @@ fn fill(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
     record.workload.stop_reason = Some(measured.stop_reason);
     record.workload.logits_hash.clone_from(&measured.logits_hash);
 
-    record.provenance = Some(measured.provenance);
+    record.provenance = measured.provenance;
     record.environment.clone_from(&measured.environment);
-    record.runtime = Some(Runtime {
+    record.runtime = measured.provenance.map(|_| Runtime {
         name: "edgeprof-engine".into(),
         version: measured.engine_version.clone(),
         threads: 1,
     });
-    record.firmware = Some(measured.firmware.clone());
-    record.memory = Some(measured.memory.clone());
+    record.firmware.clone_from(&measured.firmware);
+    record.memory.clone_from(&measured.memory);
     if let (Some(board), Some(uid)) = (&mut record.board, &measured.uid) {
         board.uid = Some(uid.clone());
     }
@@ -182,16 +182,18 @@ fn fill(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
     let kind = record.board.as_ref().and_then(|board| catalogue().get(&board.kind));
     let clock = record.board.as_ref().and_then(|board| board.clock_hz);
     let timings: Vec<Timing> = match measured.provenance {
-        Provenance::Measured => measured.samples.iter().filter_map(|sample| timing(sample, clock)).collect(),
+        Some(Provenance::Measured) => {
+            measured.samples.iter().filter_map(|sample| timing(sample, clock)).collect()
+        }
         // Host time and derived time are not the device's own.
-        Provenance::Emulated | Provenance::Estimated => Vec::new(),
+        Some(Provenance::Emulated | Provenance::Estimated) | None => Vec::new(),
     };
     record.timing = match (&record.counts, measured.provenance) {
-        (Some(sample), Provenance::Measured) => timing(sample, clock),
+        (Some(sample), Some(Provenance::Measured)) => timing(sample, clock),
         _ => None,
     };
     record.summary = summaries(&measured.samples, &timings, measured.discarded_warmups);
-    if let (Some(kind), Provenance::Emulated) = (kind, measured.provenance) {
+    if let (Some(kind), Some(Provenance::Emulated)) = (kind, measured.provenance) {
         record.estimate = estimate(kind, record.counts.as_ref());
     }
     judge(record, subject, measured);
@@ -201,25 +203,23 @@ fn fill(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
 fn judge(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
     let mut invalid = measured.reasons.clone();
     let kind = record.board.as_ref().map(|board| board.kind.as_str());
-    if let Some(pin) = kind.and_then(|kind| subject.task.firmware.get(kind))
-        && pin.loaded != measured.firmware.digest
+    if let (Some(pin), Some(ran)) =
+        (kind.and_then(|kind| subject.task.firmware.get(kind)), &measured.firmware)
+        && pin.loaded != ran.digest
     {
-        invalid.push(format!(
-            "the board ran firmware {}, the task is for {}",
-            measured.firmware.digest, pin.loaded
-        ));
+        invalid.push(format!("the board ran firmware {}, the task is for {}", ran.digest, pin.loaded));
     }
     let (verification, mismatch) = verify(subject, measured);
     record.workload.verification = Some(verification);
     invalid.extend(mismatch);
     let mut unsteady = Vec::new();
     match measured.provenance {
-        Provenance::Emulated => {
+        Some(Provenance::Emulated) => {
             if measured.samples.windows(2).any(|pair| pair[0] != pair[1]) {
                 unsteady.push("repetitions on an emulated board gave different counts".to_owned());
             }
         }
-        Provenance::Measured | Provenance::Estimated => {
+        Some(Provenance::Measured | Provenance::Estimated) | None => {
             if let Some(ratio) = scatter(&measured.samples).filter(|ratio| *ratio > SCATTER) {
                 unsteady.push(format!("repetitions scatter by {:.1} %", 100.0 * ratio));
             }
@@ -236,7 +236,9 @@ fn judge(record: &mut RunRecord, subject: &Subject<'_>, measured: &Measured) {
 
 /// Compares with what the same engine gives on the host.
 fn verify(subject: &Subject<'_>, measured: &Measured) -> (Verification, Option<String>) {
-    let Some(reference) = subject.prepared.and_then(|prepared| prepared.reference.as_ref()) else {
+    let reference = subject.prepared.and_then(|prepared| prepared.reference.as_ref());
+    // Where nothing was computed there is nothing to compare.
+    let Some(reference) = reference.filter(|_| measured.provenance.is_some()) else {
         return (Verification::None, None);
     };
     let tokens = (measured.output_tokens != reference.tokens).then(|| {

@@ -12,12 +12,12 @@ pub struct Undecodable(String);
 /// What one attempt gave.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// How the counts came to be.
-    pub provenance: Provenance,
+    /// How the counts came to be; absent where there are none.
+    pub provenance: Option<Provenance>,
     /// What would silently change a result.
     pub environment: Option<Environment>,
-    /// What ran.
-    pub firmware: Firmware,
+    /// What ran; absent where nothing was counted.
+    pub firmware: Option<Firmware>,
     /// Of the engine.
     pub engine_version: String,
     /// Counted repetitions.
@@ -30,8 +30,8 @@ pub struct Measured {
     pub stop_reason: StopReason,
     /// 16 hex digits, where the board gave one.
     pub logits_hash: Option<String>,
-    /// What it took.
-    pub memory: Memory,
+    /// What it took; absent where nothing was counted.
+    pub memory: Option<Memory>,
     /// Why the figures mean nothing, in words.
     pub reasons: Vec<String>,
     /// Of the chip.
@@ -70,27 +70,44 @@ impl Measured {
                 return Err(Undecodable("repetitions were counted in different units".into()));
             }
         }
-        let memory = message.memory.as_ref().ok_or_else(|| Undecodable("no memory".into()))?;
-        let firmware = message.firmware.as_ref().ok_or_else(|| Undecodable("no firmware".into()))?;
+        let counted = !samples.is_empty();
+        if counted && message.memory.is_none() {
+            return Err(Undecodable("no memory".into()));
+        }
+        if counted && message.firmware.is_none() {
+            return Err(Undecodable("no firmware".into()));
+        }
+        let provenance = match message.provenance.as_str() {
+            "" if !counted => None,
+            text => Some(word("provenance", text)?),
+        };
         let hash = &message.logits_hash;
         if !hash.is_empty() && (hash.len() != 16 || !hash.bytes().all(|b| b.is_ascii_hexdigit())) {
             return Err(Undecodable(format!("logits hash {hash:?} is not 16 hex digits")));
         }
         Ok(Self {
-            provenance: word("provenance", &message.provenance)?,
+            provenance,
             environment: message
                 .environment
                 .as_ref()
                 .map(|environment| bridge("environment", environment).map_err(wrong))
                 .transpose()?,
-            firmware: bridge("firmware", firmware).map_err(wrong)?,
+            firmware: message
+                .firmware
+                .as_ref()
+                .map(|firmware| bridge("firmware", firmware).map_err(wrong))
+                .transpose()?,
             engine_version: message.engine_version.clone(),
             samples,
             discarded_warmups: message.discarded_warmups,
             output_tokens: message.output_tokens.clone(),
             stop_reason: word("stop reason", &message.stop_reason)?,
             logits_hash: (!hash.is_empty()).then(|| hash.to_ascii_lowercase()),
-            memory: bridge("memory", memory).map_err(wrong)?,
+            memory: message
+                .memory
+                .as_ref()
+                .map(|memory| bridge("memory", memory).map_err(wrong))
+                .transpose()?,
             reasons: message.reasons.clone(),
             uid: message.uid.clone(),
         })

@@ -211,3 +211,37 @@ fn a_result_that_contradicts_itself_is_named() {
     assert!(bad(|m| m.firmware.as_mut().unwrap().digest = "md5:0".into()).contains("md5:0"));
     assert!(bad(|m| m.logits_hash = "xyz".into()).contains("xyz"));
 }
+
+#[test]
+fn what_a_board_that_does_nothing_gives_is_never_taken_for_a_figure() {
+    let mut world = world();
+    world.board.kind = "noop".into();
+    world.task.firmware = BTreeMap::from([("noop".to_owned(), FirmwarePin::nothing())]);
+    let message = v1::Measurement {
+        stop_reason: "length".into(),
+        reasons: vec!["it does nothing".into()],
+        ..Default::default()
+    };
+    let record = record(&world, Ended::Measured(&Measured::parse(&message).unwrap()), 1);
+    assert_eq!((record.state, record.provenance), (RunState::Invalid, None));
+    assert_eq!(record.workload.verification, Some(Verification::None));
+    assert!(record.counts.is_none() && record.estimate.is_none() && record.summary.is_empty());
+    assert!(record.firmware.is_none() && record.runtime.is_none() && record.memory.is_none());
+    assert_eq!(record.reasons, ["it does nothing"]);
+}
+
+#[test]
+fn figures_without_their_origin_are_not_taken() {
+    type Change = fn(&mut v1::Measurement);
+    let cases: &[(Change, &str)] = &[
+        (|m| m.provenance.clear(), "provenance"),
+        (|m| m.firmware = None, "no firmware"),
+        (|m| m.memory = None, "no memory"),
+    ];
+    for (change, word) in cases {
+        let mut message = message();
+        change(&mut message);
+        let error = Measured::parse(&message).unwrap_err().to_string();
+        assert!(error.contains(word), "{error} lacks {word}");
+    }
+}

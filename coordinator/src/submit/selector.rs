@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use edgeprof_boards::catalogue;
+use edgeprof_boards::{NOOP, catalogue};
 use edgeprof_scheduler::Requirement;
 
 use super::{Present, Refusal};
@@ -59,11 +59,13 @@ fn one<'a>(
     there: &'a [Present],
 ) -> Result<(Option<Target>, Vec<&'a Present>), Refusal> {
     if selector == "all" {
-        if there.is_empty() {
+        if there.iter().all(|board| board.kind == NOOP) {
             let hint = "start a worker with boards; `edgeprof workers` shows who is there";
             return Err(Refusal::precondition("no board is there", hint));
         }
-        return Ok((None, there.iter().collect()));
+        // Whoever asks for all wants figures.
+        let real = |board: &&Present| board.kind != NOOP;
+        return Ok((None, there.iter().filter(real).collect()));
     }
     if let Some((key, value)) = selector.split_once('=') {
         let members: Vec<_> =

@@ -65,6 +65,19 @@ fn a_selector_names_a_set_and_each_names_its_members() {
 }
 
 #[test]
+fn boards_that_do_nothing_are_used_by_name_alone() {
+    let mut there = lab();
+    there.push(board("b/n", "noop", None));
+    let kinds = |selector: &str, there: &[Present]| {
+        let targets = resolve(selector, false, false, there)?;
+        Ok::<_, Refusal>(targets.into_iter().flat_map(|target| target.kinds).collect::<Vec<_>>())
+    };
+    assert_eq!(kinds("all", &there).unwrap(), ["mps2-an386", "netduinoplus2", "riscv32"]);
+    assert_eq!(kinds("noop", &there).unwrap(), ["noop"]);
+    assert!(kinds("all", &there[4..]).unwrap_err().to_string().contains("no board is there"));
+}
+
+#[test]
 fn cells_multiply_with_boards_in_order() {
     let tasks = planned(&job(|j| j.n_gen = vec![8, 16]), &lab()).unwrap();
     let names: Vec<_> = tasks.iter().map(|t| (t.scenario.as_str(), t.selector.as_str())).collect();

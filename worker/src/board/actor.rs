@@ -1,33 +1,25 @@
-//! The task that owns a board: takes attempts, runs them, and brings the board back after a failure.
+//! The task that owns a board: takes attempts, and brings the board back after a failure.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use edgeprof_common::{BoardHealth, BoardId, Digest};
+use edgeprof_common::{BoardHealth, Digest};
 use edgeprof_proto::v1;
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    sync::{Notify, mpsc, oneshot},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
     check::{self, Check},
+    console::{self, Console},
     device::{Device, Program, Source},
     error::BoardError,
-    fault,
-    run::{Ended, Patience, repetition},
+    queue::Queue,
+    stage::Stager,
 };
-use crate::{
-    blobs::{Blobs, Pin},
-    config::Limits,
-    firmware::Firmware,
-    measure::{Counted, Raw, assemble},
-    spec::{LeaseRef, Spec},
-};
-
-/// Between two progress events.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(100);
+use crate::{spec::LeaseRef, trust::Trusted};
 
 /// Between two looks for a board that failed: at first, and then twice as long each time up to these.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -35,26 +27,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A port that is plugged in again is to be seen soon, and costs little to look for.
 const LONGEST_PORT_PAUSE: Duration = Duration::from_secs(2);
 
-/// What the hub asks of a board.
+/// What the hub asks of a board, beside attempts.
 #[derive(Debug)]
 pub enum Order {
-    /// Run an attempt.
-    Attempt(Box<Attempt>),
     /// Say how the board is.
     Check(oneshot::Sender<Vec<Check>>),
-}
-
-/// An attempt, as the hub hands it over.
-#[derive(Debug)]
-pub struct Attempt {
-    /// Its names.
-    pub lease: LeaseRef,
-    /// What to do.
-    pub spec: Spec,
-    /// Ends it whatever it does.
-    pub cancel: CancellationToken,
-    /// Ends it unless it has started.
-    pub recall: CancellationToken,
+    /// Restart it, and say why it is not good then.
+    Reset(oneshot::Sender<Result<(), String>>),
+    /// Give its line to a person.
+    Console(Console),
 }
 
 /// How an attempt ended.
@@ -66,8 +47,6 @@ pub enum Outcome {
     Failed(edgeprof_common::TaskError),
     /// On command.
     Cancelled,
-    /// Given back before it started.
-    Recalled,
 }
 
 /// What a board tells the hub.
@@ -77,55 +56,52 @@ pub enum Event {
     Health(BoardHealth, Option<String>),
     /// What runs on it: loaded firmware digest and version, image.
     Content(Option<(Digest, String)>, Option<Digest>),
-    /// The attempt in work lacks these.
+    /// An attempt lacks these.
     Needs(LeaseRef, Vec<Digest>),
-    /// The attempt in work runs.
+    /// An attempt runs.
     Started(LeaseRef),
-    /// How far the attempt in work is.
+    /// How far an attempt is.
     Progress(LeaseRef, &'static str, u64, u64),
-    /// The attempt in work has ended, with the transcript of its line. The board takes another when its health
-    /// is good.
+    /// An attempt has ended, with the transcript of its line.
     Finished(LeaseRef, Outcome, String),
 }
+
+/// Where the hub reaches a board's task.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Attempts.
+    pub queue: Queue,
+    /// Everything else that can wait for the attempt at work.
+    pub orders: mpsc::Receiver<Order>,
+    /// Restarts the board whatever it does.
+    pub reset: Arc<Notify>,
+    /// Whether attempts may start.
+    pub trusted: Trusted,
+}
+
+/// Loaded digest and version of the firmware that runs, and the image.
+type Content = (Option<(Digest, String)>, Option<Digest>);
 
 /// The board's task.
 #[derive(Debug)]
 pub struct Actor {
-    id: BoardId,
-    device: Device,
-    blobs: Blobs,
-    limits: Limits,
-    orders: mpsc::Receiver<Order>,
-    events: mpsc::Sender<(BoardId, Event)>,
+    pub(super) device: Device,
+    pub(super) stager: Stager,
+    pub(super) inbox: Inbox,
     /// The firmware that last answered here: what the board is brought back with.
-    proven: Option<Program>,
+    pub(super) proven: Option<Program>,
     /// Why the board is not good.
     trouble: Option<String>,
-}
-
-enum Stopped {
-    Error(BoardError),
-    Cancelled { board_is_well: bool },
-    Recalled,
-}
-
-impl From<BoardError> for Stopped {
-    fn from(error: BoardError) -> Self {
-        Self::Error(error)
-    }
+    /// What the hub knows to run on it.
+    told: Option<Content>,
+    /// Who waits for what becomes of a restart.
+    resetting: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
 impl Actor {
     /// A board that is not running yet.
-    pub fn new(
-        id: BoardId,
-        device: Device,
-        blobs: Blobs,
-        limits: Limits,
-        orders: mpsc::Receiver<Order>,
-        events: mpsc::Sender<(BoardId, Event)>,
-    ) -> Self {
-        Self { id, device, blobs, limits, orders, events, proven: None, trouble: None }
+    pub fn new(device: Device, stager: Stager, inbox: Inbox) -> Self {
+        Self { device, stager, inbox, proven: None, trouble: None, told: None, resetting: Vec::new() }
     }
 
     /// Serves attempts until `stop`, and leaves no emulator behind.
@@ -141,31 +117,56 @@ impl Actor {
         self.revive().await;
         loop {
             tokio::select! {
-                order = self.orders.recv() => match order {
-                    Some(Order::Attempt(attempt)) => self.attempt(*attempt).await,
-                    Some(Order::Check(reply)) => self.check(reply).await,
+                order = self.inbox.orders.recv() => match order {
+                    Some(order) => self.order(order).await,
                     None => return,
                 },
+                () = self.inbox.reset.notified() => self.recover(&BoardError::Reset).await,
+                attempt = self.inbox.queue.first() => self.attempt(&attempt).await,
                 error = self.device.idle() => {
-                    warn!(board = %self.id, %error, "an idle board failed");
+                    warn!(board = %self.stager.id, %error, "an idle board failed");
                     self.recover(&error).await;
                 }
             }
         }
     }
 
-    async fn tell(&self, event: Event) {
-        // The hub outlives the boards; where it is gone the worker is stopping.
-        let _ = self.events.send((self.id.clone(), event)).await;
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::Check(reply) => self.check(reply).await,
+            Order::Reset(reply) => {
+                self.resetting.push(reply);
+                self.recover(&BoardError::Reset).await;
+            }
+            Order::Console(console) => {
+                self.health(BoardHealth::Maintenance, Some(console::OPEN.into())).await;
+                tokio::select! {
+                    () = console::serve(console, &mut self.device) => {}
+                    () = self.inbox.reset.notified() => {}
+                }
+                // Whatever was typed, the board and its line are as new.
+                self.recover(&BoardError::Reset).await;
+            }
+        }
     }
 
-    async fn health(&mut self, health: BoardHealth, reason: Option<String>) {
+    pub(super) async fn health(&mut self, health: BoardHealth, reason: Option<String>) {
         self.trouble.clone_from(&reason);
-        self.tell(Event::Health(health, reason)).await;
+        let outcome = match health {
+            BoardHealth::Good => Some(Ok(())),
+            BoardHealth::Bad => Some(Err(reason.clone().unwrap_or_default())),
+            _ => None,
+        };
+        self.stager.tell(Event::Health(health, reason)).await;
+        if let Some(outcome) = outcome {
+            for waiting in self.resetting.drain(..) {
+                let _ = waiting.send(outcome.clone());
+            }
+        }
     }
 
-    /// Looks for the board until it can be used. Meanwhile nobody else answers for attempts that came while it
-    /// was failing already, and for questions.
+    /// Looks for the board until it can be used. Attempts wait meanwhile; the hub takes them back once the board
+    /// is told to be bad.
     async fn revive(&mut self) {
         let longest = match self.device.source() {
             Source::Attached(_) => LONGEST_PORT_PAUSE,
@@ -180,42 +181,43 @@ impl Actor {
             let hint = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
             let reason = format!("{}{hint}", error.message);
             if said != reason {
-                warn!(board = %self.id, reason, "the board cannot be used");
+                warn!(board = %self.stager.id, reason, "the board cannot be used");
                 said.clone_from(&reason);
             }
             self.health(BoardHealth::Bad, Some(reason)).await;
-            let next = Instant::now() + pause;
-            while let Ok(Some(order)) = timeout_at(next, self.orders.recv()).await {
-                match order {
-                    Order::Attempt(attempt) => self.turn_away(*attempt, &failure).await,
-                    Order::Check(reply) => self.check(reply).await,
-                }
-            }
-            sleep_until(next).await;
+            self.wait(Instant::now() + pause).await;
             pause = (pause * 2).min(longest);
         }
         self.tell_content().await;
         self.health(BoardHealth::Good, None).await;
     }
 
-    /// Gives back an attempt that came while the board was failing already.
-    async fn turn_away(&mut self, attempt: Attempt, why: &BoardError) {
-        let outcome = if attempt.cancel.is_cancelled() {
-            Outcome::Cancelled
-        } else if attempt.recall.is_cancelled() {
-            Outcome::Recalled
-        } else {
-            Outcome::Failed(why.task_error())
-        };
-        self.tell(Event::Finished(attempt.lease, outcome, String::new())).await;
+    /// Answers questions to a board that cannot be used, until it is time to look again, or somebody wants that.
+    async fn wait(&mut self, until: Instant) {
+        loop {
+            let order = tokio::select! {
+                () = sleep_until(until) => return,
+                () = self.inbox.reset.notified() => return,
+                order = self.inbox.orders.recv() => order,
+            };
+            match order {
+                Some(Order::Check(reply)) => self.check(reply).await,
+                Some(Order::Reset(reply)) => return self.resetting.push(reply),
+                Some(Order::Console(console)) => {
+                    let why = self.trouble.clone().unwrap_or_default();
+                    console.refuse(format!("the board cannot be used: {why}"));
+                }
+                None => return sleep_until(until).await,
+            }
+        }
     }
 
     /// Restarts the board with the firmware that answered last, until it answers again.
-    async fn recover(&mut self, why: &BoardError) {
+    pub(super) async fn recover(&mut self, why: &BoardError) {
         self.health(BoardHealth::Unknown, Some(format!("restarting after: {why}"))).await;
         self.device.stop().await;
         self.revive().await;
-        info!(board = %self.id, "the board is good again");
+        info!(board = %self.stager.id, "the board is good again");
     }
 
     /// Tells how the board is, as far as it can be looked at now.
@@ -226,240 +228,14 @@ impl Actor {
         self.tell_content().await;
     }
 
-    async fn tell_content(&self) {
-        let (firmware, image) = match (self.device.content(), &self.proven) {
+    pub(super) async fn tell_content(&mut self) {
+        let content: Content = match (self.device.content(), &self.proven) {
             (Some((version, image)), Some(program)) => (Some((program.parsed.loaded, version)), image),
             _ => (None, None),
         };
-        self.tell(Event::Content(firmware, image)).await;
-    }
-
-    async fn attempt(&mut self, attempt: Attempt) {
-        let lease = attempt.lease.clone();
-        info!(board = %self.id, task = %lease.task, token = %lease.token, "attempt taken");
-        self.device.transcript().begin();
-        let (outcome, failure) = match self.measure(&attempt).await {
-            Ok(measurement) => (Outcome::Measured(Box::new(measurement)), None),
-            Err(Stopped::Recalled) => (Outcome::Recalled, None),
-            Err(Stopped::Cancelled { board_is_well }) => {
-                let failure =
-                    BoardError::Hung { doing: "end a cancelled run", after: self.limits.cancel_timeout };
-                (Outcome::Cancelled, (!board_is_well).then_some(failure))
-            }
-            Err(Stopped::Error(error)) => {
-                warn!(board = %self.id, task = %lease.task, %error, "attempt failed");
-                self.device.transcript().note(&error.to_string());
-                (Outcome::Failed(error.task_error()), (!error.board_is_well()).then_some(error))
-            }
-        };
-        if let Some(failure) = &failure {
-            self.health(BoardHealth::Unknown, Some(format!("restarting after: {failure}"))).await;
-        }
-        let transcript = self.device.transcript().text();
-        self.tell(Event::Finished(lease, outcome, transcript)).await;
-        if let Some(failure) = failure {
-            self.recover(&failure).await;
+        if self.told.as_ref() != Some(&content) {
+            self.told = Some(content.clone());
+            self.stager.tell(Event::Content(content.0, content.1)).await;
         }
     }
-
-    async fn measure(&mut self, attempt: &Attempt) -> Result<v1::Measurement, Stopped> {
-        let Attempt { lease, spec, cancel, recall } = attempt;
-        let ready = async {
-            let (firmware, image) = self.stage(lease, spec).await?;
-            let program = self.program(firmware, spec).await?;
-            let image_bytes = size(&image).await?;
-            self.report(lease, "start", 0, 1);
-            let (events, id) = (self.events.clone(), self.id.clone());
-            let mut pace = Pace::default();
-            let loaded = |done, total| {
-                if pace.due() {
-                    let event = Event::Progress(lease.clone(), "load", done, total);
-                    let _ = events.try_send((id.clone(), event));
-                }
-            };
-            let up = self.device.ensure(&program, Some(&image), loaded).await.map(drop);
-            // The firmware answered, whatever became of the image.
-            let parsed = program.parsed.clone();
-            if self.device.running().is_some() {
-                self.proven = Some(program);
-            }
-            up?;
-            self.tell_content().await;
-            Ok::<_, BoardError>((parsed, image_bytes))
-        };
-        let (parsed, image_bytes) = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(Stopped::Cancelled { board_is_well: true }),
-            () = recall.cancelled() => return Err(Stopped::Recalled),
-            ready = ready => match ready {
-                Ok(ready) => ready,
-                Err(error) => return Err(self.explained(error).await.into()),
-            },
-        };
-        self.tell(Event::Started(lease.clone())).await;
-        let patience =
-            Patience::of(self.limits.frame_timeout, self.limits.cancel_timeout, image_bytes, spec.uncounted);
-        self.repeat(lease, spec, patience, cancel, &parsed, image_bytes).await
-    }
-
-    async fn repeat(
-        &mut self,
-        lease: &LeaseRef,
-        spec: &Spec,
-        patience: Patience,
-        cancel: &CancellationToken,
-        parsed: &Firmware,
-        image_bytes: u64,
-    ) -> Result<v1::Measurement, Stopped> {
-        let each = u64::from(spec.n_prompt()) + u64::from(spec.n_gen());
-        let total = each * u64::from(spec.repetitions + spec.warmup);
-        let kind = self.device.kind();
-        let events = self.events.clone();
-        let id = self.id.clone();
-        let Some(running) = self.device.running() else {
-            return Err(BoardError::Protocol("the board is gone".into()).into());
-        };
-        let mut pace = Pace::default();
-        let mut repetitions = Vec::new();
-        for number in 0..spec.warmup + spec.repetitions {
-            let (phase, base) =
-                (if number < spec.warmup { "warmup" } else { "run" }, each * u64::from(number));
-            let mut done = base;
-            let progress = |n| {
-                done += n;
-                if pace.due() {
-                    // A hub that has more to do than this can do without.
-                    let _ = events.try_send((id.clone(), Event::Progress(lease.clone(), phase, done, total)));
-                }
-            };
-            let ended = repetition(&mut running.board, spec, patience, cancel, progress).await;
-            match ended {
-                Ok(Ended::Whole(figures, stop)) if number >= spec.warmup => repetitions.push((figures, stop)),
-                Ok(Ended::Whole(..)) => {}
-                Ok(Ended::Cancelled) => return Err(Stopped::Cancelled { board_is_well: true }),
-                Ok(Ended::CancelledUnanswered) => return Err(Stopped::Cancelled { board_is_well: false }),
-                // What a cancelled attempt ran into is nobody's concern, but for the board's health.
-                Err(error) if cancel.is_cancelled() => {
-                    return Err(Stopped::Cancelled { board_is_well: error.board_is_well() });
-                }
-                Err(error) => {
-                    let error = running.explain(error).await;
-                    return Err(self.explained(error).await.into());
-                }
-            }
-        }
-        let hello = running.hello;
-        let uid = match self.device.source() {
-            Source::Attached(port) => port.uid(),
-            Source::Emulated(_) => None,
-        };
-        Ok(assemble(&Raw {
-            kind,
-            counted: match self.device.source() {
-                Source::Attached(port) if !port.emulated => Counted::OnSilicon,
-                _ => Counted::Emulated { version: self.device.emulator_version() },
-            },
-            hello: &hello,
-            firmware: parsed,
-            image_bytes,
-            repetitions: &repetitions,
-            warmups: spec.warmup,
-            uid,
-        }))
-    }
-
-    /// Adds what the firmware's file knows of the place where it died.
-    async fn explained(&self, error: BoardError) -> BoardError {
-        let (BoardError::Panic { .. } | BoardError::Fault { .. }, Some(program)) = (&error, &self.proven)
-        else {
-            return error;
-        };
-        match tokio::fs::read(program.pin.path()).await {
-            Ok(elf) => fault::explain(error, &elf, &self.device.kind().isa),
-            Err(_) => error,
-        }
-    }
-
-    fn report(&self, lease: &LeaseRef, phase: &'static str, done: u64, total: u64) {
-        let event = Event::Progress(lease.clone(), phase, done, total);
-        let _ = self.events.try_send((self.id.clone(), event));
-    }
-
-    /// Waits until firmware and image are here. What is here already is pinned at once: the other's
-    /// arrival must not push it out.
-    async fn stage(&self, lease: &LeaseRef, spec: &Spec) -> Result<(Pin, Pin), BoardError> {
-        let mut arrivals = self.blobs.arrivals();
-        let (mut firmware, mut image) = (None, None);
-        let mut asked = Vec::new();
-        let after = self.limits.blob_timeout;
-        loop {
-            firmware = firmware.or_else(|| self.blobs.pin(&spec.firmware.digest));
-            image = image.or_else(|| self.blobs.pin(&spec.image.digest));
-            let mut missing = Vec::new();
-            match (firmware, image) {
-                (Some(firmware), Some(image)) => return Ok((firmware, image)),
-                (f, i) => {
-                    missing.extend(f.is_none().then_some(spec.firmware.digest));
-                    missing.extend(i.is_none().then_some(spec.image.digest));
-                    (firmware, image) = (f, i);
-                }
-            }
-            if asked.is_empty() {
-                // Of earlier attempts.
-                missing.iter().for_each(|digest| self.blobs.forgive(digest));
-            } else if let Some(why) = missing.iter().find_map(|digest| self.blobs.failure(digest)) {
-                return Err(BoardError::BlobLost(why));
-            }
-            if missing != asked {
-                self.report(lease, "stage", 2 - missing.len() as u64, 2);
-                self.tell(Event::Needs(lease.clone(), missing.clone())).await;
-                asked.clone_from(&missing);
-            }
-            if timeout(after, arrivals.changed()).await.is_err() {
-                let digest = missing.first().unwrap_or(&spec.image.digest).to_string();
-                return Err(BoardError::BlobMissing { digest, after });
-            }
-        }
-    }
-
-    /// Reads the firmware's file, once for many attempts.
-    async fn program(&mut self, pin: Pin, spec: &Spec) -> Result<Program, BoardError> {
-        let parsed = match &self.proven {
-            Some(program) if program.pin.digest() == pin.digest() => program.parsed.clone(),
-            _ => {
-                let bytes = tokio::fs::read(pin.path())
-                    .await
-                    .map_err(|source| BoardError::File { what: "the firmware", source })?;
-                Firmware::parse(&bytes)?
-            }
-        };
-        match spec.loaded {
-            Some(wanted) if wanted != parsed.loaded => Err(BoardError::Firmware(format!(
-                "its loaded segments have digest {}, the task names {wanted}",
-                parsed.loaded
-            ))),
-            _ => Ok(Program { pin, parsed }),
-        }
-    }
-}
-
-/// Lets something through now and then.
-#[derive(Debug, Default)]
-struct Pace(Option<Instant>);
-
-impl Pace {
-    fn due(&mut self) -> bool {
-        let due = self.0.is_none_or(|last| last.elapsed() >= PROGRESS_PERIOD);
-        if due {
-            self.0 = Some(Instant::now());
-        }
-        due
-    }
-}
-
-async fn size(image: &Pin) -> Result<u64, BoardError> {
-    let metadata = tokio::fs::metadata(image.path())
-        .await
-        .map_err(|source| BoardError::File { what: "the board image", source })?;
-    Ok(metadata.len())
 }

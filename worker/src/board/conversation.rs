@@ -68,6 +68,11 @@ impl Conversation {
         }
     }
 
+    /// The line itself, past the conversation: afterwards it has to be opened again.
+    pub fn line(&mut self) -> &mut dyn Line {
+        self.line.as_mut()
+    }
+
     /// Gets the board's attention and hears who it is. Whatever was on the line before is dropped.
     ///
     /// # Errors

@@ -124,6 +124,9 @@ pub enum BoardError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// Somebody wanted it restarted.
+    #[error("the board was reset")]
+    Reset,
     /// A blob came and could not be kept.
     #[error("{0}")]
     BlobLost(String),
@@ -202,6 +205,7 @@ impl BoardError {
             },
             Self::Panic { .. } => (Infrastructure, "board_panic"),
             Self::Fault { .. } => (Infrastructure, "board_fault"),
+            Self::Reset => (Infrastructure, "board_reset"),
             Self::BlobMissing { .. } => (Infrastructure, "blob_missing"),
             Self::File { .. } | Self::BlobLost(_) => (Infrastructure, "worker_disk"),
             Self::Refused { code } => match code {

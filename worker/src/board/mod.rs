@@ -2,7 +2,9 @@
 
 pub mod actor;
 pub mod attached;
+mod attempt;
 pub mod check;
+pub mod console;
 pub mod conversation;
 pub mod device;
 pub mod emulated;
@@ -10,8 +12,11 @@ pub mod emulator;
 pub mod error;
 pub mod fault;
 pub mod load;
+pub mod noop;
 pub mod process;
+pub mod queue;
 pub mod run;
+pub mod stage;
 pub mod transcript;
 pub mod window;
 

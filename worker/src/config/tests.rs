@@ -1,4 +1,7 @@
+use std::fs;
+
 use super::*;
+use crate::board::attached::Port;
 
 fn resolved(toml: &str, flags: &[&str]) -> Result<Settings, String> {
     let folder = tempfile::tempdir().unwrap();
@@ -50,6 +53,16 @@ fn a_board_may_be_at_a_port() {
 }
 
 #[test]
+fn boards_that_do_nothing_are_offered_to_who_asks() {
+    let settings = resolved("allow_noop = true", &["--board", "noopx2"]).unwrap();
+    assert_eq!(names(&settings), ["noop.0", "noop.1"]);
+    assert_eq!(settings.boards[0].behind, Behind::Nothing(Duration::ZERO));
+    let slow = "[[board]]\nkind = \"noop\"\nnoop = { run = \"50ms\" }";
+    let settings = resolved(slow, &["--allow-noop"]).unwrap();
+    assert_eq!(settings.boards[0].behind, Behind::Nothing(Duration::from_millis(50)));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     for (toml, flags, words) in [
         ("sight = \"x\"", &[][..], &["worker.toml, line 1, key sight", "known here: listen"][..]),
@@ -65,6 +78,18 @@ fn what_is_wrong_is_named() {
         ),
         ("", &["--board", "riscv23"], &["\"riscv23\"", "did you mean \"riscv32\"", "mps2-an386"]),
         ("", &["--board", "toaster"], &["\"toaster\"", "known kinds", "mps2-an386"]),
+        ("", &["--board", "noopx4"], &["noop", "benchmarks", "EDGEPROF_ALLOW_NOOP=1"]),
+        ("[[board]]\nkind = \"noop\"", &[], &["line 2, key board.kind", "allow_noop = true"]),
+        (
+            "allow_noop = true\n[[board]]\nkind = \"noop\"\nport = \"/dev/x\"",
+            &[],
+            &["line 4, key board.port", "noop.0"],
+        ),
+        (
+            "[[board]]\nkind = \"riscv32\"\nnoop = { run = \"1s\" }",
+            &[],
+            &["line 3, key board.noop", "boards of kind noop"],
+        ),
         ("", &["--board", "riscv32x0"], &["riscv32x0", "1 to 64"]),
         ("", &["--board", "riscv32x65"], &["riscv32x65"]),
         ("[[board]]\nkind = \"riscv32\"\nname = \"a b\"", &[], &["line 3, key board.name", "\"a b\""]),

@@ -7,34 +7,48 @@ use tonic::Status;
 use tracing::warn;
 
 use super::{AGAIN, Hub, SPARE};
-use crate::spec::{self, LeaseRef};
+use crate::{
+    roster::{Closed, Reason},
+    spec::{self, LeaseRef},
+};
 
 impl Hub {
-    /// Sends results that were not sent in this session or not lately, as long as there is room.
+    /// Sends results that are due, as long as there is room.
     pub(super) fn deliver(&mut self) {
         let Some(session) = &mut self.session else { return };
         let now = Instant::now();
-        for (key, result) in self.outbox.iter() {
-            let lately = session.sent.get(key).is_some_and(|at| now.duration_since(*at) < AGAIN);
-            if lately {
-                continue;
-            }
-            if session.frames.capacity() <= SPARE {
-                break;
-            }
+        while session.frames.capacity() > SPARE {
+            let Some(key) = session.due.pop_front() else { break };
+            let Some(result) = self.outbox.get(&key) else { continue };
             let frame =
                 FromWorker { last_command: self.last_command, frame: Some(From::Result(result.clone())) };
-            if session.frames.try_send(Ok(frame)).is_ok() {
-                session.sent.insert(*key, now);
+            if session.frames.try_send(Ok(frame)).is_err() {
+                session.due.push_front(key);
+                break;
             }
+            session.sent.insert(key, now);
         }
+    }
+
+    /// Whether results wait for room on the session.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.due.is_empty())
+    }
+
+    /// Makes results due again that were not acknowledged for long.
+    pub(super) fn redeliver(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let now = Instant::now();
+        let late = |at: &Instant| now.duration_since(*at) >= AGAIN;
+        session.due.extend(session.sent.iter().filter(|(_, at)| late(at)).map(|(key, _)| *key));
+        session.sent.retain(|_, at| !late(at));
     }
 
     /// Asks for the blobs that attempts wait for.
     pub(super) fn wish(&mut self) {
-        let needs = self.boards.values().filter_map(|(slot, _, _)| slot.current.as_ref());
-        let mut digests: Vec<Digest> = needs
-            .flat_map(|current| current.needs.iter().copied())
+        let attempts = self.boards.values().flat_map(|member| &member.slot.attempts);
+        let mut digests: Vec<Digest> = attempts
+            .flat_map(|taken| taken.needs.iter().copied())
             .filter(|digest| !self.blobs.has(digest))
             .collect();
         digests.sort();
@@ -48,21 +62,37 @@ impl Hub {
         }
     }
 
+    /// Tells how a board is, if the coordinator does not know.
     pub(super) fn board_changed(&mut self, board: &BoardId) {
-        let room = self.outbox.has_room();
-        if let Some((slot, _, _)) = self.boards.get(board) {
-            let report = slot.report(room);
+        let closed = self.closed_to_work();
+        let Some(member) = self.boards.get_mut(board) else { return };
+        let report = member.slot.report(closed);
+        if self.session.is_some() && member.said.as_ref() != Some(&report) {
+            member.said = Some(report.clone());
             self.send(From::Board(report));
         }
     }
 
-    pub(super) fn reports(&self) -> Vec<v1::BoardReport> {
-        let room = self.outbox.has_room();
-        self.boards.values().map(|(slot, _, _)| slot.report(room)).collect()
+    /// Tells how all boards are where the worker takes work again, or does no more.
+    pub(super) fn reopened(&mut self, before: Option<Closed>) {
+        if self.closed_to_work() != before {
+            let boards: Vec<BoardId> = self.boards.keys().cloned().collect();
+            boards.iter().for_each(|board| self.board_changed(board));
+        }
+    }
+
+    pub(super) fn reports(&mut self) -> Vec<v1::BoardReport> {
+        let closed = self.closed_to_work();
+        let report = |member: &mut super::Member| {
+            let report = member.slot.report(closed);
+            member.said = Some(report.clone());
+            report
+        };
+        self.boards.values_mut().map(report).collect()
     }
 
     pub(super) fn held(&self) -> Vec<v1::Held> {
-        let boards = self.boards.values().filter_map(|(slot, _, _)| slot.held());
+        let boards = self.boards.values().flat_map(|member| member.slot.held());
         let outbox = self.outbox.iter().map(|((task, token), result)| v1::Held {
             lease: Some(spec::lease(*token)),
             task_id: task.to_string(),
@@ -105,5 +135,15 @@ pub(super) fn started(lease: &LeaseRef) -> From {
         lease: Some(spec::lease(lease.token)),
         task_id: lease.task.to_string(),
         board: lease.board.to_string(),
+    })
+}
+
+pub(super) fn rejected(lease: &LeaseRef, reason: Reason, message: String) -> From {
+    From::Rejected(v1::Rejected {
+        lease: Some(spec::lease(lease.token)),
+        task_id: lease.task.to_string(),
+        board: lease.board.to_string(),
+        reason: reason.as_str().into(),
+        message,
     })
 }

@@ -21,11 +21,15 @@ use edgeprof_proto::{
 };
 use edgeprof_service::channel;
 use edgeprof_worker::{
-    config::{Config, Limits, Settings, Transport},
+    config::{Behind, Config, Limits, Settings, Transport},
     daemon::{self, Daemon},
 };
 use tempfile::TempDir;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::AbortHandle,
+    time::{interval, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -39,6 +43,8 @@ pub struct Lab {
     pub daemon: Option<Daemon>,
     boards: Vec<(&'static str, Transport)>,
     limits: Limits,
+    /// What an attempt takes on a board that does nothing.
+    noop: Duration,
 }
 
 impl Lab {
@@ -47,8 +53,17 @@ impl Lab {
     }
 
     pub async fn with(boards: &[(&'static str, Transport)], limits: Limits) -> Self {
+        Self::made(boards, Duration::ZERO, limits).await
+    }
+
+    /// One board that does nothing, for so long.
+    pub async fn idling(run: Duration, limits: Limits) -> Self {
+        Self::made(&[("noop", Transport::Socket)], run, limits).await
+    }
+
+    async fn made(boards: &[(&'static str, Transport)], noop: Duration, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut lab = Self { folder, daemon: None, boards: boards.to_vec(), limits };
+        let mut lab = Self { folder, daemon: None, boards: boards.to_vec(), limits, noop };
         lab.up().await;
         lab
     }
@@ -63,7 +78,10 @@ impl Lab {
                 name,
                 kind: edgeprof_boards::catalogue().get(kind).unwrap(),
                 labels: BTreeMap::new(),
-                behind: edgeprof_worker::config::Behind::Emulator(*transport),
+                behind: match *kind {
+                    "noop" => Behind::Nothing(self.noop),
+                    _ => Behind::Emulator(*transport),
+                },
             }
         });
         let settings = Settings {
@@ -135,9 +153,30 @@ pub struct Session {
     pub hello: v1::WorkerHello,
     pub blobs: BTreeMap<String, Vec<u8>>,
     pub last_command: u64,
+    beating: AbortOnDrop,
+}
+
+/// A task that ends with its session.
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Session {
+    /// Falls silent, as a coordinator that was frozen.
+    pub fn fall_silent(&mut self) {
+        self.beating.0.abort();
+    }
+
+    /// The worker's calls beside the session.
+    pub fn client(&self) -> WorkerClient<Channel> {
+        self.client.clone()
+    }
+
     pub async fn open(address: &str, life: &Life) -> Result<Self, Status> {
         let mut client = WorkerClient::new(channel::connect(address, SOON).await.unwrap());
         let (out, receiver) = mpsc::channel(64);
@@ -147,7 +186,28 @@ impl Session {
         let Some(From::Hello(hello)) = first.frame else { panic!("{first:?} is no hello") };
         assert_eq!(first.last_command, 1);
         let epoch = life.epoch;
-        Ok(Self { client, out, frames, command: 1, epoch, hello, blobs: BTreeMap::new(), last_command: 1 })
+        let (beats, beat) = (out.clone(), ToWorker { command: 0, frame: Some(To::Beat(v1::Beat {})) });
+        let beating = tokio::spawn(async move {
+            let mut period = interval(Duration::from_secs(1));
+            loop {
+                period.tick().await;
+                // Ends with the session.
+                if beats.send(beat.clone()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            client,
+            out,
+            frames,
+            command: 1,
+            epoch,
+            hello,
+            blobs: BTreeMap::new(),
+            last_command: 1,
+            beating: AbortOnDrop(beating.abort_handle()),
+        })
     }
 
     pub fn keep(&mut self, bytes: Vec<u8>) -> String {
@@ -247,6 +307,21 @@ impl Session {
             _ => None,
         })
         .await
+    }
+}
+
+/// A task for a board that does nothing.
+pub fn nothing() -> v1::AttemptSpec {
+    v1::AttemptSpec {
+        firmware_digest: Digest::of(b"").to_string(),
+        image_digest: Digest::of(b"image").to_string(),
+        image_size: 5,
+        tokens: vec![1],
+        n_gen: 1,
+        ctx: 8,
+        kv: "f16".into(),
+        repetitions: 1,
+        ..v1::AttemptSpec::default()
     }
 }
 

@@ -90,6 +90,13 @@ pub struct FirmwarePin {
     pub size: u64,
 }
 
+impl FirmwarePin {
+    /// What boards that do nothing run.
+    pub fn nothing() -> Self {
+        Self { file: Digest::of(b""), loaded: Digest::of(b""), size: 0 }
+    }
+}
+
 /// What is known of a model from its header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
