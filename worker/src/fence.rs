@@ -10,7 +10,9 @@ use std::{
 
 use edgeprof_common::{ClusterId, Epoch, Nonce, WorkerId};
 use edgeprof_proto::SESSION_PROTOCOL;
+use edgeprof_service::status::{DOUBLED, FENCED, with_claim, with_reason};
 use serde::{Deserialize, Serialize};
+use tonic::{Code, Status};
 
 use crate::disk;
 
@@ -52,10 +54,14 @@ pub enum Refusal {
         offered: String,
     },
     /// Another cluster has this worker.
-    #[error("this worker was claimed by cluster {own}, not by {offered}")]
+    #[error(
+        "this worker was claimed by cluster {own}, and has seen epoch {seen} of it; {offered} is another"
+    )]
     Cluster {
         /// The claimant.
         own: ClusterId,
+        /// Its highest epoch.
+        seen: u64,
         /// Who came now.
         offered: ClusterId,
     },
@@ -79,6 +85,21 @@ pub enum Refusal {
         /// Who came now.
         offered: Nonce,
     },
+}
+
+impl Refusal {
+    /// As the coordinator gets it, with the claim that holds: by that it names the way out.
+    pub fn status(&self, held: Option<&Claim>) -> Status {
+        let status = match self {
+            Self::Epoch { .. } => with_reason(Code::FailedPrecondition, self.to_string(), FENCED),
+            Self::Nonce { .. } => with_reason(Code::FailedPrecondition, self.to_string(), DOUBLED),
+            _ => Status::failed_precondition(self.to_string()),
+        };
+        match held {
+            Some(held) => with_claim(status, &held.cluster.to_string(), held.epoch.0),
+            None => status,
+        }
+    }
 }
 
 /// What a coordinator says of itself.
@@ -108,7 +129,7 @@ pub fn admit(held: Option<&Claim>, site: &str, greeting: &Greeting) -> Result<Cl
         return Ok(*offered);
     };
     if held.cluster != offered.cluster {
-        return Err(Refusal::Cluster { own: held.cluster, offered: offered.cluster });
+        return Err(Refusal::Cluster { own: held.cluster, seen: held.epoch.0, offered: offered.cluster });
     }
     if offered.epoch < held.epoch {
         return Err(Refusal::Epoch { cluster: held.cluster, seen: held.epoch.0, offered: offered.epoch.0 });

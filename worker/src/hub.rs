@@ -14,13 +14,12 @@ use edgeprof_proto::{
     SESSION_PROTOCOL,
     v1::{self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To},
 };
-use edgeprof_service::status::{FENCED, with_reason};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 use tracing::{info, warn};
 
 use self::send::{accepted, started};
@@ -237,10 +236,7 @@ impl Hub {
         };
         let claim = admitted.map_err(|refusal| {
             warn!(%refusal, "a coordinator was turned away");
-            match refusal {
-                Refusal::Epoch { .. } => with_reason(Code::FailedPrecondition, refusal.to_string(), FENCED),
-                _ => Status::failed_precondition(refusal.to_string()),
-            }
+            refusal.status(self.fence.claim())
         })?;
         self.fence.keep(claim).map_err(|error| Status::internal(error.to_string()))?;
         self.end_session(Status::aborted("a newer hello took over this worker"));
