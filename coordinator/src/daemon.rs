@@ -157,6 +157,7 @@ impl Daemon {
             commands,
             identity,
             site: config.site.as_str().into(),
+            data: config.data.as_path().into(),
             dialer: Dialer::default(),
             jitter: rand::random(),
             artifacts,

@@ -4,8 +4,11 @@
 
 use std::process::ExitCode;
 
+use edgeprof_common::Epoch;
 use edgeprof_coordinator::{
+    adopt::adopt,
     config::{Config, Flags, Subcommand},
+    core::Failed,
     daemon::{Daemon, StartError, write_ready},
     preparing::child,
 };
@@ -30,6 +33,15 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(DO_NOT_RESTART, &error, None),
     };
+    if let Some(Subcommand::Adopt { cluster, epoch, force }) = flags.command {
+        return match adopt(&config.data, cluster, Epoch(epoch), force) {
+            Ok(()) => {
+                println!("the next start has epoch {epoch} of cluster {cluster}; start the coordinator now");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(DO_NOT_RESTART, &error, Some(error.hint())),
+        };
+    }
     if flags.check_config {
         println!("the configuration is good");
         return ExitCode::SUCCESS;
@@ -39,7 +51,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error, None),
     };
-    runtime.block_on(run(&config, &flags))
+    let code = runtime.block_on(run(&config, &flags));
+    // What hangs on a disk does not keep the process.
+    runtime.shutdown_background();
+    code
 }
 
 async fn run(config: &Config, flags: &Flags) -> ExitCode {
@@ -78,7 +93,9 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
         },
         outcome = daemon.failed() => match outcome {
             Ok(()) => fail(1, &"the coordinator ended unexpectedly", None),
-            Err(error) => fail(DO_NOT_RESTART, &error, None),
+            // At once: whoever waits for an answer must not get one.
+            Err(error @ Failed::Store(_)) => return fail(DO_NOT_RESTART, &error, error.hint()),
+            Err(error) => fail(DO_NOT_RESTART, &error, error.hint()),
         },
     };
     daemon.stop().await;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgeprof_common::{TaskId, Token, WorkerId};
+use edgeprof_common::{BoardId, TaskId, Token, WorkerId};
 
 use crate::Now;
 
@@ -15,6 +15,12 @@ pub(crate) enum Alarm {
     Attempt(Token),
     /// A worker.
     Worker(WorkerId),
+    /// A board that is reserved, or has to be good by then.
+    Board(BoardId),
+    /// An idle board that something waits for elsewhere.
+    Idle(BoardId),
+    /// Tasks that wait for long.
+    Ageing,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -15,6 +15,18 @@ pub enum Policy {
     RoundRobin,
 }
 
+/// A fault that is built in to show that the simulation finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "planted-bugs"), expect(unreachable_pub, reason = "only the feature exports it"))]
+pub enum Bug {
+    /// A board's last token is given again once its attempt is over.
+    FencingOff,
+    /// A lease of an earlier life that its worker does not have any more is charged.
+    ChargeOnRestart,
+    /// A stall shifts no deadline, and silence of most workers holds nothing.
+    DetectorWithoutGuard,
+}
+
 /// What an operator may change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -40,11 +52,11 @@ pub struct Config {
     pub offer_resend: Duration,
     /// How often it is sent again before the attempt is lost.
     pub offer_resends: u32,
-    /// Least hard deadline of an accepted attempt.
+    /// Least hard deadline of an attempt.
     pub deadline_min: Duration,
     /// The hard deadline is this many times the predicted run time, if that is more.
     pub deadline_factor: u32,
-    /// A cancel that is not answered within this loses the attempt and marks the board bad.
+    /// A cancel that is not answered within this loses the attempt and restarts the board.
     pub cancel_answer: Duration,
     /// A cancel of what should not be running is repeated after this.
     pub cancel_resend: Duration,
@@ -78,6 +90,23 @@ pub struct Config {
     pub max_queued_tasks: usize,
     /// What a submitter is told to wait when the queue is full.
     pub queue_retry_after: Duration,
+    /// A fault to be found.
+    #[cfg(feature = "planted-bugs")]
+    pub bug: Option<Bug>,
+}
+
+impl Config {
+    /// Whether a fault is built in.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn planted(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Whether a fault is built in.
+    #[cfg(not(feature = "planted-bugs"))]
+    pub(crate) const fn planted(&self, _: Bug) -> bool {
+        false
+    }
 }
 
 impl Default for Config {
@@ -114,6 +143,8 @@ impl Default for Config {
             reset_grace: s(60),
             max_queued_tasks: 200_000,
             queue_retry_after: s(10),
+            #[cfg(feature = "planted-bugs")]
+            bug: None,
         }
     }
 }

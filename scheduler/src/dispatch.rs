@@ -1,120 +1,168 @@
-//! Giving leases: the queue's order meets what is free.
+//! Giving leases: the queue's order meets what has room.
 
 use std::collections::BTreeSet;
 
 use edgeprof_common::{AttemptNo, BoardId, TaskId, Token, WorkerId};
 
 use crate::{
-    AttemptPhase, Closed, Effects, Lease, LeaseRef, Order, Phase, Scheduler, Write, alarms::Alarm,
-    attempt::Attempt, placement, queue::Shape,
+    AttemptPhase, CANARY, Closed, Effects, Lease, Phase, Scheduler, Step, TaskRow, Write,
+    alarms::Alarm,
+    attempt::Attempt,
+    config::Bug,
+    placement::{Candidate, Chooser},
 };
 
+/// Board time that a task is charged for when nothing is known, in µs.
+const UNKNOWN: u64 = 1_000_000;
+
 impl Scheduler {
-    /// Leases until no first task of any shape finds a board.
+    /// Leases until nothing that waits finds room.
     pub(crate) fn dispatch(&mut self, fx: &mut Effects) {
-        if !std::mem::take(&mut self.dirty) || self.queue.is_empty() || self.free.is_empty() {
-            return;
+        self.run_canaries(fx);
+        self.place_alone(fx);
+        while let Some(task) = {
+            let boards = &self.boards;
+            self.queue.next(|spot| boards.room_at(spot))
+        } {
+            let Some(board) = self.choose(task) else { break };
+            self.lease(fx, task, &board);
         }
-        let mut reserved: Option<WorkerId> = None;
-        let mut heads = self.queue.heads();
-        while let Some((rank, shape)) = heads.pop_first() {
-            match self.pick(rank.task, &shape, reserved.as_ref()) {
-                Some(board) => {
-                    self.lease(fx, rank.task, board);
-                    if let Some(next) = self.queue.head(&shape) {
-                        heads.insert(next, shape);
-                    }
-                }
-                // A worker is kept from new work until it is empty, or the task would starve.
-                None if shape.alone && reserved.is_none() => reserved = self.emptiest(&shape),
-                None => {}
-            }
-            if self.free.is_empty() {
-                return;
-            }
-        }
+        // What outranked a task that must be alone may have its boards now.
+        self.place_alone(fx);
+        self.call_for_idle(fx);
     }
 
-    fn pick(&self, task: TaskId, shape: &Shape, reserved: Option<&WorkerId>) -> Option<(WorkerId, BoardId)> {
+    fn choose(&self, task: TaskId) -> Option<BoardId> {
         let row = self.tasks.get(&task)?;
-        let tried = row.past.iter().filter(|past| matches!(past.closed, Closed::Failed | Closed::Lost));
-        let tried: BTreeSet<&BoardId> = tried.map(|past| &past.board).collect();
-        let workers = self.free.iter().filter(|(worker, _)| reserved != Some(*worker));
-        let boards =
-            workers.filter(|(worker, _)| self.shares(worker, shape.alone)).filter_map(|(id, free)| {
-                let worker = self.workers.get(id)?;
-                let reports = free.iter().filter_map(|board| worker.boards.get(board));
-                placement::choose(shape, &tried, reports.map(|board| &board.report))
-            });
-        let board = placement::choose(shape, &tried, boards)?.id.clone();
-        let (worker, _) = self.free.iter().find(|(_, free)| free.contains(&board))?;
-        Some((worker.clone(), board))
+        let (shape, spots) = self.queue.needs(task)?;
+        self.chooser().choose(&Candidate {
+            image: shape.image.digest,
+            work: row.work,
+            tried: tried(row),
+            spots,
+        })
     }
 
-    /// Whether a worker may take one more task: one that must be alone needs it empty, and shares it with
-    /// none.
-    fn shares(&self, id: &WorkerId, alone: bool) -> bool {
-        if alone {
-            return self.occupied(id) == 0;
+    pub(crate) const fn chooser(&self) -> Chooser<'_> {
+        Chooser {
+            boards: &self.boards,
+            estimates: &self.estimates,
+            config: &self.config,
+            now: self.now,
+            last: self.last_leased.as_ref(),
         }
-        let deadly = |task| self.tasks.get(&task).is_some_and(|row| row.deaths > 0);
-        !self.attempts.on_worker(id).any(|attempt| deadly(attempt.task))
     }
 
-    fn occupied(&self, id: &WorkerId) -> usize {
-        let boards = self.workers.get(id).into_iter().flat_map(|worker| &worker.boards);
-        let occupied = |(board, state): &(&BoardId, &crate::worker::Board)| {
-            !state.held.is_empty() || self.attempts.on_board(board).is_some()
+    pub(crate) fn lease(&mut self, fx: &mut Effects, id: TaskId, board: &BoardId) {
+        let (Some(site), Some(class)) = (self.boards.site(board), self.boards.class_of(board)) else {
+            return;
         };
-        boards.filter(occupied).count()
-    }
-
-    /// The worker on which a task that must be alone will soonest be: the one with fewest occupied boards.
-    fn emptiest(&self, shape: &Shape) -> Option<WorkerId> {
-        let fits = |id: &WorkerId, worker: &crate::worker::Worker| {
-            let taken = |board| self.attempts.on_board(board).is_some();
-            worker.usable()
-                && worker.boards.iter().any(|(board, state)| {
-                    placement::able(shape, &state.report)
-                        && (state.vacant() || !state.held.is_empty() || taken(board))
-                })
-                && self.occupied(id) > 0
-        };
-        let candidates = self.workers.iter().filter(|(id, worker)| fits(id, worker));
-        candidates.map(|(id, _)| id).min_by_key(|id| self.occupied(id)).cloned()
-    }
-
-    fn lease(&mut self, fx: &mut Effects, id: TaskId, (worker, board): (WorkerId, BoardId)) {
-        self.leave(id);
         let Some(row) = self.tasks.get_mut(&id) else { return };
-        row.attempt = AttemptNo(row.attempt.0 + 1);
+        let Some(image) = row.image.as_ref().map(|image| image.digest) else { return };
+        let worker = site.worker.clone();
+        let load = if site.image == Some(image) { 0 } else { self.estimates.load(&image, &class.kind) };
+        let run = self.estimates.run(&image, &class.kind, row.work);
+        let cost = run.or(self.estimates.usual()).unwrap_or(UNKNOWN);
+        let alone = row.deaths > 0;
+        row.attempt = AttemptNo(row.attempt.0.saturating_add(1));
         let number = row.attempt;
+
+        let token = self.next_token(fx, board);
+        let behind = self.attempts.line(board).is_some();
+        let waits_as = if behind { self.queue.stage(id, token) } else { None };
+        let charged = self.queue.serve(id, cost);
+        self.leave(id);
+        let lease = Lease { token, worker: worker.clone(), board: board.clone() };
+        self.enter(fx, id, Phase::Leased(lease), Some(board.clone()));
+        self.last_leased = Some(board.clone());
+        self.story(fx, id, Some((number, board)), Step::Offered, Some(format!("token {token}")));
+        self.offer(
+            fx,
+            Attempt {
+                number,
+                alone,
+                image: Some(image),
+                expected: run.map(|run| run.saturating_add(load)),
+                charged,
+                waits_as,
+                ..self.attempt(id, token, &worker, board)
+            },
+        );
+    }
+
+    /// An attempt that was neither offered nor heard of.
+    pub(crate) fn attempt(&self, task: TaskId, token: Token, worker: &WorkerId, board: &BoardId) -> Attempt {
+        Attempt {
+            task,
+            token,
+            number: AttemptNo(1),
+            worker: worker.clone(),
+            board: board.clone(),
+            phase: AttemptPhase::Offered,
+            recovered: false,
+            alone: false,
+            image: None,
+            leased_at: self.now,
+            started_at: None,
+            expected: None,
+            load: None,
+            charged: None,
+            waits_as: None,
+            command: None,
+            resends: 0,
+            resend_at: None,
+            deadline: None,
+            recalled: false,
+            returns: false,
+            answer_by: None,
+            closed: None,
+        }
+    }
+
+    /// A right that no attempt had before.
+    pub(crate) fn next_token(&mut self, fx: &mut Effects, board: &BoardId) -> Token {
+        if self.config.planted(Bug::FencingOff)
+            && let Some(last) = self.tokens.get(board).filter(|last| self.attempts.get(**last).is_none())
+        {
+            fx.writes.push(Write::PutLastToken { board: board.clone(), token: *last });
+            return *last;
+        }
         self.counter += 1;
         let token = Token { epoch: self.epoch, counter: self.counter };
         self.tokens.insert(board.clone(), token);
         fx.writes.push(Write::PutLastToken { board: board.clone(), token });
-        let lease = Lease { token, worker: worker.clone(), board: board.clone() };
-        self.enter(fx, id, Phase::Leased(lease), Some(board.clone()));
-        let start =
-            Order::Start { lease: LeaseRef { token, task: id, board: board.clone() }, attempt: number };
-        let command = self.order(fx, &worker, start);
-        let resend_at = self.now.plus(self.config.offer_resend);
-        self.attempts.insert(Attempt {
-            task: id,
-            token,
-            number,
-            worker: worker.clone(),
-            board,
-            phase: AttemptPhase::Offered,
-            recovered: false,
-            command,
-            resends: 0,
-            resend_at: Some(resend_at),
-            deadline: None,
-            answer_by: None,
-            closed: None,
-        });
-        self.alarms.set(Alarm::Attempt(token), Some(resend_at));
-        self.refresh(&worker);
+        token
     }
+
+    /// Sends an attempt's first offer.
+    pub(crate) fn offer(&mut self, fx: &mut Effects, mut attempt: Attempt) {
+        let (worker, board, token) = (attempt.worker.clone(), attempt.board.clone(), attempt.token);
+        attempt.command = self.order(fx, &worker, attempt.offer());
+        attempt.resend_at = Some(self.now.plus(self.config.offer_resend));
+        self.alarms.set(Alarm::Attempt(token), attempt.resend_at);
+        let alone = attempt.alone;
+        self.attempts.insert(attempt);
+        if alone {
+            self.refresh(&worker);
+        } else {
+            self.refresh_board(&worker, &board);
+        }
+    }
+
+    /// Runs the canary on suspected boards that are idle now.
+    fn run_canaries(&mut self, fx: &mut Effects) {
+        for board in std::mem::take(&mut self.suspects) {
+            let worker = self.boards.site(&board).map(|site| site.worker.clone());
+            let Some(worker) = worker.filter(|_| self.awaits_canary(&board)) else { continue };
+            let token = self.next_token(fx, &board);
+            let attempt = self.attempt(CANARY, token, &worker, &board);
+            self.offer(fx, attempt);
+        }
+    }
+}
+
+/// Boards on which a task failed or was lost.
+pub(crate) fn tried(row: &TaskRow) -> BTreeSet<&BoardId> {
+    let tried = row.past.iter().filter(|past| matches!(past.closed, Closed::Failed | Closed::Lost));
+    tried.map(|past| &past.board).collect()
 }

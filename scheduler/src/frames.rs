@@ -1,13 +1,15 @@
 //! The attempt machine: what a worker's frames and the passing of time do to an attempt.
 
-use edgeprof_common::Token;
+use edgeprof_common::{BoardId, Token, WorkerId};
 
 use crate::{
-    AttemptPhase, CloseReason, Closed, Command, Effects, Frame, LeaseRef, Notice, Order, Outcome, Peer,
-    RejectReason, Scheduler, Send, Verdict, Write,
+    AttemptPhase, CANARY, CloseReason, Effects, Frame, LeaseRef, Notice, Now, Peer, RejectReason, Scheduler,
+    Step,
     alarms::Alarm,
     attempt::Attempt,
-    task::{Charge, deadline, lab_error},
+    placement::{mean, span},
+    task::{Charge, lab_error},
+    worker::Board,
 };
 
 impl Scheduler {
@@ -24,14 +26,12 @@ impl Scheduler {
         self.heard(fx, &from.worker, matches!(frame, Frame::Heartbeat { .. }));
         match frame {
             Frame::Heard => {}
-            Frame::Heartbeat { boards, held, last_command, draining: _ } => {
+            Frame::Heartbeat { boards, held, last_command, draining } => {
                 self.report_boards(fx, &from.worker, boards, true);
                 self.reconcile(fx, &from.worker, &held, last_command);
+                self.stopping(fx, &from.worker, draining);
             }
-            Frame::Board(report) => {
-                self.report_boards(fx, &from.worker, vec![report], false);
-                self.refresh(&from.worker);
-            }
+            Frame::Board(report) => self.report_boards(fx, &from.worker, vec![report], false),
             Frame::Accepted(lease) => self.advance(fx, &from.worker, &lease, AttemptPhase::Staged),
             Frame::Started(lease) => self.advance(fx, &from.worker, &lease, AttemptPhase::Running),
             Frame::Rejected { lease, reason, message } => self.rejected(fx, from, &lease, reason, message),
@@ -46,16 +46,20 @@ impl Scheduler {
     }
 
     /// The open attempt that a worker's frame is about, if the worker holds it.
-    fn attempt_of(&self, worker: &edgeprof_common::WorkerId, lease: &LeaseRef) -> Option<&Attempt> {
+    fn attempt_of(&self, worker: &WorkerId, lease: &LeaseRef) -> Option<&Attempt> {
         let attempt = self.attempts.get(lease.token)?;
         (attempt.task == lease.task && attempt.worker == *worker).then_some(attempt)
     }
 
-    /// An accepted attempt's clock runs; a phase never goes back.
+    pub(crate) fn board_mut(&mut self, worker: &WorkerId, board: &BoardId) -> Option<&mut Board> {
+        self.workers.get_mut(worker)?.boards.get_mut(board)
+    }
+
+    /// A phase never goes back.
     pub(crate) fn advance(
         &mut self,
         fx: &mut Effects,
-        worker: &edgeprof_common::WorkerId,
+        worker: &WorkerId,
         lease: &LeaseRef,
         phase: AttemptPhase,
     ) {
@@ -65,29 +69,76 @@ impl Scheduler {
         if attempt.phase >= phase {
             return;
         }
-        attempt.phase = phase;
-        let Some(row) = self.tasks.get(&attempt.task) else { return };
-        if attempt.closed.is_none() {
-            attempt.resend_at = None;
-            let at = attempt.deadline.unwrap_or_else(|| deadline(self.now, &self.config, row));
-            attempt.deadline = Some(at);
+        let before = std::mem::replace(&mut attempt.phase, phase);
+        let (task, number, board) = (attempt.task, attempt.number, attempt.board.clone());
+        attempt.resend_at = None;
+        if before == AttemptPhase::Offered && attempt.resends == 0 && attempt.command.is_some() {
+            let took = span(self.now.0 - attempt.leased_at.0);
+            if let Some(worker) = self.workers.get_mut(worker) {
+                worker.refill = Some(mean(worker.refill, took));
+            }
         }
-        let word = if phase == AttemptPhase::Running { "started" } else { "accepted" };
+        if phase == AttemptPhase::Running {
+            self.began(token);
+        }
+        self.time_in_work(token);
+        self.refresh_board(worker, &board);
+        let (word, step) = match phase {
+            AttemptPhase::Running => ("started", Step::Started),
+            AttemptPhase::Offered | AttemptPhase::Staged => ("accepted", Step::Accepted),
+        };
+        let Some(job) = self.tasks.get(&task).map(|row| row.job) else { return };
+        self.story(fx, task, Some((number, &board)), step, None);
+        fx.notices.push(Notice::Attempt { task, job, board, phase: word.into(), done: 0, total: 0 });
+    }
+
+    /// A board runs an attempt now.
+    fn began(&mut self, token: Token) {
+        let Some(attempt) = self.attempts.get_mut(token) else { return };
+        attempt.started_at = Some(self.now);
+        let (worker, board, image) = (attempt.worker.clone(), attempt.board.clone(), attempt.image);
+        if let Some(shape) = attempt.waits_as.take() {
+            self.queue.unstage(shape, token);
+        }
+        let known = self.workers.get_mut(&worker).and_then(|worker| worker.boards.get_mut(&board));
+        if let Some(known) = known {
+            if known.loaded != image {
+                let free = known.ended_at.map_or(attempt.leased_at, |ended| ended.max(attempt.leased_at));
+                attempt.load = Some(span(self.now.0 - free.0));
+            }
+            known.loaded = image;
+        }
+        self.moved.remove(&attempt.task);
+        self.attempts.began(token, self.now);
+        self.called_for(token);
+    }
+
+    /// The clock of an attempt runs while it is in work; what waits behind it has time.
+    pub(crate) fn time_in_work(&mut self, token: Token) {
+        let Some(attempt) = self.attempts.get(token) else { return };
+        let accepted = attempt.phase != AttemptPhase::Offered;
+        let limit = match attempt.task {
+            CANARY => self.config.canary_deadline,
+            _ => self.limit(attempt.expected),
+        };
+        let begins = accepted && attempt.deadline.is_none() && self.attempts.in_work(attempt);
+        let Some(attempt) = self.attempts.get_mut(token) else { return };
+        if begins && attempt.closed.is_none() {
+            attempt.deadline = Some(self.now.plus(limit));
+        }
         self.alarms.set(Alarm::Attempt(token), attempt.alarm());
-        fx.notices.push(Notice::Attempt {
-            task: attempt.task,
-            job: row.job,
-            board: attempt.board.clone(),
-            phase: word.into(),
-            done: 0,
-            total: 0,
-        });
+    }
+
+    /// How long an attempt may take of which this many µs are expected.
+    pub(crate) fn limit(&self, expected: Option<u64>) -> std::time::Duration {
+        let long = expected.unwrap_or(0).saturating_mul(self.config.deadline_factor.into());
+        self.config.deadline_min.max(std::time::Duration::from_micros(long))
     }
 
     fn progress(
         &mut self,
         fx: &mut Effects,
-        worker: &edgeprof_common::WorkerId,
+        worker: &WorkerId,
         lease: &LeaseRef,
         phase: String,
         done: u64,
@@ -111,134 +162,89 @@ impl Scheduler {
         message: String,
     ) {
         let Some(attempt) = self.attempt_of(&from.worker, lease).cloned() else { return };
-        if attempt.phase != AttemptPhase::Offered {
+        if attempt.phase == AttemptPhase::Running && reason != RejectReason::Draining {
             return;
         }
-        if let Some(worker) = self.workers.get_mut(&from.worker) {
-            match reason {
-                RejectReason::UnknownBoard => {
-                    worker.boards.remove(&attempt.board);
-                }
-                _ => {
-                    // Until the worker says otherwise: the board's next credit.
-                    if let Some(board) = worker.boards.get_mut(&attempt.board) {
-                        board.report.idle = false;
-                    }
+        match reason {
+            RejectReason::UnknownBoard => self.board_gone(fx, &from.worker, &attempt.board),
+            RejectReason::Recalled => {}
+            // Until the worker says otherwise: the board's next credit.
+            _ => {
+                if let Some(board) = self.board_mut(&from.worker, &attempt.board) {
+                    board.report.idle = false;
+                    board.full = true;
                 }
             }
         }
-        if attempt.closed.is_some() {
+        let unfit = reason == RejectReason::BadRequest;
+        if attempt.task == CANARY {
             self.settle(fx, &attempt);
-        } else if reason == RejectReason::BadRequest {
+            if unfit {
+                self.no_canary(fx, &attempt.board);
+            }
+        } else if attempt.closed.is_some() {
+            self.settle(fx, &attempt);
+        } else if unfit {
             self.fail(fx, &attempt, lab_error("bad_request", message));
         } else {
-            self.reject(fx, &attempt);
+            let step = if reason == RejectReason::Recalled { Step::Recalled } else { Step::Rejected };
+            self.reject(fx, &attempt, step, &message);
         }
     }
 
     /// A result frees its board at once, so that the next lease can share its commit.
     fn vacate(&mut self, from: &Peer, lease: &LeaseRef) {
-        let Some(worker) = self.workers.get_mut(&from.worker) else { return };
-        let Some(board) = worker.boards.get_mut(&lease.board) else { return };
-        let held = board.held.remove(&lease.token).is_some();
-        let ours = self.attempts.on_board(&lease.board).is_some_and(|attempt| attempt.token == lease.token);
-        if held || ours {
+        let ours = self.attempts.first_on(&lease.board).is_some_and(|first| first.token == lease.token);
+        let Some(board) = self.board_mut(&from.worker, &lease.board) else { return };
+        if board.strangers.remove(&lease.token).is_some() || ours {
             board.report.idle = true;
-            self.refresh(&from.worker);
+            board.full = false;
+            self.refresh_board(&from.worker, &lease.board);
         }
-    }
-
-    fn result(&mut self, fx: &mut Effects, from: &Peer, lease: LeaseRef, outcome: Outcome) {
-        let open = self.attempts.get(lease.token).filter(|attempt| attempt.task == lease.task).cloned();
-        let Some(row) = self.tasks.get_mut(&lease.task) else {
-            fx.writes.push(Write::SetAside { worker: from.worker.clone(), lease: lease.clone() });
-            return self.ack(fx, from, lease, true);
-        };
-        if row.state().is_terminal() {
-            if let Some(attempt) = open {
-                self.settle(fx, &attempt);
-            }
-            return self.ack(fx, from, lease, true);
-        }
-        if let Some(attempt) = open {
-            match outcome {
-                Outcome::Succeeded => {
-                    row.past.push(crate::Past {
-                        attempt: attempt.number,
-                        token: attempt.token,
-                        board: attempt.board.clone(),
-                        closed: Closed::Succeeded,
-                    });
-                    self.settle(fx, &attempt);
-                    let by = Some((attempt.number, attempt.lease()));
-                    self.finish(fx, attempt.task, Verdict::Succeeded, by);
-                }
-                Outcome::Failed(error) => self.fail(fx, &attempt, error),
-                Outcome::Cancelled if attempt.answer_by.is_some() => {
-                    self.fail(fx, &attempt, lab_error("deadline", "ran past its deadline and was stopped"));
-                }
-                Outcome::Cancelled => {
-                    self.fail(fx, &attempt, lab_error("stopped", "stopped by its worker"));
-                }
-            }
-            return self.ack(fx, from, lease, false);
-        }
-        let Some(past) = row.past.iter_mut().find(|past| past.token == lease.token) else {
-            fx.writes.push(Write::SetAside { worker: from.worker.clone(), lease: lease.clone() });
-            return self.ack(fx, from, lease, true);
-        };
-        let older = outcome == Outcome::Succeeded;
-        if older {
-            past.closed = Closed::Succeeded;
-            let by = LeaseRef { token: past.token, task: lease.task, board: past.board.clone() };
-            let by = Some((past.attempt, by));
-            self.finish(fx, lease.task, Verdict::Succeeded, by);
-        }
-        self.ack(fx, from, lease, !older);
-    }
-
-    fn ack(&mut self, fx: &mut Effects, to: &Peer, lease: LeaseRef, duplicate: bool) {
-        let worker = self.workers.get_mut(&to.worker);
-        let command = worker.map_or(Command(0), crate::worker::Worker::next_command);
-        fx.sends.push(Send::Command { to: to.clone(), command, order: Order::Ack { lease, duplicate } });
     }
 
     pub(crate) fn attempt_alarm(&mut self, fx: &mut Effects, token: Token) {
         let Some(mut attempt) = self.attempts.get(token).cloned() else { return };
-        let due = |at: Option<crate::Now>| at.is_some_and(|at| at <= self.now);
+        let due = |at: Option<Now>| at.is_some_and(|at| at <= self.now);
         if attempt.answer_by.is_some() {
             return self.unanswered(fx, &attempt);
         }
         if due(attempt.deadline) {
-            self.order(fx, &attempt.worker, Order::Cancel { lease: attempt.lease() });
-            attempt.answer_by = Some(self.now.plus(self.config.cancel_answer));
-        } else if self.workers.get(&attempt.worker).is_none_or(|worker| worker.session.is_none()) {
+            let number = attempt.number;
+            self.story(fx, attempt.task, Some((number, &attempt.board)), Step::Overdue, None);
+            return self.stop(fx, token);
+        }
+        if self.workers.get(&attempt.worker).is_none_or(|worker| worker.session.is_none()) {
             // The next handshake or the worker's death decides.
             attempt.resend_at = None;
         } else if attempt.resends >= self.config.offer_resends {
             let error = lab_error("offer_unanswered", "its worker did not answer the offer");
-            self.lose(fx, &attempt, Charge::Attempt, error);
+            if attempt.task == CANARY {
+                self.settle(fx, &attempt);
+            } else {
+                let charge = self.charge(&attempt, false);
+                self.lose(fx, &attempt, charge, error);
+            }
             return self.close(fx, &attempt.worker, CloseReason::Unresponsive);
         } else {
-            let start = Order::Start { lease: attempt.lease(), attempt: attempt.number };
-            self.order(fx, &attempt.worker, start);
+            self.order(fx, &attempt.worker, attempt.offer());
             attempt.resends += 1;
             attempt.resend_at = Some(self.now.plus(self.config.offer_resend));
         }
         self.alarms.set(Alarm::Attempt(token), attempt.alarm());
         if let Some(kept) = self.attempts.get_mut(token) {
-            *kept = attempt;
+            (kept.resends, kept.resend_at) = (attempt.resends, attempt.resend_at);
         }
     }
 
-    /// A cancel got no answer: the attempt is given up, and its board is not trusted.
-    fn unanswered(&mut self, fx: &mut Effects, attempt: &Attempt) {
-        self.condemn(fx, attempt);
+    /// An attempt that did not answer a cancel.
+    pub(crate) fn give_up(&mut self, fx: &mut Effects, attempt: &Attempt) {
         if attempt.closed.is_some() {
             self.settle(fx, attempt);
         } else {
             let error = lab_error("deadline", "ran past its deadline and did not answer a cancel");
-            self.lose(fx, attempt, Charge::Attempt, error);
+            let charge = if attempt.returns { Charge::Nothing } else { Charge::Attempt };
+            self.lose(fx, attempt, charge, error);
         }
     }
 }

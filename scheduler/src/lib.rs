@@ -10,24 +10,33 @@
 //! scheduler.next_wakeup() -> Option<Now>                  when an Event::Tick is wanted
 //! scheduler.admits(tasks: usize) -> Result<(), QueueFull> ask before Event::Submitted
 //! scheduler.issued(&WorkerId) -> BTreeMap<BoardId, Token> for the coordinator's Hello
-//! scheduler.task(TaskId) / tasks_of(JobId) / job(JobId) / jobs() / position(TaskId) / workers() / boards()
+//! scheduler.next_seq() -> u64                             place of the next task that is submitted
+//! scheduler.task(TaskId) / tasks_of(JobId) / job(JobId) / jobs() / position(TaskId) / eta(TaskId)
+//! scheduler.workers() / boards()
 //! ```
 
 mod alarms;
+mod alone;
 mod attempt;
+mod blame;
+mod boards;
 mod config;
 mod detector;
 mod dispatch;
+mod drain;
 mod effect;
 mod event;
 mod frames;
 mod job;
 mod liveness;
+mod marks;
 mod placement;
 mod query;
 mod queue;
+mod recall;
 mod reconcile;
 mod requirement;
+mod results;
 mod row;
 mod scheduler;
 mod task;
@@ -35,6 +44,8 @@ mod time;
 mod view;
 mod worker;
 
+#[cfg(feature = "planted-bugs")]
+pub use config::Bug;
 pub use config::{Config, Policy};
 pub use effect::{CANARY, CloseReason, Effects, Notice, Order, Send, Step, Verdict, Write};
 pub use event::{

@@ -3,10 +3,10 @@
 use edgeprof_common::{Incarnation, WorkerId};
 
 use crate::{
-    BoardReport, CloseReason, Effects, Held, Notice, Now, Peer, Scheduler, Send,
+    BoardReport, CANARY, CloseReason, Effects, Held, Notice, Now, Peer, Scheduler, Send,
     alarms::Alarm,
-    attempt::Attempt,
-    task::{Charge, lab_error},
+    config::Bug,
+    task::lab_error,
     worker::{Belief, Process, Worker},
 };
 
@@ -21,6 +21,7 @@ impl Scheduler {
         incarnation: Incarnation,
         boards: Vec<BoardReport>,
         held: &[Held],
+        draining: bool,
     ) {
         let (id, now) = (&peer.worker, self.now);
         let worker = self
@@ -44,6 +45,7 @@ impl Scheduler {
         self.believe(fx, id, Belief::Alive, "connected");
         self.report_boards(fx, id, boards, true);
         self.reconcile_all(fx, id, held, process);
+        self.stopping(fx, id, draining);
     }
 
     pub(crate) fn heard(&mut self, fx: &mut Effects, id: &WorkerId, beat: bool) {
@@ -53,9 +55,8 @@ impl Scheduler {
         } else {
             worker.detector.heard(self.now);
         }
-        if worker.belief == Belief::Alive {
-            self.alarms.set(Alarm::Worker(id.clone()), worker.alarm(&self.config));
-        } else {
+        // Its alarm stands: when it goes off, what was heard since counts.
+        if worker.belief != Belief::Alive {
             self.believe(fx, id, Belief::Alive, "heard again");
         }
     }
@@ -93,8 +94,11 @@ impl Scheduler {
         self.close(fx, id, CloseReason::Dropped);
         self.dead(fx, id, false, "dropped by an operator");
         self.alarms.set(Alarm::Worker(id.clone()), None);
+        let boards = self.workers.get(id).into_iter().flat_map(|worker| worker.boards.keys());
+        for board in boards.cloned().collect::<Vec<_>>() {
+            self.board_gone(fx, id, &board);
+        }
         self.workers.remove(id);
-        self.refresh(id);
     }
 
     pub(crate) fn worker_alarm(&mut self, fx: &mut Effects, id: &WorkerId) {
@@ -103,6 +107,10 @@ impl Scheduler {
         if worker.contested_until.is_some_and(|until| until <= now) {
             worker.contested_until = None;
         }
+        if worker.drain.and_then(|drain| drain.stop_at).is_some_and(|at| at <= now) {
+            self.drain_over(fx, id);
+        }
+        let Some(worker) = self.workers.get(id) else { return };
         match worker.belief {
             Belief::Unheard { until } if until <= now => {
                 self.dead(fx, id, false, "not heard since the start")
@@ -125,13 +133,14 @@ impl Scheduler {
     fn dead(&mut self, fx: &mut Effects, id: &WorkerId, proven: bool, reason: &str) {
         self.close(fx, id, CloseReason::Silent);
         self.believe(fx, id, Belief::Dead, reason);
-        for token in self.attempts.tokens_on(id) {
-            let Some(attempt) = self.attempts.get(token).cloned() else { continue };
-            if attempt.closed.is_some() {
+        // All is weighed before any of it is gone, or what waited would pass for what was in work.
+        let open = self.attempts.on_worker(id).map(|attempt| (attempt.clone(), self.charge(attempt, proven)));
+        for (attempt, charge) in open.collect::<Vec<_>>() {
+            if attempt.closed.is_some() || attempt.task == CANARY {
                 self.settle(fx, &attempt);
             } else {
                 let error = lab_error("worker_lost", format!("worker {id} is gone: {reason}"));
-                self.lose(fx, &attempt, charge(&attempt, proven), error);
+                self.lose(fx, &attempt, charge, error);
             }
         }
     }
@@ -171,15 +180,7 @@ impl Scheduler {
 
     /// Until when silence alone kills nobody.
     fn held_until(&self) -> Option<Now> {
-        self.silence.map(|since| since.plus(self.config.silence_hold))
-    }
-}
-
-/// What the death of its worker costs an attempt. A restart of the coordinator charges none.
-fn charge(attempt: &Attempt, proven: bool) -> Charge {
-    match attempt.phase {
-        _ if attempt.recovered => Charge::Nothing,
-        crate::AttemptPhase::Running if proven => Charge::Death,
-        _ => Charge::Attempt,
+        let guarded = !self.config.planted(Bug::DetectorWithoutGuard);
+        self.silence.filter(|_| guarded).map(|since| since.plus(self.config.silence_hold))
     }
 }

@@ -1,12 +1,13 @@
 //! Looking in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use edgeprof_common::{BoardHealth, BoardId, JobId, TaskId, Token, WorkerId};
 
 use crate::{
-    AttemptPhase, BoardView, HeldState, JobView, Now, Occupant, Phase, Scheduler, TaskView, WorkerView,
-    queue::Rank,
+    AttemptPhase, BoardView, HeldState, JobView, Now, Occupant, Scheduler, TaskView, WorkerView,
+    placement::{Room, expected},
+    queue::Spot,
     worker::{Belief, Board, Worker},
 };
 
@@ -36,11 +37,44 @@ impl Scheduler {
         self.jobs.iter().map(|(id, job)| (*id, job.view()))
     }
 
-    /// A prepared task's place in the queue, from 1. Counts the queue: not for every row of a long table.
+    /// A prepared task's place in the queue, from 1: exact within its submitter, likely among submitters.
     #[must_use]
     pub fn position(&self, id: TaskId) -> Option<usize> {
+        self.ahead(id).map(|ahead| ahead + 1)
+    }
+
+    fn ahead(&self, id: TaskId) -> Option<usize> {
+        self.queue.ahead(id, self.estimates.usual().unwrap_or(1_000_000))
+    }
+
+    /// When a task is likely to have ended, from now; none where nothing is known. For a task that is late, zero.
+    #[must_use]
+    pub fn eta(&self, id: TaskId) -> Option<Duration> {
         let row = self.tasks.get(&id)?;
-        (row.phase == Phase::Queued && row.image.is_some()).then(|| self.queue.ahead(Rank::of(row)) + 1)
+        if let Some(lease) = row.lease() {
+            let attempt = self.attempts.get(lease.token)?;
+            let starts = attempt.started_at.or_else(|| self.starts_at(attempt))?;
+            return Some(starts.plus(Duration::from_micros(attempt.expected?)).since(self.now));
+        }
+        let (shape, spots) = self.queue.needs(id)?;
+        let usual = self.estimates.usual()?;
+        let boards: usize = spots.iter().map(|spot| self.boards.serving_at(spot)).sum();
+        let run = |spot: &Spot| {
+            let class = match spot {
+                Spot::Class(class) => &self.boards.pool(*class)?.class,
+                Spot::Board(board) => self.boards.class_of(board)?,
+            };
+            self.estimates.run(&shape.image.digest, &class.kind, row.work)
+        };
+        let own = spots.iter().filter_map(run).min().unwrap_or(usual);
+        let before = usual.saturating_mul(self.ahead(id)? as u64).checked_div(boards as u64)?;
+        Some(Duration::from_micros(before.saturating_add(own)))
+    }
+
+    /// The place in the order of submission that the next task gets.
+    #[must_use]
+    pub const fn next_seq(&self) -> u64 {
+        self.next_seq
     }
 
     /// How many tasks wait: queued, prepared or not, and in backoff.
@@ -72,8 +106,8 @@ impl Scheduler {
             session: worker.session,
             silent_for: heard(worker).map(|heard| self.now.since(heard)),
             contested: worker.contested_until.is_some(),
-            draining: false,
-            attempts: self.attempts.on_worker(id).count(),
+            draining: worker.drain.is_some() || self.drained.contains(id),
+            attempts: self.attempts.count_on(id),
             boards: worker.boards.len(),
         })
     }
@@ -85,12 +119,12 @@ impl Scheduler {
 
     fn board<'a>(&'a self, id: &'a WorkerId, worker: &'a Worker, board: &'a Board) -> BoardView<'a> {
         let key = &board.report.id;
-        let ours = self.attempts.on_board(key).map(|attempt| Occupant {
+        let ours = self.attempts.first_on(key).map(|attempt| Occupant {
             task: attempt.task,
             token: attempt.token,
             phase: attempt.phase,
         });
-        let theirs = board.held.iter().next_back().map(|(token, holding)| Occupant {
+        let theirs = board.strangers.iter().next_back().map(|(token, holding)| Occupant {
             task: holding.task,
             token: *token,
             phase: match holding.state {
@@ -99,15 +133,18 @@ impl Scheduler {
             },
         });
         let heard = matches!(worker.belief, Belief::Alive | Belief::Suspect);
+        let set_aside = self.kept.get(key).is_some_and(|row| row.mark.is_some());
+        let line = self.attempts.line(key);
+        let busy_for = || Some(Duration::from_micros(expected(line?.free_at()?, self.now)));
         BoardView {
             report: &board.report,
             worker: id,
-            health: if heard { board.health() } else { BoardHealth::Unknown },
+            health: if heard || set_aside { self.health_of(board) } else { BoardHealth::Unknown },
             occupant: ours.or(theirs),
-            free: self.free.get(id).is_some_and(|free| free.contains(key)),
-            waiting: 0,
-            busy_for: None,
-            kept: None,
+            free: self.boards.site(key).is_some_and(|site| site.room == Room::Idle),
+            waiting: line.map_or(0, |line| line.len().saturating_sub(1)),
+            busy_for: busy_for(),
+            kept: self.kept.get(key),
         }
     }
 }

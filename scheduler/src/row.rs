@@ -7,7 +7,7 @@ use edgeprof_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Image, Mark, Requirement};
+use crate::{Image, Mark, NewTask, Requirement};
 
 /// One task, whole. The store keeps the last one written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,6 +168,37 @@ pub enum Closed {
 }
 
 impl TaskRow {
+    /// A task as it is when it is submitted, in its place in the order of submission over all lives. Such a row is
+    /// never handed out to be written: who keeps what was submitted can make it again.
+    #[must_use]
+    pub fn fresh(task: NewTask, seq: u64) -> Self {
+        Self {
+            id: task.id,
+            job: task.job,
+            priority: task.priority,
+            seq,
+            front: false,
+            requirement: task.requirement,
+            image: task.image,
+            submitter: task.submitter,
+            work: task.work,
+            phase: Phase::Queued,
+            attempt: AttemptNo(0),
+            failures: 0,
+            spent: 0,
+            deaths: 0,
+            cleared: BTreeSet::new(),
+            past: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Whether nothing has happened to it but that its image was prepared.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.phase == Phase::Queued && self.attempt == AttemptNo(0) && self.cleared.is_empty()
+    }
+
     /// The word for its state.
     #[must_use]
     pub const fn state(&self) -> TaskState {

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgeprof_common::{BoardId, Epoch, JobId, TaskId, Token, WorkerId};
 
 use crate::{
-    AttemptPhase, Config, Effects, EpochNotNew, Event, Now, Order, Peer, Phase, QueueFull, Recovered, Send,
+    BoardRow, Config, Effects, EpochNotNew, Event, Mark, Now, Order, Peer, Phase, QueueFull, Recovered, Send,
     TaskRow, Write,
     alarms::{Alarm, Alarms},
     attempt::{Attempt, Attempts},
+    config::Bug,
     job::Job,
+    marks::Timer,
+    placement::{Boards, Estimates},
     queue::Queue,
     time::Clock,
     worker::{Belief, Worker},
@@ -36,13 +39,32 @@ pub struct Scheduler {
     pub(crate) attempts: Attempts,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) tokens: BTreeMap<BoardId, Token>,
-    /// Boards that could take an attempt now.
-    pub(crate) free: BTreeMap<WorkerId, BTreeSet<BoardId>>,
+    /// What boards there are, and what they could take.
+    pub(crate) boards: Boards,
+    /// Boards that are set aside or have to prove themselves.
+    pub(crate) kept: BTreeMap<BoardId, BoardRow>,
+    pub(crate) timers: BTreeMap<BoardId, Timer>,
+    /// Workers that an operator drained.
+    pub(crate) drained: BTreeSet<WorkerId>,
+    pub(crate) estimates: Estimates,
+    /// The board of the last lease.
+    pub(crate) last_leased: Option<BoardId>,
     pub(crate) alarms: Alarms,
     /// Since when most workers are silent together.
     pub(crate) silence: Option<Now>,
-    /// Something changed that may let a task be placed.
-    pub(crate) dirty: bool,
+    /// Boards that may run their canary now.
+    pub(crate) suspects: BTreeSet<BoardId>,
+    /// Boards that became idle.
+    pub(crate) idled: BTreeSet<BoardId>,
+    /// Attempts that were recalled for an idle board, and those boards.
+    pub(crate) called: BTreeMap<Token, BoardId>,
+    pub(crate) callers: BTreeSet<BoardId>,
+    /// Tasks that were recalled for an idle board and have not started since.
+    pub(crate) moved: BTreeSet<TaskId>,
+    /// A worker that gets no new work until it is empty, for a task that must be alone.
+    pub(crate) kept_for_alone: Option<WorkerId>,
+    /// Something changed for tasks that must be alone.
+    pub(crate) alone_news: bool,
     /// Rows that this step changed.
     pub(crate) touched: BTreeSet<TaskId>,
 }
@@ -57,36 +79,56 @@ impl Scheduler {
         let mut scheduler = Self {
             now: clock.advance(now),
             clock,
+            queue: Queue::new(&config.weights),
             config,
             epoch,
             counter: 0,
             next_seq: 0,
             tasks: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            queue: Queue::default(),
             waiting: 0,
             attempts: Attempts::default(),
             workers: BTreeMap::new(),
             tokens: BTreeMap::new(),
-            free: BTreeMap::new(),
+            boards: Boards::default(),
+            kept: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            drained: recovered.drained,
+            estimates: Estimates::default(),
+            last_leased: None,
             alarms: Alarms::default(),
             silence: None,
-            dirty: false,
+            suspects: BTreeSet::new(),
+            idled: BTreeSet::new(),
+            called: BTreeMap::new(),
+            callers: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            kept_for_alone: None,
+            alone_news: false,
             touched: BTreeSet::new(),
         };
         for (board, token) in recovered.tokens {
             scheduler.seen(token)?;
             scheduler.tokens.insert(board, token);
         }
+        for estimate in recovered.estimates {
+            scheduler.estimates.recover(estimate);
+        }
+        for row in recovered.boards {
+            scheduler.take_up_board(row);
+        }
         for row in recovered.tasks {
             scheduler.take_up(row)?;
         }
+        scheduler.watch_ages();
         Ok(scheduler)
     }
 
     /// Takes one event in.
     pub fn step(&mut self, now: Now, event: Event) -> Effects {
-        if let Event::LoopStalled { by } = event {
+        if let Event::LoopStalled { by } = event
+            && !self.config.planted(Bug::DetectorWithoutGuard)
+        {
             self.clock.stall(by);
         }
         self.now = self.clock.advance(now);
@@ -98,11 +140,16 @@ impl Scheduler {
                 Alarm::Task(task) => self.backoff_over(&mut fx, task),
                 Alarm::Attempt(token) => self.attempt_alarm(&mut fx, token),
                 Alarm::Worker(worker) => self.worker_alarm(&mut fx, &worker),
+                Alarm::Board(board) => self.board_alarm(&mut fx, &board),
+                Alarm::Idle(board) => {
+                    self.idled.insert(board);
+                }
+                Alarm::Ageing => self.age(),
             }
         }
         self.dispatch(&mut fx);
         for task in std::mem::take(&mut self.touched) {
-            if let Some(row) = self.tasks.get(&task) {
+            if let Some(row) = self.tasks.get(&task).filter(|row| !row.is_fresh()) {
                 fx.writes.push(Write::PutTask(Box::new(row.clone())));
             }
         }
@@ -130,23 +177,22 @@ impl Scheduler {
     fn handle(&mut self, fx: &mut Effects, event: Event) {
         match event {
             Event::Submitted { tasks } => self.submit(fx, tasks),
-            Event::Ready { task, image } => self.ready(task, image),
+            Event::Ready { task, image } => self.ready(fx, task, image),
             Event::PrepareFailed { task, error } => self.prepare_failed(fx, task, error),
             Event::CancelJob { job } => self.cancel_job(fx, job),
             Event::CancelTask { task } => self.cancel(fx, task),
             Event::Forget { job } => self.forget(job),
-            Event::WorkerUp { peer, incarnation, boards, held, draining: _ } => {
-                self.worker_up(fx, &peer, incarnation, boards, &held);
+            Event::WorkerUp { peer, incarnation, boards, held, draining } => {
+                self.worker_up(fx, &peer, incarnation, boards, &held, draining);
             }
             Event::Frame { from, frame } => self.frame(fx, &from, frame),
             Event::SessionLost { peer } => self.session_lost(fx, &peer),
             Event::DialRefused { worker } => self.dial_refused(fx, &worker),
             Event::DropWorker { worker } => self.drop_worker(fx, &worker),
-            Event::Drain { .. }
-            | Event::Mark { .. }
-            | Event::NoCanary { .. }
-            | Event::LoopStalled { .. }
-            | Event::Tick => {}
+            Event::Drain { worker, on } => self.drain(fx, worker, on),
+            Event::Mark { board, mark } => self.mark(fx, &board, mark),
+            Event::NoCanary { board } => self.no_canary(fx, &board),
+            Event::LoopStalled { .. } | Event::Tick => {}
         }
     }
 
@@ -167,25 +213,17 @@ impl Scheduler {
             self.workers.entry(lease.worker.clone()).or_insert(worker);
             self.alarms.set(Alarm::Worker(lease.worker.clone()), Some(until));
             self.attempts.insert(Attempt {
-                task: row.id,
-                token: lease.token,
                 number: row.attempt,
-                worker: lease.worker.clone(),
-                board: lease.board.clone(),
-                phase: AttemptPhase::Offered,
                 recovered: true,
-                command: None,
-                resends: 0,
-                resend_at: None,
-                deadline: None,
-                answer_by: None,
-                closed: None,
+                alone: row.deaths > 0,
+                image: row.image.as_ref().map(|image| image.digest),
+                ..self.attempt(row.id, lease.token, &lease.worker, &lease.board)
             });
         }
         match &row.phase {
             Phase::Queued => {
                 self.waiting += 1;
-                self.queue.insert(&row);
+                self.queue.insert(&row, &self.boards, self.now);
             }
             Phase::Backoff { wait } => {
                 self.waiting += 1;
@@ -196,6 +234,27 @@ impl Scheduler {
         self.jobs.entry(row.job).or_default().add(&row);
         self.tasks.insert(row.id, row);
         Ok(())
+    }
+
+    fn take_up_board(&mut self, row: BoardRow) {
+        if let Some(Mark::Reserved { left, .. }) = row.mark {
+            self.time(&row.board, |timer, now| timer.reserved_until = Some(now.plus(left)));
+        }
+        self.kept.insert(row.board.clone(), row);
+    }
+
+    /// Sees to it that the task that has waited longest in its class moves up in time.
+    pub(crate) fn watch_ages(&mut self) {
+        let due = self.queue.oldest().map(|since| since.plus(self.config.ageing));
+        self.alarms.set(Alarm::Ageing, due.map(|due| due.max(Now(self.now.0.saturating_add(1)))));
+    }
+
+    fn age(&mut self) {
+        let ageing = u64::try_from(self.config.ageing.as_millis()).unwrap_or(u64::MAX);
+        if let Some(before) = self.now.0.checked_sub(ageing) {
+            self.queue.age(Now(before), self.now);
+        }
+        self.watch_ages();
     }
 
     /// Sends a command to a worker, if there is a session with it.
@@ -210,21 +269,5 @@ impl Scheduler {
         let command = known.next_command();
         fx.sends.push(Send::Command { to, command, order });
         Some(command)
-    }
-
-    /// Keeps the index of free boards true for one worker.
-    pub(crate) fn refresh(&mut self, id: &WorkerId) {
-        let boards = self.workers.get(id).filter(|worker| worker.usable()).map(|worker| &worker.boards);
-        let vacant = boards
-            .into_iter()
-            .flatten()
-            .filter(|(board, state)| state.vacant() && self.attempts.on_board(board).is_none());
-        let vacant: BTreeSet<BoardId> = vacant.map(|(board, _)| board.clone()).collect();
-        let before = if vacant.is_empty() {
-            self.free.remove(id)
-        } else {
-            self.free.insert(id.clone(), vacant.clone())
-        };
-        self.dirty |= !vacant.is_subset(&before.unwrap_or_default());
     }
 }

@@ -1,11 +1,14 @@
 //! The task machine: every way from one state to the next, each a function.
 
-use edgeprof_common::{AttemptNo, BoardId, ErrorClass, JobId, TaskError, TaskId};
+use edgeprof_common::{AttemptNo, BoardId, ErrorClass, JobId, TaskError, TaskId, Token};
 
 use crate::{
-    Closed, Effects, Image, LeaseRef, NewTask, Notice, Now, Order, Past, Phase, Scheduler, TaskRow, Verdict,
-    Write, alarms::Alarm, attempt::Attempt,
+    AttemptPhase, CANARY, Closed, Effects, Image, LeaseRef, NewTask, Notice, Past, Phase, Scheduler, Step,
+    TaskRow, Verdict, Write, alarms::Alarm, attempt::Attempt,
 };
+
+/// Closed attempts of a task that are kept; those that are charged are fewer.
+const PAST: usize = 32;
 
 /// What the loss of an attempt costs its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,44 +24,30 @@ pub(crate) enum Charge {
 impl Scheduler {
     pub(crate) fn submit(&mut self, fx: &mut Effects, tasks: Vec<NewTask>) {
         for new in tasks {
-            if self.tasks.contains_key(&new.id) {
+            if new.id == CANARY || self.tasks.contains_key(&new.id) {
                 continue;
             }
             let id = new.id;
-            let row = TaskRow {
-                id,
-                job: new.job,
-                priority: new.priority,
-                seq: self.next_seq,
-                front: false,
-                requirement: new.requirement,
-                image: new.image,
-                submitter: new.submitter,
-                work: new.work,
-                cleared: std::collections::BTreeSet::new(),
-                phase: Phase::Queued,
-                attempt: AttemptNo(0),
-                failures: 0,
-                spent: 0,
-                deaths: 0,
-                past: Vec::new(),
-                error: None,
-            };
+            let row = TaskRow::fresh(new, self.next_seq);
             self.next_seq += 1;
             self.jobs.entry(row.job).or_default().add(&row);
             self.tasks.insert(id, row);
+            self.story(fx, id, None, Step::Submitted, None);
             self.enter(fx, id, Phase::Queued, None);
         }
     }
 
-    pub(crate) fn ready(&mut self, id: TaskId, image: Image) {
+    pub(crate) fn ready(&mut self, fx: &mut Effects, id: TaskId, image: Image) {
         let Some(row) = self.tasks.get_mut(&id) else { return };
         if row.image.is_some() || row.phase != Phase::Queued {
             return;
         }
         row.image = Some(image);
+        self.alone_news |= row.deaths > 0;
+        self.queue.insert(row, &self.boards, self.now);
         self.touched.insert(id);
-        self.dirty |= self.queue.insert(row);
+        self.watch_ages();
+        self.story(fx, id, None, Step::Prepared, None);
     }
 
     pub(crate) fn prepare_failed(&mut self, fx: &mut Effects, id: TaskId, error: TaskError) {
@@ -100,9 +89,11 @@ impl Scheduler {
         }
     }
 
-    /// The attempt never began: the task waits as before.
-    pub(crate) fn reject(&mut self, fx: &mut Effects, attempt: &Attempt) {
+    /// Nothing runs under the attempt, and that is nobody's fault: the task waits as before.
+    pub(crate) fn reject(&mut self, fx: &mut Effects, attempt: &Attempt, step: Step, why: &str) {
         self.settle(fx, attempt);
+        let of = Some((attempt.number, &attempt.board));
+        self.story(fx, attempt.task, of, step, Some(why.to_owned()).filter(|why| !why.is_empty()));
         self.enter(fx, attempt.task, Phase::Queued, Some(attempt.board.clone()));
     }
 
@@ -111,12 +102,14 @@ impl Scheduler {
         self.settle(fx, attempt);
         let (max_attempts, max_deaths) = (self.config.max_attempts, self.config.max_deaths);
         let Some(row) = self.tasks.get_mut(&attempt.task) else { return };
-        row.past.push(past(attempt, Closed::Lost));
+        keep_past(row, attempt, Closed::Lost);
         row.spent += u32::from(charge != Charge::Nothing);
         row.deaths += u32::from(charge == Charge::Death);
         row.front = true;
         row.error = Some(error.clone());
         let (spent, deaths) = (row.spent, row.deaths);
+        let of = Some((attempt.number, &attempt.board));
+        self.story(fx, attempt.task, of, Step::Lost, Some(error.message.clone()));
         let by = Some((attempt.number, attempt.lease()));
         if deaths >= max_deaths {
             let what =
@@ -135,16 +128,20 @@ impl Scheduler {
     pub(crate) fn fail(&mut self, fx: &mut Effects, attempt: &Attempt, error: TaskError) {
         self.settle(fx, attempt);
         let Some(row) = self.tasks.get_mut(&attempt.task) else { return };
-        row.past.push(past(attempt, Closed::Failed));
+        keep_past(row, attempt, Closed::Failed);
         row.spent += 1;
         row.failures += 1;
         row.error = Some(error.clone());
         let retry = error.class.retryable()
             && row.failures < self.config.max_failures
             && row.spent < self.config.max_attempts;
+        let failures = row.failures;
+        let of = Some((attempt.number, &attempt.board));
+        self.story(fx, attempt.task, of, Step::Failed, Some(error.message.clone()));
         if retry {
-            let doubled = 1_u32.checked_shl(row.failures - 1).unwrap_or(u32::MAX);
+            let doubled = 1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX);
             let wait = self.config.backoff.saturating_mul(doubled).min(self.config.backoff_max);
+            self.story(fx, attempt.task, None, Step::Backoff, Some(format!("{} s", wait.as_secs_f64())));
             self.enter(fx, attempt.task, Phase::Backoff { wait }, Some(attempt.board.clone()));
         } else {
             let by = Some((attempt.number, attempt.lease()));
@@ -175,15 +172,23 @@ impl Scheduler {
         }
         let open = row.lease().map(|lease| lease.token).and_then(|token| self.attempts.get(token)).cloned();
         if let Some(attempt) = &open {
-            row.past.push(past(attempt, closed));
+            keep_past(row, attempt, closed);
         }
         let job = row.job;
         let (attempt, lease) = by.map_or((AttemptNo(0), None), |(attempt, lease)| (attempt, Some(lease)));
         let board = lease.as_ref().map(|lease| lease.board.clone());
+        let (step, why) = match &verdict {
+            Verdict::Succeeded => (Step::Succeeded, None),
+            Verdict::Cancelled => (Step::Cancelled, None),
+            Verdict::Failed(error) | Verdict::Exhausted(error) => (Step::Ended, Some(error.message.clone())),
+        };
+        self.story(fx, id, board.as_ref().map(|board| (attempt, board)), step, why);
         fx.writes.push(Write::RecordRun { task: id, job, attempt, lease, verdict });
         if let Some(job) = self.jobs.get_mut(&job) {
             job.ended(phase.state());
         }
+        self.queue.forget(id);
+        self.moved.remove(&id);
         self.enter(fx, id, phase, board);
         if let Some(attempt) = open {
             self.linger(fx, &attempt, closed);
@@ -198,21 +203,39 @@ impl Scheduler {
         {
             job.lingering += 1;
         }
-        let answer_by = self.now.plus(self.config.cancel_answer);
         if let Some(attempt) = self.attempts.get_mut(attempt.token) {
             attempt.closed = Some(closed);
-            attempt.answer_by = Some(answer_by);
         }
-        self.alarms.set(Alarm::Attempt(attempt.token), Some(answer_by));
-        self.order(fx, &attempt.worker, Order::Cancel { lease: attempt.lease() });
+        self.stop(fx, attempt.token);
     }
 
-    /// The attempt occupies its board no longer.
+    /// The attempt occupies its board no longer: the next in line is in work.
     pub(crate) fn settle(&mut self, fx: &mut Effects, attempt: &Attempt) {
         self.alarms.set(Alarm::Attempt(attempt.token), None);
-        self.attempts.remove(attempt.token);
-        self.dirty = true;
-        self.refresh(&attempt.worker);
+        let board_time = self.board_time(attempt);
+        let Some(mut gone) = self.attempts.remove(attempt.token, self.now) else { return };
+        if let Some(shape) = gone.waits_as {
+            self.queue.unstage(shape, gone.token);
+        }
+        if let Some(charged) = gone.charged.take() {
+            let unknown = if gone.phase == AttemptPhase::Running { charged.cost() } else { 0 };
+            self.queue.correct(charged, board_time.unwrap_or(unknown));
+        }
+        if gone.started_at.is_some() {
+            let now = self.now;
+            if let Some(board) = self.board_mut(&gone.worker, &gone.board) {
+                board.ended_at = Some(now);
+            }
+        }
+        self.called_for(gone.token);
+        if let Some(next) = self.attempts.first_on(&gone.board).map(|next| next.token) {
+            self.promote(next);
+        }
+        if gone.alone {
+            self.refresh(&gone.worker);
+        } else {
+            self.refresh_board(&gone.worker, &gone.board);
+        }
         if attempt.closed != Some(Closed::Cancelled) {
             return;
         }
@@ -221,6 +244,15 @@ impl Scheduler {
             job.lingering -= 1;
         }
         self.announce(fx, id);
+    }
+
+    /// The attempt waits behind none any more.
+    fn promote(&mut self, token: Token) {
+        let shape = self.attempts.get_mut(token).and_then(|attempt| attempt.waits_as.take());
+        if let Some(shape) = shape {
+            self.queue.unstage(shape, token);
+        }
+        self.time_in_work(token);
     }
 
     fn announce(&self, fx: &mut Effects, id: JobId) {
@@ -235,9 +267,9 @@ impl Scheduler {
         match row.phase {
             Phase::Queued => {
                 self.waiting -= 1;
-                self.queue.remove(row);
                 // It may have kept a worker from others.
-                self.dirty |= row.deaths > 0;
+                self.alone_news |= row.deaths > 0;
+                self.queue.remove(id);
             }
             Phase::Backoff { .. } => {
                 self.waiting -= 1;
@@ -254,7 +286,8 @@ impl Scheduler {
         match row.phase {
             Phase::Queued => {
                 self.waiting += 1;
-                self.dirty |= self.queue.insert(row);
+                self.alone_news |= row.deaths > 0;
+                self.queue.insert(row, &self.boards, self.now);
             }
             Phase::Backoff { wait } => {
                 self.waiting += 1;
@@ -263,6 +296,7 @@ impl Scheduler {
             _ => {}
         }
         self.touched.insert(id);
+        let queued = row.phase == Phase::Queued;
         fx.notices.push(Notice::Task {
             task: id,
             job: row.job,
@@ -271,6 +305,24 @@ impl Scheduler {
             board,
             error: row.error.clone(),
         });
+        if queued {
+            self.watch_ages();
+        }
+    }
+
+    /// A line of a task's story. A canary has none.
+    pub(crate) fn story(
+        &self,
+        fx: &mut Effects,
+        task: TaskId,
+        of: Option<(AttemptNo, &BoardId)>,
+        what: Step,
+        why: Option<String>,
+    ) {
+        let Some(job) = self.tasks.get(&task).map(|row| row.job) else { return };
+        let (attempt, board) =
+            of.map_or((AttemptNo(0), None), |(attempt, board)| (attempt, Some(board.clone())));
+        fx.notices.push(Notice::Story { task, job, attempt, board, what, why });
     }
 }
 
@@ -279,11 +331,15 @@ pub(crate) fn lab_error(code: &str, message: impl Into<String>) -> TaskError {
     TaskError::new(ErrorClass::Infrastructure, code, message)
 }
 
-/// When an attempt that is accepted now has taken too long.
-pub(crate) fn deadline(now: Now, config: &crate::Config, _row: &TaskRow) -> Now {
-    now.plus(config.deadline_min)
-}
-
-fn past(attempt: &Attempt, closed: Closed) -> Past {
-    Past { attempt: attempt.number, token: attempt.token, board: attempt.board.clone(), closed }
+/// Keeps a closed attempt, so that a late result is known; of very many the oldest are forgotten.
+fn keep_past(row: &mut TaskRow, attempt: &Attempt, closed: Closed) {
+    if row.past.len() >= PAST {
+        row.past.remove(0);
+    }
+    row.past.push(Past {
+        attempt: attempt.number,
+        token: attempt.token,
+        board: attempt.board.clone(),
+        closed,
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgeprof_common::{BoardHealth, BoardId, Incarnation, TaskId, Token, WorkerHealth};
+use edgeprof_common::{BoardHealth, BoardId, Digest, Incarnation, TaskId, Token, WorkerHealth};
 
 use crate::{BoardReport, Command, Config, HeldState, Now, SessionId, detector::Detector};
 
@@ -32,9 +32,22 @@ pub(crate) struct Worker {
     pub(crate) refused: Option<Now>,
     /// Two machines claim this id; it gets no work until then.
     pub(crate) contested_until: Option<Now>,
+    /// It said that it takes no new work, in this session.
+    pub(crate) stopping: bool,
+    /// It is drained, by an operator's word or its own.
+    pub(crate) drain: Option<Drain>,
+    /// Mean time from a lease to its acceptance, in µs.
+    pub(crate) refill: Option<u64>,
     /// Number of the last command to it.
     pub(crate) command: Command,
     pub(crate) boards: BTreeMap<BoardId, Board>,
+}
+
+/// A worker that gets no new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Drain {
+    /// When what still runs is stopped, unless that was done.
+    pub(crate) stop_at: Option<Now>,
 }
 
 /// What a handshake shows of the process behind it.
@@ -58,6 +71,9 @@ impl Worker {
             past_lives: Vec::new(),
             refused: None,
             contested_until: None,
+            stopping: false,
+            drain: None,
+            refill: None,
             command: Command(0),
             boards: BTreeMap::new(),
         }
@@ -80,18 +96,29 @@ impl Worker {
 
     /// Whether it may get work.
     pub(crate) fn usable(&self) -> bool {
+        self.reachable() && self.drain.is_none()
+    }
+
+    /// Whether what it says of its boards can be relied on.
+    pub(crate) fn reachable(&self) -> bool {
         self.belief == Belief::Alive && self.session.is_some() && self.contested_until.is_none()
+    }
+
+    /// Whether it has something that is not known here.
+    pub(crate) fn has_strangers(&self) -> bool {
+        self.boards.values().any(|board| !board.strangers.is_empty())
     }
 
     pub(crate) const fn health(&self) -> WorkerHealth {
         match self.belief {
+            Belief::Alive if self.drain.is_some() => WorkerHealth::Draining,
             Belief::Alive => WorkerHealth::Alive,
             Belief::Suspect | Belief::Unheard { .. } => WorkerHealth::Suspect,
             Belief::Dead => WorkerHealth::Dead,
         }
     }
 
-    /// When silence changes what is believed.
+    /// When it next wants to be looked at.
     pub(crate) fn alarm(&self, config: &Config) -> Option<Now> {
         let silence = match self.belief {
             Belief::Unheard { until } => Some(until),
@@ -99,7 +126,8 @@ impl Worker {
             Belief::Suspect => Some(self.detector.dead_at(config)),
             Belief::Dead => None,
         };
-        [silence, self.contested_until].into_iter().flatten().min()
+        let stop = self.drain.and_then(|drain| drain.stop_at);
+        [silence, self.contested_until, stop].into_iter().flatten().min()
     }
 
     pub(crate) fn next_command(&mut self) -> Command {
@@ -112,10 +140,16 @@ impl Worker {
 #[derive(Clone, Debug)]
 pub(crate) struct Board {
     pub(crate) report: BoardReport,
-    /// Attempts that occupy it by its worker's word, ours or not.
-    pub(crate) held: BTreeMap<Token, Holding>,
-    /// Did not answer a cancel; taken back once it is idle and good with nothing on it.
-    pub(crate) condemned: bool,
+    /// Attempts that occupy it by its worker's word and are not open here.
+    pub(crate) strangers: BTreeMap<Token, Holding>,
+    /// It refused an attempt; it gets no other before it is heard of again.
+    pub(crate) full: bool,
+    /// What it has loaded, as far as is known.
+    pub(crate) loaded: Option<Digest>,
+    /// When its last attempt ended.
+    pub(crate) ended_at: Option<Now>,
+    /// Mean time of its runs, in µs.
+    pub(crate) run: Option<u64>,
 }
 
 /// An attempt that occupies a board by its worker's word.
@@ -125,22 +159,19 @@ pub(crate) struct Holding {
     pub(crate) state: HeldState,
     /// When it was first seen.
     pub(crate) since: Now,
-    /// When it was last told to stop, though it is not ours any more.
+    /// When it was last told to stop.
     pub(crate) cancelled: Option<Now>,
 }
 
 impl Board {
     pub(crate) const fn new(report: BoardReport) -> Self {
-        Self { report, held: BTreeMap::new(), condemned: false }
-    }
-
-    pub(crate) const fn health(&self) -> BoardHealth {
-        if self.condemned { BoardHealth::Bad } else { self.report.health }
+        let loaded = report.image;
+        Self { report, strangers: BTreeMap::new(), full: false, loaded, ended_at: None, run: None }
     }
 
     /// Whether its worker's word leaves room for an attempt.
     pub(crate) fn vacant(&self) -> bool {
-        self.report.idle && self.health() == BoardHealth::Good && self.held.is_empty()
+        self.report.idle && self.report.health == BoardHealth::Good && self.strangers.is_empty()
     }
 }
 

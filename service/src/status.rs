@@ -5,9 +5,36 @@ use tonic::{Code, Status, metadata::MetadataValue};
 const HINT: &str = "edgeprof-hint-bin";
 const RETRY_AFTER: &str = "edgeprof-retry-after-ms";
 const REASON: &str = "edgeprof-reason";
+const CLAIM: &str = "edgeprof-claim";
 
 /// Reason of a worker's refusal: it has seen a newer epoch of the coordinator's own cluster.
 pub const FENCED: &str = "fenced";
+
+/// Reason of a worker's refusal: the same epoch came from another life of the coordinator, over a copy of its data.
+pub const DOUBLED: &str = "doubled";
+
+/// Whom a worker obeys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The cluster's id.
+    pub cluster: String,
+    /// The highest epoch that it has seen of that.
+    pub epoch: u64,
+}
+
+/// A worker's refusal, with whom it obeys instead.
+pub fn with_claim(mut status: Status, cluster: &str, epoch: u64) -> Status {
+    if let Ok(value) = format!("{epoch} {cluster}").parse() {
+        status.metadata_mut().insert(CLAIM, value);
+    }
+    status
+}
+
+/// Whom the worker that refused obeys.
+pub fn claim(status: &Status) -> Option<Claim> {
+    let (epoch, cluster) = status.metadata().get(CLAIM)?.to_str().ok()?.split_once(' ')?;
+    Some(Claim { cluster: cluster.to_owned(), epoch: epoch.parse().ok()? })
+}
 
 /// A status with the way out beside its message.
 pub fn with_hint(code: Code, message: impl Into<String>, hint: Option<&str>) -> Status {
@@ -63,6 +90,10 @@ mod tests {
         assert_eq!(hint(&status), None);
         let status = with_reason(Code::FailedPrecondition, "epoch 1 is behind", FENCED);
         assert_eq!((status.message(), reason(&status)), ("epoch 1 is behind", Some(FENCED)));
+        let status = with_claim(status, "c0", 9);
+        assert_eq!(claim(&status), Some(Claim { cluster: "c0".into(), epoch: 9 }));
+        assert_eq!(reason(&status), Some(FENCED));
+        assert_eq!(claim(&with_claim(exhausted("full", std::time::Duration::ZERO), "c\n", 9)), None);
         assert_eq!(reason(&exhausted("full", std::time::Duration::ZERO)), None);
     }
 }

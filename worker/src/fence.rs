@@ -10,7 +10,9 @@ use std::{
 
 use edgeprof_common::{ClusterId, Epoch, Nonce, WorkerId};
 use edgeprof_proto::SESSION_PROTOCOL;
+use edgeprof_service::status::{DOUBLED, FENCED, with_claim, with_reason};
 use serde::{Deserialize, Serialize};
+use tonic::{Code, Status};
 
 use crate::disk;
 
@@ -52,20 +54,19 @@ pub enum Refusal {
         offered: String,
     },
     /// Another cluster has this worker.
-    #[error("this worker was claimed by cluster {own} at epoch {epoch}, not by {offered}; {}", adopt(own, *epoch))]
+    #[error(
+        "this worker was claimed by cluster {own}, and has seen epoch {seen} of it; {offered} is another"
+    )]
     Cluster {
         /// The claimant.
         own: ClusterId,
         /// Its highest epoch.
-        epoch: u64,
+        seen: u64,
         /// Who came now.
         offered: ClusterId,
     },
     /// A newer life of the coordinator was here.
-    #[error(
-        "epoch {offered} is fenced: this worker has seen epoch {seen} of cluster {cluster}; {}",
-        adopt(cluster, *seen)
-    )]
+    #[error("epoch {offered} is fenced: this worker has seen epoch {seen} of cluster {cluster}")]
     Epoch {
         /// The cluster.
         cluster: ClusterId,
@@ -75,13 +76,8 @@ pub enum Refusal {
         offered: u64,
     },
     /// Two coordinator lives claim one epoch.
-    #[error(
-        "epoch {epoch} of cluster {cluster} belongs to another coordinator life ({seen}, not {offered}); {}",
-        adopt(cluster, *epoch)
-    )]
+    #[error("epoch {epoch} belongs to another coordinator life ({seen}, not {offered})")]
     Nonce {
-        /// The cluster.
-        cluster: ClusterId,
         /// The epoch.
         epoch: u64,
         /// Who had it first.
@@ -91,13 +87,19 @@ pub enum Refusal {
     },
 }
 
-/// The way out for whoever restored a store, or lost it.
-fn adopt(cluster: &ClusterId, seen: u64) -> String {
-    format!(
-        "to take this worker over with a restored or empty store: edgeprof-coordinator adopt --cluster {cluster} \
-         --epoch {} --data DIR",
-        seen.saturating_add(1)
-    )
+impl Refusal {
+    /// As the coordinator gets it, with the claim that holds: by that it names the way out.
+    pub fn status(&self, held: Option<&Claim>) -> Status {
+        let status = match self {
+            Self::Epoch { .. } => with_reason(Code::FailedPrecondition, self.to_string(), FENCED),
+            Self::Nonce { .. } => with_reason(Code::FailedPrecondition, self.to_string(), DOUBLED),
+            _ => Status::failed_precondition(self.to_string()),
+        };
+        match held {
+            Some(held) => with_claim(status, &held.cluster.to_string(), held.epoch.0),
+            None => status,
+        }
+    }
 }
 
 /// What a coordinator says of itself.
@@ -127,18 +129,13 @@ pub fn admit(held: Option<&Claim>, site: &str, greeting: &Greeting) -> Result<Cl
         return Ok(*offered);
     };
     if held.cluster != offered.cluster {
-        return Err(Refusal::Cluster { own: held.cluster, epoch: held.epoch.0, offered: offered.cluster });
+        return Err(Refusal::Cluster { own: held.cluster, seen: held.epoch.0, offered: offered.cluster });
     }
     if offered.epoch < held.epoch {
         return Err(Refusal::Epoch { cluster: held.cluster, seen: held.epoch.0, offered: offered.epoch.0 });
     }
     if offered.epoch == held.epoch && offered.nonce != held.nonce {
-        return Err(Refusal::Nonce {
-            cluster: held.cluster,
-            epoch: held.epoch.0,
-            seen: held.nonce,
-            offered: offered.nonce,
-        });
+        return Err(Refusal::Nonce { epoch: held.epoch.0, seen: held.nonce, offered: offered.nonce });
     }
     Ok(*offered)
 }
@@ -249,17 +246,6 @@ mod tests {
                 }
                 (outcome, _) => panic!("{name}: {outcome:?}"),
             }
-        }
-    }
-
-    #[test]
-    fn whoever_has_another_store_is_told_how_to_take_the_worker_over() {
-        let held = claim(1, 9, 90);
-        for offered in [claim(2, 1, 1), claim(1, 3, 30), claim(1, 9, 91)] {
-            let greeting = Greeting { protocol: 1, site: "lab".into(), claim: offered };
-            let refusal = admit(Some(&held), "lab", &greeting).unwrap_err().to_string();
-            let way = format!("edgeprof-coordinator adopt --cluster {} --epoch 10 --data", held.cluster);
-            assert!(refusal.contains(&way), "{refusal}");
         }
     }
 

@@ -5,6 +5,7 @@ mod scheduling;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
+use edgeprof_common::ClusterId;
 use edgeprof_service::{config::ConfigError, telemetry::LogFormat};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +87,7 @@ pub struct Flags {
     #[arg(long, env = "EDGEPROF_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
     /// Folder of the store and the artifacts [default: /var/lib/edgeprof/coordinator]
-    #[arg(long, env = "EDGEPROF_DATA", value_name = "DIR")]
+    #[arg(long, env = "EDGEPROF_DATA", value_name = "DIR", global = true)]
     pub data: Option<PathBuf>,
     /// Name of the lab [default: the empty name]
     #[arg(long, env = "EDGEPROF_SITE", value_name = "NAME")]
@@ -117,9 +118,24 @@ pub struct Flags {
     pub command: Option<Subcommand>,
 }
 
-/// Not for people.
+/// What is not serving.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub enum Subcommand {
+    /// Let the store command workers that obey another one, which is lost
+    ///
+    /// A worker refuses a coordinator that it does not know: the coordinator's log and `edgeprof workers` name
+    /// cluster and epoch then, in this very command. Stop the coordinator before.
+    Adopt {
+        /// The cluster that the workers obey
+        #[arg(long)]
+        cluster: ClusterId,
+        /// Above every epoch that one of these workers has seen
+        #[arg(long)]
+        epoch: u64,
+        /// Even if the store has jobs of another cluster, whose workers will not obey it any more
+        #[arg(long)]
+        force: bool,
+    },
     /// The child that reads model files
     #[command(hide = true)]
     Prepare,

@@ -128,9 +128,19 @@ pub enum Failed {
     /// The store cannot be used any more.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
-    /// A newer life of this coordinator commands the workers.
-    #[error("a newer life of this coordinator commands the workers: {0}")]
+    /// Another life of this coordinator commands the workers.
+    #[error("{0}")]
     Superseded(String),
+}
+
+impl Failed {
+    /// The way out, where the words do not name it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => Some(error.hint()),
+            Self::Superseded(_) => None,
+        }
+    }
 }
 
 /// What the loop needs from outside.

@@ -3,9 +3,14 @@
 mod blobs;
 mod dial;
 pub mod frames;
+mod refusal;
 mod serve;
 
-use std::{collections::BTreeMap, sync::Arc, sync::atomic::AtomicU64};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use edgeprof_common::{BoardId, Token, WorkerId};
 use edgeprof_proto::v1;
@@ -49,6 +54,8 @@ pub struct Context {
     pub identity: Identity,
     /// The lab.
     pub site: Arc<str>,
+    /// Where the store is, for the words of a refusal.
+    pub data: Arc<Path>,
     /// How workers are reached.
     pub dialer: Dialer,
     /// Seeds the jitter of the pauses between dials.

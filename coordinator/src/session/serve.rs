@@ -8,7 +8,6 @@ use edgeprof_proto::{
     v1::{self, from_worker::Frame as From, to_worker::Frame as To},
 };
 use edgeprof_scheduler::SessionId;
-use edgeprof_service::status;
 use futures::{Stream, StreamExt, stream};
 use tokio::{
     sync::mpsc,
@@ -16,9 +15,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Streaming, transport::Channel};
+use tonic::{Status, Streaming, transport::Channel};
 
-use super::{Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs};
+use super::{Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs, refusal};
 use crate::core::Command;
 
 /// How long a handshake may take.
@@ -59,15 +58,16 @@ pub(super) async fn serve(
     let mut client = v1::worker_client::WorkerClient::new(channel)
         .max_decoding_message_size(16 << 20)
         .max_encoding_message_size(16 << 20);
+    let refused = |status: &Status| refusal::read(status, &context.identity, &context.data);
     let opened = timeout(PATIENCE, client.session(to_worker(first, commands))).await;
     let mut incoming = match opened {
         Err(_) => return End::Lost("the worker does not answer the greeting".into()),
-        Ok(Err(status)) => return refusal(&status),
+        Ok(Err(status)) => return refused(&status),
         Ok(Ok(response)) => response.into_inner(),
     };
     let hello = match timeout(PATIENCE, incoming.message()).await {
         Err(_) => return End::Lost("the worker does not answer the greeting".into()),
-        Ok(Err(status)) => return refusal(&status),
+        Ok(Err(status)) => return refused(&status),
         Ok(Ok(Some(v1::FromWorker { frame: Some(From::Hello(hello)), .. }))) => hello,
         Ok(Ok(_)) => return End::Refused("the worker's first frame is not a greeting".into()),
     };
@@ -189,16 +189,5 @@ async fn read(
         if context.commands.send(Command::Session(event)).await.is_err() {
             return "the coordinator stops".to_owned();
         }
-    }
-}
-
-fn refusal(status: &tonic::Status) -> End {
-    let reason = status.message().to_owned();
-    if status::reason(status) == Some(status::FENCED) {
-        return End::Superseded(reason);
-    }
-    match status.code() {
-        Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented => End::Refused(reason),
-        code => End::Lost(format!("{code}: {reason}")),
     }
 }

@@ -262,6 +262,7 @@ async fn a_worker_that_has_seen_a_newer_life_ends_this_one() {
     let mut daemon = Daemon::start(&config(folder.path(), &[&worker]), program()).await.unwrap();
     let error = soon("the end", daemon.failed()).await.unwrap_err();
     assert!(error.to_string().contains("epoch 2"), "{error}");
+    assert!(error.to_string().contains("newer life"), "{error}");
     daemon.stop().await;
 }
 
@@ -296,6 +297,7 @@ fn announced(worker: &Played, id: &str) -> (watch::Sender<Vec<String>>, Loop, Co
         commands,
         identity: rows::claim(&Memory::default()).unwrap(),
         site: "test".into(),
+        data: folder.path().into(),
         dialer: Dialer::default(),
         jitter: 0,
         artifacts: Artifacts::open(folder.path(), u64::MAX).unwrap(),

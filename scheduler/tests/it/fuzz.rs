@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use edgeprof_common::{Epoch, ErrorClass, Incarnation, TaskError, TaskState, Token};
+use edgeprof_common::{BoardId, Epoch, ErrorClass, Incarnation, TaskError, TaskState, Token};
 use edgeprof_scheduler::{
-    Command, Config, Event, Frame, Held, HeldState, LeaseRef, NewTask, Now, Outcome, Peer, Recovered,
-    RejectReason, Scheduler, TaskView, Write,
+    BoardReport, Command, Config, Event, Frame, Held, HeldState, LeaseRef, Mark, NewTask, Now, Outcome, Peer,
+    Recovered, RejectReason, Scheduler, TaskView, Write,
 };
 use proptest::prelude::*;
 
@@ -17,11 +17,23 @@ fn any_peer() -> impl Strategy<Value = Peer> {
     (0..4_usize, 0..4_u64).prop_map(|(name, session)| peer(WORKERS[name], session))
 }
 
+fn any_board() -> impl Strategy<Value = BoardId> {
+    (0..4_usize, 0..2).prop_map(|(name, n)| format!("{}/{n}", WORKERS[name]).parse().unwrap())
+}
+
+fn any_report() -> impl Strategy<Value = BoardReport> {
+    (any_board(), any::<bool>(), 0..3_u32, 0..4_usize).prop_map(|(id, idle, queue, kind)| BoardReport {
+        queue,
+        kind: ["m4", "m4", "m3", "rv"][kind].into(),
+        ..board(id.as_str(), idle)
+    })
+}
+
 fn any_lease() -> impl Strategy<Value = LeaseRef> {
-    (1..12_u64, 0..6_u128, 0..4_usize, 0..2).prop_map(|(counter, id, name, n)| LeaseRef {
+    (1..16_u64, 0..7_u128, any_board()).prop_map(|(counter, id, board)| LeaseRef {
         token: Token { epoch: Epoch(1), counter },
         task: task(id),
-        board: format!("{}/{n}", WORKERS[name]).parse().unwrap(),
+        board,
     })
 }
 
@@ -40,16 +52,17 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let reason = prop_oneof![
         Just(RejectReason::Busy),
         Just(RejectReason::UnknownBoard),
+        Just(RejectReason::Recalled),
+        Just(RejectReason::Draining),
         Just(RejectReason::BadRequest)
     ];
     prop_oneof![
         Just(Frame::Heard),
-        (any_held(), 0..9_u64, 0..4_usize, any::<bool>()).prop_map(|(held, last, name, idle)| {
-            let boards = vec![board(&format!("{}/0", WORKERS[name]), idle)];
-            Frame::Heartbeat { boards, held, last_command: Command(last) }
+        (any_held(), 0..9_u64, any_report(), 0..9).prop_map(|(held, last, report, drain)| {
+            let (boards, draining) = (vec![report], drain == 0);
+            Frame::Heartbeat { boards, held, last_command: Command(last), draining }
         }),
-        (0..4_usize, any::<bool>())
-            .prop_map(|(name, idle)| Frame::Board(board(&format!("{}/1", WORKERS[name]), idle))),
+        any_report().prop_map(Frame::Board),
         any_lease().prop_map(Frame::Accepted),
         any_lease().prop_map(Frame::Started),
         (any_lease(), reason).prop_map(|(lease, reason)| Frame::Rejected {
@@ -58,6 +71,15 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             message: "no".into()
         }),
         (any_lease(), outcome).prop_map(|(lease, outcome)| Frame::Result { lease, outcome }),
+    ]
+}
+
+fn any_mark() -> impl Strategy<Value = Option<Mark>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Mark::Quarantined { by: "ann".into(), reason: "smoke".into() })),
+        (0..9000_u64)
+            .prop_map(|ms| { Some(Mark::Reserved { by: "ann".into(), left: Duration::from_millis(ms) }) }),
     ]
 }
 
@@ -72,13 +94,17 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::CancelJob { job: JOB }),
         1 => Just(Event::Forget { job: JOB }),
         6 => (any_peer(), 0..3_u64, any_held()).prop_map(|(peer, life, held)| {
-            let boards = (0..2).map(|n| board(&format!("{}/{n}", peer.worker), true)).collect();
-            Event::WorkerUp { peer, incarnation: Incarnation::from_raw(life), boards, held }
+            let report = |n| BoardReport { queue: n, ..board(&format!("{}/{n}", peer.worker), true) };
+            let boards = (0..2).map(report).collect();
+            Event::WorkerUp { peer, incarnation: Incarnation::from_raw(life), boards, held, draining: false }
         }),
         12 => (any_peer(), any_frame()).prop_map(|(from, frame)| Event::Frame { from, frame }),
         2 => any_peer().prop_map(|peer| Event::SessionLost { peer }),
         2 => (0..4_usize).prop_map(|name| Event::DialRefused { worker: worker(WORKERS[name]) }),
         1 => (0..4_usize).prop_map(|name| Event::DropWorker { worker: worker(WORKERS[name]) }),
+        1 => (0..4_usize, any::<bool>()).prop_map(|(name, on)| Event::Drain { worker: worker(WORKERS[name]), on }),
+        2 => (any_board(), any_mark()).prop_map(|(board, mark)| Event::Mark { board, mark }),
+        1 => any_board().prop_map(|board| Event::NoCanary { board }),
         1 => (0..5000_u64).prop_map(|by| Event::LoopStalled { by: Duration::from_millis(by) }),
         2 => Just(Event::Tick),
     ]
@@ -110,15 +136,23 @@ proptest! {
                     Write::PutTask(row) => {
                         prop_assert_eq!(row.state().is_terminal(), ended.contains_key(&row.id));
                     }
-                    Write::SetAside { .. } => {}
+                    _ => {}
                 }
             }
             let rows: Vec<_> = scheduler.tasks_of(JOB).collect();
             let mut leased: Vec<_> = rows.iter().filter_map(|task| task.row.lease()).collect();
             let open = |task: &TaskView<'_>| task.attempt.is_some() == task.row.lease().is_some();
             prop_assert!(rows.iter().all(open));
-            leased.sort_by(|a, b| a.board.cmp(&b.board));
-            prop_assert!(leased.windows(2).all(|pair| pair[0].board != pair[1].board));
+            leased.sort_by_key(|lease| lease.token);
+            prop_assert!(leased.windows(2).all(|pair| pair[0].token != pair[1].token));
+            let lines = scheduler.boards().map(|board| board.waiting + usize::from(board.occupant.is_some()));
+            prop_assert!(lines.max().unwrap_or(0) <= 3, "a board has more than it takes");
+            let waits = rows.iter().any(|task| {
+                let row = task.row;
+                row.state() == TaskState::Queued && row.image.is_some() && row.deaths == 0
+            });
+            let free = scheduler.boards().find(|board| board.free);
+            prop_assert!(!waits || free.is_none(), "{free:?} is free and a task waits");
             let waiting = rows.iter().filter(|task| {
                 matches!(task.row.state(), TaskState::Queued | TaskState::Backoff)
             });

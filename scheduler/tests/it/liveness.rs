@@ -184,6 +184,7 @@ fn what_a_worker_should_not_run_is_told_to_stop_every_five_seconds() {
         boards: vec![board("a/0", true)],
         held,
         last_command: edgeprof_scheduler::Command(9),
+        draining: false,
     };
     rig.frame(&peer("a", 1), beat(vec![held(&stranger, HeldState::Running)]));
     rig.submit([2]);

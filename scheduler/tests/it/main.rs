@@ -1,8 +1,7 @@
-//! The scheduler from outside: its transition table, its liveness rules, and a simulated cluster.
+//! The scheduler from outside: its transition table, its liveness rules, and what it does with boards.
 
 mod fuzz;
 mod liveness;
 mod recovery;
 mod rig;
-mod sim;
 mod transitions;

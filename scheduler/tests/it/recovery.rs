@@ -1,7 +1,7 @@
 //! What a new life of the coordinator makes of the store.
 
 use edgeprof_common::{Epoch, TaskState, Token};
-use edgeprof_scheduler::{Config, EpochNotNew, Event, Frame, HeldState, Now, Outcome, Recovered, Scheduler};
+use edgeprof_scheduler::{Config, EpochNotNew, Event, Frame, HeldState, Now, Outcome, Scheduler};
 
 use super::rig::{Rig, held, lab_fault, peer, task, worker};
 use TaskState::{Backoff, Leased, Queued, Succeeded};
@@ -81,7 +81,7 @@ fn a_backoff_starts_anew() {
     rig.now = 900;
     rig.restart();
     rig.tick_at(1899);
-    assert_eq!((rig.state(1), rig.scheduler.waiting()), (Backoff, 1));
+    assert_eq!((rig.state(1), rig.scheduler.waiting()), (Backoff, 2));
     rig.tick_at(1900);
     assert_eq!(rig.state(1), Queued);
 }
@@ -109,7 +109,7 @@ fn order_of_submission_outlives_the_process() {
 #[test]
 fn an_epoch_that_the_store_has_seen_is_refused() {
     let rig = running();
-    let recovered = Recovered { tasks: rig.rows.into_values().collect(), tokens: rig.tokens };
+    let recovered = rig.recovered();
     let stored = Token { epoch: Epoch(1), counter: 1 };
     let refused = Scheduler::new(Now(0), Config::default(), Epoch(1), recovered);
     assert_eq!(refused.err(), Some(EpochNotNew { epoch: 1, stored }));

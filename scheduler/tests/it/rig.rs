@@ -1,15 +1,15 @@
 //! A scheduler on a bench: short words for events, and what came of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgeprof_common::{
     AttemptNo, BoardHealth, BoardId, Digest, Epoch, ErrorClass, Incarnation, JobId, Priority, TaskError,
     TaskId, TaskState, Token, WorkerId,
 };
 use edgeprof_scheduler::{
-    BoardReport, Command, Config, Effects, Event, Frame, Held, HeldState, Image, LeaseRef, NewTask, Now,
-    Order, Outcome, Peer, Recovered, RejectReason, Requirement, Scheduler, Send, SessionId, TaskRow, Verdict,
-    Write,
+    BoardReport, BoardRow, Command, Config, Effects, Estimate, Event, Frame, Held, HeldState, Image,
+    LeaseRef, NewTask, Notice, Now, Order, Outcome, Peer, Recovered, RejectReason, Requirement, Scheduler,
+    Send, SessionId, Step, TaskRow, Verdict, Write,
 };
 
 pub(crate) const JOB: JobId = JobId::from_raw(1);
@@ -19,9 +19,15 @@ pub(crate) struct Rig {
     pub(crate) now: u64,
     /// Of the last event.
     pub(crate) fx: Effects,
+    /// What a client submitted, in order.
+    defs: Vec<NewTask>,
     /// What a store would have.
     pub(crate) rows: BTreeMap<TaskId, TaskRow>,
     pub(crate) tokens: BTreeMap<BoardId, Token>,
+    pub(crate) kept: BTreeMap<BoardId, BoardRow>,
+    drained: BTreeSet<WorkerId>,
+    estimates: BTreeMap<(Digest, String), Estimate>,
+    config: Config,
     epoch: u64,
 }
 
@@ -88,9 +94,14 @@ impl Rig {
 
     pub(crate) fn with(config: Config) -> Self {
         Self {
-            scheduler: Scheduler::new(Now(0), config, Epoch(1), Recovered::default()).unwrap(),
+            scheduler: Scheduler::new(Now(0), config.clone(), Epoch(1), Recovered::default()).unwrap(),
+            config,
             now: 0,
             fx: Effects::default(),
+            defs: Vec::new(),
+            kept: BTreeMap::new(),
+            drained: BTreeSet::new(),
+            estimates: BTreeMap::new(),
             rows: BTreeMap::new(),
             tokens: BTreeMap::new(),
             epoch: 1,
@@ -100,13 +111,29 @@ impl Rig {
     /// The coordinator dies and starts again with what was committed.
     pub(crate) fn restart(&mut self) {
         self.epoch += 1;
-        let recovered =
-            Recovered { tasks: self.rows.values().cloned().collect(), tokens: self.tokens.clone() };
-        let config = Config::default();
-        self.scheduler = Scheduler::new(Now(self.now), config, Epoch(self.epoch), recovered).unwrap();
+        let recovered = self.recovered();
+        let (now, epoch) = (Now(self.now), Epoch(self.epoch));
+        self.scheduler = Scheduler::new(now, self.config.clone(), epoch, recovered).unwrap();
+    }
+
+    pub(crate) fn recovered(&self) -> Recovered {
+        let row = |(seq, def): (usize, &NewTask)| {
+            let fresh = || TaskRow::fresh(def.clone(), seq as u64);
+            self.rows.get(&def.id).cloned().unwrap_or_else(fresh)
+        };
+        Recovered {
+            tasks: self.defs.iter().enumerate().map(row).collect(),
+            tokens: self.tokens.clone(),
+            boards: self.kept.values().cloned().collect(),
+            drained: self.drained.clone(),
+            estimates: self.estimates.values().cloned().collect(),
+        }
     }
 
     pub(crate) fn event(&mut self, event: Event) {
+        if let Event::Submitted { tasks } = &event {
+            self.defs.extend(tasks.iter().cloned());
+        }
         self.fx = self.scheduler.step(Now(self.now), event);
         for write in &self.fx.writes {
             match write {
@@ -115,6 +142,22 @@ impl Rig {
                 }
                 Write::PutLastToken { board, token } => {
                     self.tokens.insert(board.clone(), *token);
+                }
+                Write::PutBoard(row) if row.mark.is_none() && row.suspicion.is_none() => {
+                    self.kept.remove(&row.board);
+                }
+                Write::PutBoard(row) => {
+                    self.kept.insert(row.board.clone(), (**row).clone());
+                }
+                Write::PutDrained { worker, on: true } => {
+                    self.drained.insert(worker.clone());
+                }
+                Write::PutDrained { worker, on: false } => {
+                    self.drained.remove(worker);
+                }
+                Write::PutEstimate(estimate) => {
+                    let key = (estimate.image, estimate.kind.clone());
+                    self.estimates.insert(key, estimate.clone());
                 }
                 Write::RecordRun { .. } | Write::SetAside { .. } => {}
             }
@@ -140,7 +183,7 @@ impl Rig {
         let busy = |id: &str| held.iter().any(|held| held.lease.board.as_str() == id);
         let boards = boards.iter().map(|id| board(id, !busy(id))).collect();
         let incarnation = Incarnation::from_raw(life);
-        self.event(Event::WorkerUp { peer: peer(name, session), incarnation, boards, held });
+        self.event(Event::WorkerUp { peer: peer(name, session), incarnation, boards, held, draining: false });
     }
 
     pub(crate) fn frame(&mut self, from: &Peer, frame: Frame) {
@@ -151,7 +194,7 @@ impl Rig {
     pub(crate) fn beat(&mut self, from: &Peer, boards: &[&str], held: Vec<Held>, last: u64) {
         let busy = |id: &str| held.iter().any(|held| held.lease.board.as_str() == id);
         let boards = boards.iter().map(|id| board(id, !busy(id))).collect();
-        self.frame(from, Frame::Heartbeat { boards, held, last_command: Command(last) });
+        self.frame(from, Frame::Heartbeat { boards, held, last_command: Command(last), draining: false });
     }
 
     pub(crate) fn result(&mut self, from: &Peer, lease: &LeaseRef, outcome: Outcome) {
@@ -198,6 +241,61 @@ impl Rig {
             _ => None,
         };
         self.orders().into_iter().filter_map(cancel).collect()
+    }
+
+    pub(crate) fn recalled(&self) -> Vec<LeaseRef> {
+        let recall = |order: &Order| match order {
+            Order::Recall { lease } => Some(lease.clone()),
+            _ => None,
+        };
+        self.orders().into_iter().filter_map(recall).collect()
+    }
+
+    /// The canary run that the last event began.
+    pub(crate) fn canary(&self) -> Option<LeaseRef> {
+        self.orders().into_iter().find_map(|order| match order {
+            Order::Canary { lease } => Some(lease.clone()),
+            _ => None,
+        })
+    }
+
+    /// Boards that the last event restarts.
+    pub(crate) fn resets(&self) -> Vec<BoardId> {
+        let reset = |order: &Order| match order {
+            Order::Reset { board } => Some(board.clone()),
+            _ => None,
+        };
+        self.orders().into_iter().filter_map(reset).collect()
+    }
+
+    /// A worker with boards that take `queue` attempts behind the one in work.
+    pub(crate) fn up_with(&mut self, name: &str, session: u64, queue: u32, boards: &[&str]) {
+        let boards = boards.iter().map(|id| BoardReport { queue, ..board(id, true) }).collect();
+        let incarnation = Incarnation::from_raw(1);
+        let peer = peer(name, session);
+        self.event(Event::WorkerUp { peer, incarnation, boards, held: vec![], draining: false });
+    }
+
+    /// A task's attempt is accepted, starts, and ends well after `run` ms.
+    pub(crate) fn work(&mut self, from: &Peer, n: u128, run: u64) {
+        let lease = self.lease(n);
+        self.start(from, n);
+        self.now += run;
+        self.result(from, &lease, Outcome::Succeeded);
+    }
+
+    pub(crate) fn start(&mut self, from: &Peer, n: u128) {
+        self.frame(from, Frame::Accepted(self.lease(n)));
+        self.frame(from, Frame::Started(self.lease(n)));
+    }
+
+    /// Lines of stories that the last event wrote.
+    pub(crate) fn stories(&self) -> Vec<(TaskId, Step, Option<String>)> {
+        let story = |notice: &Notice| match notice {
+            Notice::Story { task, what, why, .. } => Some((*task, *what, why.clone())),
+            _ => None,
+        };
+        self.fx.notices.iter().filter_map(story).collect()
     }
 
     /// Acknowledgements: whether each is of a duplicate.

@@ -5,7 +5,7 @@ use edgeprof_scheduler::{
     AttemptPhase, Closed, Event, Frame, HeldState, Notice, Outcome, RejectReason, Verdict, Write,
 };
 
-use super::rig::{Rig, board, held, lab_fault, model_fault, new_task, peer, task};
+use super::rig::{Rig, board, held, lab_fault, model_fault, peer, task};
 use TaskState::{Backoff, Cancelled, Exhausted, Failed, Leased, Queued, Succeeded};
 
 /// One task leased on the one board of worker `a`, session 1.
@@ -28,7 +28,7 @@ fn running() -> Rig {
 fn queued_with_an_able_idle_board_becomes_leased_with_a_new_token_before_its_start_leaves() {
     let mut rig = Rig::new();
     rig.submit([1]);
-    assert_eq!((rig.state(1), rig.put(), rig.started().len()), (Queued, vec![task(1)], 0));
+    assert_eq!((rig.state(1), rig.put(), rig.started().len()), (Queued, vec![], 0));
     rig.up("a", 1, &["a/0"]);
     assert_eq!((rig.state(1), rig.put()), (Leased, vec![task(1)]));
     assert_eq!(rig.started(), vec![(rig.lease(1), AttemptNo(1))]);
@@ -165,6 +165,7 @@ fn a_lab_fault_backs_off_twice_and_the_third_fails() {
     for (failures, wait) in [(1, 1000), (2, 2000)] {
         rig.result(&peer("a", 1), &rig.lease(1), lab_fault());
         assert_eq!((rig.state(1), rig.row(1).failures, rig.acks()), (Backoff, failures, vec![false]));
+        rig.event(Event::NoCanary { board: "a/0".parse().unwrap() });
         let at = rig.now + wait;
         rig.now = at - 1;
         rig.frame(&peer("a", 1), Frame::Heard);
@@ -298,31 +299,37 @@ fn past_its_deadline_an_attempt_is_cancelled_and_retried() {
 }
 
 #[test]
-fn an_unanswered_cancel_loses_the_attempt_and_marks_the_board_bad_until_it_is_idle() {
+fn an_unanswered_cancel_loses_the_attempt_and_restarts_the_board_which_proves_itself_before_the_next() {
     let mut rig = running();
     let lease = rig.lease(1);
     pass(&mut rig, 614_000, &lease);
-    assert_eq!(rig.state(1), Leased);
+    assert_eq!((rig.state(1), rig.resets().len()), (Leased, 0));
     pass(&mut rig, 615_000, &lease);
     assert_eq!((rig.state(1), rig.row(1).past[0].closed), (Queued, Closed::Lost));
-    assert_eq!(rig.scheduler.boards().next().unwrap().health.as_str(), "bad");
+    assert_eq!((rig.resets(), rig.canary()), (vec![lease.board.clone()], None));
     rig.now += 1000;
     rig.beat(&peer("a", 1), &["a/0"], vec![], 9);
-    assert_eq!(rig.state(1), Leased);
+    let canary = rig.canary().expect("the board is idle and good again");
+    assert_eq!(rig.state(1), Queued);
+    rig.result(&peer("a", 1), &canary, Outcome::Succeeded);
+    assert_eq!((rig.state(1), rig.acks()), (Leased, vec![false]));
 }
 
 #[test]
 fn the_deadline_is_ten_times_the_prediction_if_that_is_more() {
     let mut rig = Rig::new();
     rig.up("a", 1, &["a/0"]);
-    let mut long = new_task(1);
-    long.predicted = Some(std::time::Duration::from_secs(120));
-    rig.event(Event::Submitted { tasks: vec![long] });
+    rig.submit([1]);
+    rig.start(&peer("a", 1), 1);
     let lease = rig.lease(1);
+    pass(&mut rig, 120_000, &lease);
+    rig.result(&peer("a", 1), &lease, Outcome::Succeeded);
+    rig.submit([2]);
+    let lease = rig.lease(2);
     rig.frame(&peer("a", 1), Frame::Accepted(lease.clone()));
-    pass(&mut rig, 1_199_000, &lease);
+    pass(&mut rig, 1_319_000, &lease);
     assert!(rig.cancelled().is_empty());
-    pass(&mut rig, 1_200_000, &lease);
+    pass(&mut rig, 1_320_000, &lease);
     assert_eq!(rig.cancelled(), vec![lease]);
 }
 

@@ -7,10 +7,9 @@ use edgeprof_proto::{
     SESSION_PROTOCOL,
     v1::{self, from_worker::Frame as From},
 };
-use edgeprof_service::status::{FENCED, with_reason};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 use tracing::{info, warn};
 
 use super::{Hub, OUTBOUND, Opened, Session};
@@ -35,10 +34,7 @@ impl Hub {
         };
         let claim = admitted.map_err(|refusal| {
             warn!(%refusal, "a coordinator was turned away");
-            match refusal {
-                Refusal::Epoch { .. } => with_reason(Code::FailedPrecondition, refusal.to_string(), FENCED),
-                _ => Status::failed_precondition(refusal.to_string()),
-            }
+            refusal.status(self.fence.claim())
         })?;
         self.fence.keep(claim).map_err(|error| Status::internal(error.to_string()))?;
         self.end_session(Status::aborted("a newer hello took over this worker"));

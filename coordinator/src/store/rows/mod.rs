@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Store, StoreError};
 
-pub use claim::claim;
+pub use claim::{AdoptError, adopt, claim};
 pub use recover::{Recovered, recover};
 
 /// Version of the rows.

@@ -48,6 +48,7 @@ pub(super) struct State {
     pub(super) refusal: Option<Status>,
     /// The worker that the last greeting was meant for.
     pub(super) sought: Option<String>,
+    pub(super) greeted_as: (String, u64),
     starts: usize,
     acks: Vec<v1::Ack>,
     nacks: Vec<v1::Nack>,
@@ -126,6 +127,11 @@ impl Played {
                 (board.health, board.idle) = (health.into(), health == "good");
             }
         });
+    }
+
+    /// Cluster and epoch of the last greeting.
+    pub(crate) fn greeted_as(&self) -> (String, u64) {
+        self.state.lock().unwrap().greeted_as.clone()
     }
 
     pub(crate) fn sought(&self) -> Option<String> {

@@ -58,6 +58,7 @@ impl Worker for Played {
         let (outgoing, frames) = mpsc::channel(256);
         self.with(|state| {
             state.sought = hello.worker_id.clone();
+            state.greeted_as = (hello.cluster_id.clone(), hello.epoch);
             if let Some(status) = &state.refusal {
                 return Err(status.clone());
             }

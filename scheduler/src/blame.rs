@@ -1,0 +1,162 @@
+//! Whose fault a failure is: a board that fails a task runs a canary, and the one of the two that was at fault
+//! bears it.
+
+use edgeprof_common::{BoardId, TaskId};
+
+use crate::{
+    BoardRow, CANARY, Closed, Effects, LeaseRef, Mark, Order, Outcome, Scheduler, Step, Suspicion, Verdict,
+    attempt::Attempt,
+};
+
+/// A task that failed on this many boards which pass their canary has failed for good.
+const CLEARED: usize = 2;
+
+/// In whose name a canary run quarantines.
+const OURSELVES: &str = "edgeprof";
+
+impl Scheduler {
+    /// A board has to prove itself before it gets another task.
+    pub(crate) fn suspect(
+        &mut self,
+        fx: &mut Effects,
+        board: &BoardId,
+        reason: String,
+        task: Option<TaskId>,
+    ) {
+        let row = self.kept_of(board);
+        if row.suspicion.is_some() || matches!(row.mark, Some(Mark::Quarantined { .. })) {
+            return;
+        }
+        self.keep(fx, BoardRow { suspicion: Some(Suspicion { reason, task }), ..row });
+        self.recall_board(fx, board);
+    }
+
+    /// Whether a suspected board could run its canary now.
+    pub(crate) fn awaits_canary(&self, board: &BoardId) -> bool {
+        let Some(row) = self.kept.get(board).filter(|row| row.mark.is_none() && row.suspicion.is_some())
+        else {
+            return false;
+        };
+        let owner = self.boards.site(&row.board).map(|site| &site.worker);
+        let Some((id, worker)) = owner.and_then(|id| self.workers.get_key_value(id)) else { return false };
+        worker.usable()
+            && worker.boards.get(board).is_some_and(crate::worker::Board::vacant)
+            && self.attempts.line(board).is_none()
+            && !self.attempts.taken_alone(id)
+            && self.kept_for_alone.as_ref() != Some(id)
+    }
+
+    /// A canary run ended.
+    pub(crate) fn judge(&mut self, fx: &mut Effects, canary: &Attempt, outcome: &Outcome) {
+        self.settle(fx, canary);
+        match outcome {
+            Outcome::Succeeded => self.acquit(fx, &canary.board, true),
+            Outcome::Failed(error) => {
+                let reason = format!("failed its canary run: {}", error.message);
+                self.quarantine(fx, &canary.board, reason);
+            }
+            Outcome::Cancelled if canary.answer_by.is_some() && !canary.returns => {
+                self.quarantine(fx, &canary.board, "its canary run took too long".into());
+            }
+            // Stopped by its worker: it runs again.
+            Outcome::Cancelled => {}
+        }
+    }
+
+    /// There is no canary for a board: it goes without, and the task is not judged by it.
+    pub(crate) fn no_canary(&mut self, fx: &mut Effects, board: &BoardId) {
+        let open = self.attempts.on_board(board).find(|attempt| attempt.task == CANARY).cloned();
+        if let Some(attempt) = open {
+            if let Some(known) = self.board_mut(&attempt.worker, board) {
+                known.report.idle = true;
+            }
+            self.settle(fx, &attempt);
+        }
+        self.acquit(fx, board, false);
+    }
+
+    /// A board is trusted again. If that was shown, the task that failed there has to bear it.
+    fn acquit(&mut self, fx: &mut Effects, board: &BoardId, shown: bool) {
+        let mut row = self.kept_of(board);
+        let Some(suspicion) = row.suspicion.take() else { return };
+        self.time(board, |timer, _| timer.good_by = None);
+        self.keep(fx, row);
+        if let Some(task) = suspicion.task.filter(|_| shown) {
+            self.clear(fx, task, board);
+        }
+    }
+
+    fn clear(&mut self, fx: &mut Effects, id: TaskId, board: &BoardId) {
+        let Some(row) = self.tasks.get_mut(&id).filter(|row| !row.state().is_terminal()) else { return };
+        row.cleared.insert(board.clone());
+        let cleared = row.cleared.len();
+        let last = row.past.iter().rfind(|past| matches!(past.closed, Closed::Failed | Closed::Lost));
+        let by = last.map(|past| {
+            let lease = LeaseRef { token: past.token, task: id, board: past.board.clone() };
+            (past.attempt, lease)
+        });
+        let error = row.error.clone();
+        self.touched.insert(id);
+        self.story(fx, id, None, Step::Judged, Some(format!("{board} passed its canary run")));
+        if let Some(error) = error.filter(|_| cleared >= CLEARED) {
+            let hint = format!(
+                "{cleared} boards on which it failed passed their canary run after it: \
+                look at the model"
+            );
+            self.finish(fx, id, Verdict::Failed(error.with_hint(hint)), by);
+        }
+    }
+
+    /// A board has shown that it is at fault: the task that failed there is not charged.
+    pub(crate) fn quarantine(&mut self, fx: &mut Effects, board: &BoardId, reason: String) {
+        let mut row = self.kept_of(board);
+        let task = row.suspicion.take().and_then(|suspicion| suspicion.task);
+        self.time(board, |timer, _| timer.good_by = None);
+        // A person's reservation goes on; the board is not trusted after it.
+        match row.mark {
+            None => row.mark = Some(Mark::Quarantined { by: OURSELVES.into(), reason: reason.clone() }),
+            Some(Mark::Reserved { .. }) => {
+                row.suspicion = Some(Suspicion { reason: reason.clone(), task: None });
+            }
+            Some(Mark::Quarantined { .. }) => {}
+        }
+        self.keep(fx, row);
+        self.recall_board(fx, board);
+        let Some(id) = task else { return };
+        let Some(row) = self.tasks.get_mut(&id).filter(|row| !row.state().is_terminal()) else { return };
+        row.failures = row.failures.saturating_sub(1);
+        self.touched.insert(id);
+        self.story(fx, id, None, Step::Judged, Some(format!("{board} {reason}")));
+    }
+
+    /// A cancel got no answer: the attempt is given up, and its board restarted.
+    pub(crate) fn unanswered(&mut self, fx: &mut Effects, attempt: &Attempt) {
+        let board = &attempt.board;
+        self.order(fx, &attempt.worker, Order::Reset { board: board.clone() });
+        if attempt.task == CANARY {
+            self.settle(fx, attempt);
+            return self.quarantine(fx, board, "did not answer a cancel of its canary run".into());
+        }
+        self.still_there(attempt);
+        let task = (attempt.closed.is_none() && !attempt.returns).then_some(attempt.task);
+        self.give_up(fx, attempt);
+        self.suspect(fx, board, "did not answer a cancel and was restarted".into(), task);
+        let by = self.now.plus(self.config.reset_grace);
+        self.time(board, |timer, _| timer.good_by = Some(by));
+    }
+
+    /// A board that was restarted has had its time to come back.
+    pub(crate) fn not_back(&mut self, fx: &mut Effects, board: &BoardId) {
+        let suspected = self.kept.get(board).is_some_and(|row| row.suspicion.is_some());
+        let owner = self.boards.site(board).and_then(|site| self.workers.get(&site.worker));
+        let known = owner.filter(|worker| worker.reachable()).and_then(|worker| worker.boards.get(board));
+        // Of a worker that is away nothing is known: its board runs its canary when it is back.
+        if let Some(known) = known
+            && suspected
+            && !known.vacant()
+            && self.attempts.line(board).is_none()
+        {
+            self.quarantine(fx, board, "did not come back after a restart".into());
+        }
+    }
+}

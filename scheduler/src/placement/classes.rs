@@ -1,0 +1,250 @@
+//! Boards by class: what is alike for every task that names no board is looked at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use edgeprof_common::{BoardId, Digest, WorkerId};
+
+use crate::{BoardReport, Now, queue::Spot};
+
+/// What is alike of boards.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Class {
+    pub(crate) kind: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) model_bytes: u64,
+    pub(crate) arena_bytes: u64,
+}
+
+impl Class {
+    pub(crate) fn of(report: &BoardReport) -> Self {
+        let BoardReport { kind, labels, model_bytes, arena_bytes, .. } = report;
+        Self {
+            kind: kind.clone(),
+            labels: labels.clone(),
+            model_bytes: *model_bytes,
+            arena_bytes: *arena_bytes,
+        }
+    }
+
+    /// Whether a report is of a board of this class, without a copy of it.
+    fn is(&self, report: &BoardReport) -> bool {
+        self.kind == report.kind
+            && self.labels == report.labels
+            && self.model_bytes == report.model_bytes
+            && self.arena_bytes == report.arena_bytes
+    }
+}
+
+/// Number of a class, while a board of it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClassId(u64);
+
+/// What a board could take now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Nothing.
+    #[default]
+    None,
+    /// An attempt, at once.
+    Idle,
+    /// An attempt behind those that it has.
+    Behind {
+        /// When it is likely to have done those; it may be past.
+        free: Option<Now>,
+        /// How many they are.
+        attempts: usize,
+    },
+}
+
+/// One board.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) worker: WorkerId,
+    pub(crate) class: ClassId,
+    pub(crate) room: Room,
+    /// What it will have loaded when its next attempt begins.
+    pub(crate) image: Option<Digest>,
+    /// It gets tasks, now or when it is done with what it has.
+    serving: bool,
+    key: u64,
+}
+
+/// The boards of one class.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    pub(crate) class: Arc<Class>,
+    members: usize,
+    /// How many get tasks.
+    pub(crate) serving: usize,
+    pub(crate) idle: BTreeSet<BoardId>,
+    pub(crate) loaded: BTreeMap<Digest, BTreeSet<BoardId>>,
+    /// With room behind others, in the order that the policy wants.
+    pub(crate) behind: BTreeSet<(u64, BoardId)>,
+}
+
+/// What became of a class when a board came or went.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Moved {
+    pub(crate) came: Option<ClassId>,
+    pub(crate) gone: Option<ClassId>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Boards {
+    ids: BTreeMap<Arc<Class>, ClassId>,
+    pools: BTreeMap<ClassId, Pool>,
+    sites: BTreeMap<BoardId, Site>,
+    last: u64,
+}
+
+impl Boards {
+    pub(crate) fn site(&self, board: &BoardId) -> Option<&Site> {
+        self.sites.get(board)
+    }
+
+    /// The same with the key that is kept here.
+    pub(crate) fn entry(&self, board: &BoardId) -> Option<(&BoardId, &Site)> {
+        self.sites.get_key_value(board)
+    }
+
+    pub(crate) fn pool(&self, class: ClassId) -> Option<&Pool> {
+        self.pools.get(&class)
+    }
+
+    pub(crate) fn class_of(&self, board: &BoardId) -> Option<&Class> {
+        self.pools.get(&self.sites.get(board)?.class).map(|pool| &*pool.class)
+    }
+
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (ClassId, &Class)> {
+        self.pools.iter().map(|(id, pool)| (*id, &*pool.class))
+    }
+
+    /// Whether there is room for one more attempt at a spot.
+    pub(crate) fn room_at(&self, spot: &Spot) -> bool {
+        match spot {
+            Spot::Class(class) => {
+                self.pools.get(class).is_some_and(|pool| !pool.idle.is_empty() || !pool.behind.is_empty())
+            }
+            Spot::Board(board) => self.sites.get(board).is_some_and(|site| site.room != Room::None),
+        }
+    }
+
+    /// How many boards of a spot get tasks.
+    pub(crate) fn serving_at(&self, spot: &Spot) -> usize {
+        match spot {
+            Spot::Class(class) => self.pools.get(class).map_or(0, |pool| pool.serving),
+            Spot::Board(board) => usize::from(self.sites.get(board).is_some_and(|site| site.serving)),
+        }
+    }
+
+    /// Takes in what a board is. None if that is known.
+    pub(crate) fn put(&mut self, worker: &WorkerId, report: &BoardReport) -> Option<Moved> {
+        if self.class_of(&report.id).is_some_and(|class| class.is(report)) {
+            return None;
+        }
+        let mut moved = Moved { gone: self.remove(&report.id).gone, came: None };
+        let class = Arc::new(Class::of(report));
+        let id = self.ids.get(&class).copied().unwrap_or_else(|| {
+            self.last += 1;
+            let id = ClassId(self.last);
+            self.ids.insert(class.clone(), id);
+            self.pools.insert(id, Pool::new(class));
+            moved.came = Some(id);
+            id
+        });
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.members += 1;
+        }
+        let site =
+            Site { worker: worker.clone(), class: id, room: Room::None, image: None, serving: false, key: 0 };
+        self.sites.insert(report.id.clone(), site);
+        Some(moved)
+    }
+
+    pub(crate) fn remove(&mut self, board: &BoardId) -> Moved {
+        self.set(board, Room::None, None, false, 0);
+        let mut moved = Moved::default();
+        let Some(site) = self.sites.remove(board) else { return moved };
+        let Some(pool) = self.pools.get_mut(&site.class) else { return moved };
+        pool.members -= 1;
+        if pool.members == 0 {
+            self.ids.remove(&pool.class);
+            self.pools.remove(&site.class);
+            moved.gone = Some(site.class);
+        }
+        moved
+    }
+
+    /// Sets what a board could take; `key` orders it among those with room behind others. True if it could take
+    /// less before.
+    pub(crate) fn set(
+        &mut self,
+        board: &BoardId,
+        room: Room,
+        image: Option<Digest>,
+        serving: bool,
+        key: u64,
+    ) -> bool {
+        let Some(site) = self.sites.get_mut(board) else { return false };
+        let Some(pool) = self.pools.get_mut(&site.class) else { return false };
+        if (site.room, site.image, site.serving, site.key) == (room, image, serving, key) {
+            return false;
+        }
+        match site.room {
+            Room::None => {}
+            Room::Idle => pool.unlist(board, site.image),
+            Room::Behind { .. } => {
+                pool.behind.remove(&(site.key, board.clone()));
+            }
+        }
+        match room {
+            Room::None => {}
+            Room::Idle => pool.list(board, image),
+            Room::Behind { .. } => {
+                pool.behind.insert((key, board.clone()));
+            }
+        }
+        pool.serving = pool.serving + usize::from(serving) - usize::from(site.serving);
+        let before = std::mem::replace(&mut site.room, room);
+        (site.image, site.serving, site.key) = (image, serving, key);
+        match (before, room) {
+            (_, Room::None) | (Room::Idle, _) => false,
+            (Room::None, _) | (_, Room::Idle) => true,
+            (Room::Behind { attempts: before, .. }, Room::Behind { attempts: after, .. }) => after < before,
+        }
+    }
+}
+
+impl Pool {
+    const fn new(class: Arc<Class>) -> Self {
+        Self {
+            class,
+            members: 0,
+            serving: 0,
+            idle: BTreeSet::new(),
+            loaded: BTreeMap::new(),
+            behind: BTreeSet::new(),
+        }
+    }
+
+    fn list(&mut self, board: &BoardId, image: Option<Digest>) {
+        self.idle.insert(board.clone());
+        if let Some(image) = image {
+            self.loaded.entry(image).or_default().insert(board.clone());
+        }
+    }
+
+    fn unlist(&mut self, board: &BoardId, image: Option<Digest>) {
+        self.idle.remove(board);
+        let Some(image) = image else { return };
+        if let Some(boards) = self.loaded.get_mut(&image) {
+            boards.remove(board);
+            if boards.is_empty() {
+                self.loaded.remove(&image);
+            }
+        }
+    }
+}
