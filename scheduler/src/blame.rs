@@ -1,7 +1,7 @@
 //! Whose fault a failure is: a board that fails a task runs a canary, and the one of the two that was at fault
 //! bears it.
 
-use edgeprof_common::{BoardId, TaskId};
+use edgeprof_common::{BoardId, TaskId, WorkerId};
 
 use crate::{
     BoardRow, CANARY, Closed, Effects, LeaseRef, Mark, Order, Outcome, Scheduler, Step, Suspicion, Verdict,
@@ -131,15 +131,27 @@ impl Scheduler {
 
     /// A cancel got no answer: the attempt is given up, and its board restarted.
     pub(crate) fn unanswered(&mut self, fx: &mut Effects, attempt: &Attempt) {
-        let board = &attempt.board;
-        self.order(fx, &attempt.worker, Order::Reset { board: board.clone() });
         if attempt.task == CANARY {
+            self.order(fx, &attempt.worker, Order::Reset { board: attempt.board.clone() });
             self.settle(fx, attempt);
-            return self.quarantine(fx, board, "did not answer a cancel of its canary run".into());
+            let reason = "did not answer a cancel of its canary run".into();
+            return self.quarantine(fx, &attempt.board, reason);
         }
         self.still_there(attempt);
         let task = (attempt.closed.is_none() && !attempt.returns).then_some(attempt.task);
         self.give_up(fx, attempt);
+        self.restart(fx, &attempt.worker, &attempt.board, task);
+    }
+
+    /// A board does not hear: it is restarted, and has to be good again in time and prove itself.
+    pub(crate) fn restart(
+        &mut self,
+        fx: &mut Effects,
+        worker: &WorkerId,
+        board: &BoardId,
+        task: Option<TaskId>,
+    ) {
+        self.order(fx, worker, Order::Reset { board: board.clone() });
         self.suspect(fx, board, "did not answer a cancel and was restarted".into(), task);
         let by = self.now.plus(self.config.reset_grace);
         self.time(board, |timer, _| timer.good_by = Some(by));

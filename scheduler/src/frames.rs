@@ -48,7 +48,7 @@ impl Scheduler {
     /// The open attempt that a worker's frame is about, if the worker holds it.
     fn attempt_of(&self, worker: &WorkerId, lease: &LeaseRef) -> Option<&Attempt> {
         let attempt = self.attempts.get(lease.token)?;
-        (attempt.task == lease.task && attempt.worker == *worker).then_some(attempt)
+        (attempt.worker == *worker && attempt.lease() == *lease).then_some(attempt)
     }
 
     pub(crate) fn board_mut(&mut self, worker: &WorkerId, board: &BoardId) -> Option<&mut Board> {
@@ -222,8 +222,7 @@ impl Scheduler {
             if attempt.task == CANARY {
                 self.settle(fx, &attempt);
             } else {
-                let charge = self.charge(&attempt, false);
-                self.lose(fx, &attempt, charge, error);
+                self.lose(fx, &attempt, Charge::Attempt, error);
             }
             return self.close(fx, &attempt.worker, CloseReason::Unresponsive);
         } else {

@@ -118,7 +118,7 @@ impl Scheduler {
             Belief::Alive if worker.detector.suspect_at(&self.config) <= now => {
                 self.believe(fx, id, Belief::Suspect, "silent");
             }
-            Belief::Suspect if worker.detector.dead_at(&self.config) <= now => {
+            Belief::Suspect if worker.dead_at(&self.config) <= now => {
                 match held_until.filter(|until| now < *until) {
                     Some(until) => self.alarms.set(Alarm::Worker(id.clone()), Some(until)),
                     None => self.dead(fx, id, false, "silent for too long"),
@@ -133,7 +133,6 @@ impl Scheduler {
     fn dead(&mut self, fx: &mut Effects, id: &WorkerId, proven: bool, reason: &str) {
         self.close(fx, id, CloseReason::Silent);
         self.believe(fx, id, Belief::Dead, reason);
-        // All is weighed before any of it is gone, or what waited would pass for what was in work.
         let open = self.attempts.on_worker(id).map(|attempt| (attempt.clone(), self.charge(attempt, proven)));
         for (attempt, charge) in open.collect::<Vec<_>>() {
             if attempt.closed.is_some() || attempt.task == CANARY {
@@ -157,20 +156,24 @@ impl Scheduler {
             fx.notices.push(Notice::Worker { worker, health, reason: reason.to_owned() });
         }
         self.refresh(id);
-        self.watch_silence();
+        self.watch_silence(belief == Belief::Alive);
     }
 
     /// Notes when most workers begin to be silent together, and when that is over.
-    fn watch_silence(&mut self) {
+    fn watch_silence(&mut self, heard: bool) {
         let count = |belief| self.workers.values().filter(|worker| worker.belief == belief).count();
         let (suspect, alive) = (count(Belief::Suspect), count(Belief::Alive));
         let together = suspect + alive >= FEWEST_FOR_HOLD && suspect > alive;
         match (together, self.silence) {
             (true, None) => self.silence = Some(self.now),
-            (false, Some(_)) => {
+            (false, Some(since)) => {
                 self.silence = None;
-                for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.belief == Belief::Suspect)
-                {
+                // If others are heard again, whoever was silent with them has a while to be heard too.
+                let spared = self.now.plus(self.config.dead_min).min(since.plus(self.config.silence_hold));
+                let spared_until = heard.then_some(spared);
+                let silent = self.workers.iter_mut().filter(|(_, worker)| worker.belief == Belief::Suspect);
+                for (id, worker) in silent {
+                    worker.spared_until = spared_until;
                     self.alarms.set(Alarm::Worker(id.clone()), worker.alarm(&self.config));
                 }
             }

@@ -56,8 +56,7 @@ impl Scheduler {
         self.confirm(fx, id, held);
     }
 
-    /// What a worker should have and does not, with what the loss of it costs. All of it is weighed before any of
-    /// it is gone, or what waited behind the first would pass for what was in work.
+    /// What a worker should have and does not, with what the loss of it costs.
     fn missing(&self, id: &WorkerId, held: &[Held], process_died: bool) -> Vec<(Attempt, Charge)> {
         let tokens: BTreeSet<Token> = held.iter().map(|held| held.lease.token).collect();
         let missing = self.attempts.on_worker(id).filter(|attempt| !tokens.contains(&attempt.token));
@@ -90,6 +89,7 @@ impl Scheduler {
         }
         let Some(worker) = self.workers.get_mut(id) else { return };
         let (mut stop, mut changed): (Vec<LeaseRef>, Vec<BoardId>) = (Vec::new(), Vec::new());
+        let mut deaf: Vec<BoardId> = Vec::new();
         for (board_id, board) in &mut worker.boards {
             let here = strangers.remove(board_id).unwrap_or_default();
             if here.is_empty() && board.strangers.is_empty() {
@@ -103,6 +103,7 @@ impl Scheduler {
                     task,
                     state: held.state,
                     since: self.now,
+                    told: None,
                     cancelled: None,
                 });
                 holding.state = held.state;
@@ -112,7 +113,13 @@ impl Scheduler {
                     && holding.since.plus(self.config.deadline_min) > self.now;
                 if due && !spared && self.attempts.get(token).is_none() {
                     holding.cancelled = Some(self.now);
-                    stop.push(held.lease.clone());
+                    let told = *holding.told.get_or_insert(self.now);
+                    if told.plus(self.config.cancel_answer) <= self.now {
+                        holding.told = None;
+                        deaf.push(board_id.clone());
+                    } else {
+                        stop.push(held.lease.clone());
+                    }
                 }
                 board.strangers.insert(token, holding);
             }
@@ -123,16 +130,15 @@ impl Scheduler {
         for board in changed {
             self.refresh_board(id, &board);
         }
+        for board in deaf {
+            self.restart(fx, id, &board, None);
+        }
     }
 
     /// An attempt that is given up here without a sign that it ended there.
     pub(crate) fn still_there(&mut self, attempt: &Attempt) {
-        let holding = Holding {
-            task: attempt.task,
-            state: HeldState::Running,
-            since: self.now,
-            cancelled: Some(self.now),
-        };
+        let (task, state, now) = (attempt.task, HeldState::Running, self.now);
+        let holding = Holding { task, state, since: now, told: Some(now), cancelled: Some(now) };
         if let Some(board) = self.board_mut(&attempt.worker, &attempt.board) {
             board.strangers.insert(attempt.token, holding);
         }

@@ -3,16 +3,18 @@
 use edgeprof_common::{ErrorClass, TaskError};
 
 use crate::{
-    CANARY, Closed, Command, Effects, LeaseRef, Order, Outcome, Past, Peer, Scheduler, Send, Step, Verdict,
-    Write,
+    AttemptPhase, CANARY, Closed, Command, Effects, LeaseRef, Order, Outcome, Past, Peer, Scheduler, Send,
+    Step, Verdict, Write,
     attempt::Attempt,
+    config::Bug,
     placement::{Seen, mean, span},
     task::{Charge, lab_error},
 };
 
 impl Scheduler {
     pub(crate) fn result(&mut self, fx: &mut Effects, from: &Peer, lease: LeaseRef, outcome: Outcome) {
-        let open = self.attempts.get(lease.token).filter(|attempt| attempt.task == lease.task).cloned();
+        // Lives of two copies of a store may have given one token to two boards.
+        let open = self.attempts.get(lease.token).filter(|attempt| attempt.lease() == lease).cloned();
         if lease.task == CANARY {
             let news = open.is_some();
             if let Some(attempt) = open {
@@ -34,16 +36,19 @@ impl Scheduler {
             self.ended(fx, &attempt, outcome);
             return self.ack(fx, from, lease, false);
         }
-        let Some(past) = row.past.iter_mut().find(|past| past.token == lease.token) else {
+        if !row.ever_held(lease.token) {
             fx.writes.push(Write::SetAside { worker: from.worker.clone(), lease: lease.clone() });
             return self.ack(fx, from, lease, true);
-        };
+        }
         let older = outcome == Outcome::Succeeded;
         if older {
-            past.closed = Closed::Succeeded;
-            let by = LeaseRef { token: past.token, task: lease.task, board: past.board.clone() };
-            let by = Some((past.attempt, by));
-            self.finish(fx, lease.task, Verdict::Succeeded, by);
+            let here = |past: &&mut Past| past.token == lease.token && past.board == lease.board;
+            let past = row.past.iter_mut().find(here);
+            let attempt = past.map_or(row.attempt, |past| {
+                past.closed = Closed::Succeeded;
+                past.attempt
+            });
+            self.finish(fx, lease.task, Verdict::Succeeded, Some((attempt, lease.clone())));
         }
         self.ack(fx, from, lease, !older);
     }
@@ -116,17 +121,16 @@ impl Scheduler {
         fx.sends.push(Send::Command { to: to.clone(), command, order: Order::Ack { lease, duplicate } });
     }
 
-    /// What the loss of an attempt costs its task: only what was in work is charged, and nothing that was leased
-    /// in an earlier life and not heard of since.
+    /// What the loss of an attempt costs its task: only what had started is charged, and nothing that was leased in
+    /// an earlier life and not heard of since.
     pub(crate) fn charge(&self, attempt: &Attempt, proven: bool) -> Charge {
-        let innocent = attempt.recovered && !self.config.planted(crate::config::Bug::ChargeOnRestart);
+        let planted = attempt.recovered && self.config.planted(Bug::ChargeOnRestart);
         match attempt.phase {
-            _ if innocent || attempt.recalled && attempt.phase != crate::AttemptPhase::Running => {
-                Charge::Nothing
-            }
-            crate::AttemptPhase::Running if proven => Charge::Death,
-            _ if self.attempts.in_work(attempt) => Charge::Attempt,
-            _ => Charge::Nothing,
+            _ if planted => Charge::Attempt,
+            AttemptPhase::Running if attempt.recovered => Charge::Nothing,
+            AttemptPhase::Running if proven => Charge::Death,
+            AttemptPhase::Running => Charge::Attempt,
+            AttemptPhase::Offered | AttemptPhase::Staged => Charge::Nothing,
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     past_lives: Vec<Incarnation>,
     /// First of a row of refused dials.
     pub(crate) refused: Option<Now>,
+    /// It was silent when most were, and is not given up before this.
+    pub(crate) spared_until: Option<Now>,
     /// Two machines claim this id; it gets no work until then.
     pub(crate) contested_until: Option<Now>,
     /// It said that it takes no new work, in this session.
@@ -70,6 +72,7 @@ impl Worker {
             incarnation: None,
             past_lives: Vec::new(),
             refused: None,
+            spared_until: None,
             contested_until: None,
             stopping: false,
             drain: None,
@@ -123,11 +126,16 @@ impl Worker {
         let silence = match self.belief {
             Belief::Unheard { until } => Some(until),
             Belief::Alive => Some(self.detector.suspect_at(config)),
-            Belief::Suspect => Some(self.detector.dead_at(config)),
+            Belief::Suspect => Some(self.dead_at(config)),
             Belief::Dead => None,
         };
         let stop = self.drain.and_then(|drain| drain.stop_at);
         [silence, self.contested_until, stop].into_iter().flatten().min()
+    }
+
+    /// When silence makes it dead.
+    pub(crate) fn dead_at(&self, config: &Config) -> Now {
+        self.spared_until.unwrap_or_default().max(self.detector.dead_at(config))
     }
 
     pub(crate) fn next_command(&mut self) -> Command {
@@ -159,6 +167,8 @@ pub(crate) struct Holding {
     pub(crate) state: HeldState,
     /// When it was first seen.
     pub(crate) since: Now,
+    /// When it was first told to stop, since its board was last restarted for it.
+    pub(crate) told: Option<Now>,
     /// When it was last told to stop.
     pub(crate) cancelled: Option<Now>,
 }

@@ -400,7 +400,7 @@ fn eight_lost_attempts_are_the_last() {
     for n in 1..=8 {
         assert_eq!(rig.state(1), Queued);
         rig.up("a", n, &["a/0"]);
-        rig.frame(&peer("a", n), Frame::Accepted(rig.lease(1)));
+        rig.frame(&peer("a", n), Frame::Started(rig.lease(1)));
         rig.event(Event::SessionLost { peer: peer("a", n) });
         rig.now += 10_000;
         rig.event(Event::Tick);
