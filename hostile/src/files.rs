@@ -1,6 +1,5 @@
 //! Files other than models.
 
-use edgeprof_common::Digest;
 use edgeprof_coordinator::{
     artifacts::{check_core, loaded_digest},
     preparing::{Line, Vocabulary},

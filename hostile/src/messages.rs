@@ -107,7 +107,8 @@ pub(crate) fn session(bytes: &[u8]) {
                 measured(&result);
                 continue;
             }
-            Some(From::Heartbeat(beat)) => frames::heartbeat(&beat, message.last_command),
+            Some(From::Heartbeat(beat)) => frames::reports(&beat.boards)
+                .and_then(|boards| frames::heartbeat(&beat, boards, message.last_command)),
             Some(From::Board(board)) => frames::report(&board).map(edgeprof_scheduler::Frame::Board),
             Some(other) => frames::frame(&other),
             None => continue,
