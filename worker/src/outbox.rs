@@ -58,7 +58,7 @@ impl Outbox {
         for (segment, record) in records {
             match record {
                 Record::Put(key, result) => {
-                    entries.insert(key, Entry { result, segment: Some(segment), synced: true });
+                    entries.insert(key, Entry { result: *result, segment: Some(segment), synced: true });
                 }
                 Record::Gone(key) => {
                     entries.remove(&key);

@@ -333,11 +333,14 @@ async fn no_emulator_outlives_its_worker() {
 
 async fn no_emulator_outlives(signal: Signal) {
     let folder = tempfile::tempdir().unwrap();
-    let ready = folder.path().join("ready");
+    let (ready, config) = (folder.path().join("ready"), folder.path().join("worker.toml"));
+    fs::write(&config, "[limits]\ndrain_grace = \"0s\"\n").unwrap();
     let mut worker = tokio::process::Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"))
         .args(["--listen", "127.0.0.1:0", "--site", "lab", "--board", "riscv32x2", "--name", "w"])
         .arg("--data")
         .arg(folder.path().join("data"))
+        .arg("--config")
+        .arg(&config)
         .arg("--ready-file")
         .arg(&ready)
         .kill_on_drop(true)

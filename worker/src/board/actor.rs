@@ -215,6 +215,7 @@ impl Actor {
     /// Restarts the board with the firmware that answered last, until it answers again.
     pub(super) async fn recover(&mut self, why: &BoardError) {
         self.health(BoardHealth::Unknown, Some(format!("restarting after: {why}"))).await;
+        self.stager.spare = None;
         self.device.stop().await;
         self.revive().await;
         info!(board = %self.stager.id, "the board is good again");

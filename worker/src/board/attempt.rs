@@ -121,6 +121,11 @@ impl Actor {
         self.stager.report(lease, "start", 0, 1);
         let Self { device, stager, .. } = self;
         let mut pace = Pace::default();
+        if let Some(spare) = stager.spare.take()
+            && let Some(running) = spare.running().await
+        {
+            device.replace(running, &program, &image);
+        }
         let loaded = |done, total| {
             if pace.due() {
                 stager.report(lease, "load", done, total);
@@ -148,7 +153,7 @@ impl Actor {
         let Self { device, stager, inbox, .. } = self;
         let Stager { limits, events, id, .. } = &*stager;
         let patience = Patience::of(limits.frame_timeout, limits.cancel_timeout, image_bytes, spec.uncounted);
-        let (events, id) = (events.clone(), id.clone());
+        let (events, id, spare) = (events.clone(), id.clone(), device.spare());
         let run = async {
             let each = u64::from(spec.n_prompt()) + u64::from(spec.n_gen());
             let total = each * u64::from(spec.repetitions + spec.warmup);
@@ -190,7 +195,7 @@ impl Actor {
         let (repetitions, hello) = tokio::select! {
             biased;
             ran = run => ran?,
-            () = stager.ahead(&inbox.queue) => unreachable!("it stages until it is dropped"),
+            () = stager.ahead(&inbox.queue, spare.as_ref()) => unreachable!("it stages until it is dropped"),
         };
         let uid = match self.device.source() {
             Source::Attached(port) => port.uid(),

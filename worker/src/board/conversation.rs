@@ -68,6 +68,11 @@ impl Conversation {
         }
     }
 
+    /// From now on what passes is noted there.
+    pub fn tell_to(&mut self, transcript: Transcript) {
+        self.transcript = transcript;
+    }
+
     /// The line itself, past the conversation: afterwards it has to be opened again.
     pub fn line(&mut self) -> &mut dyn Line {
         self.line.as_mut()

@@ -14,6 +14,7 @@ use super::{
     emulator,
     error::BoardError,
     process::Process,
+    spare::Recipe,
     transcript::Transcript,
 };
 use crate::{blobs::Pin, firmware::Firmware};
@@ -63,6 +64,16 @@ pub struct Running {
 }
 
 impl Running {
+    /// An emulator that was started with this firmware and image.
+    pub fn emulated(
+        process: Process,
+        board: Conversation,
+        hello: BoardHello,
+        (firmware, image): (Option<Digest>, Option<Digest>),
+    ) -> Self {
+        Self { process: Some(process), board, hello, firmware, image }
+    }
+
     /// A line ends when its process does: says which of the two it was.
     pub async fn explain(&mut self, error: BoardError) -> BoardError {
         match (error, &mut self.process) {
@@ -155,10 +166,27 @@ impl Device {
             let Source::Emulated(emulation) = &self.source else { unreachable!("asked of emulated boards") };
             let (process, board, hello) =
                 emulation.start(self.kind, self.boot, &program.pin, image, &self.transcript).await?;
-            let (firmware, image) = wanted;
-            self.running = Some(Running { process: Some(process), board, hello, firmware, image });
+            self.running = Some(Running::emulated(process, board, hello, wanted));
         }
         Ok(self.running.as_mut().expect("it was seen to run"))
+    }
+
+    /// How the next emulator would be started while this one runs; absent where the board is not emulated here.
+    pub fn spare(&self) -> Option<Recipe> {
+        let Source::Emulated(emulation) = &self.source else { return None };
+        let present = self.running.as_ref().map_or((None, None), |running| (running.firmware, running.image));
+        Some(Recipe { kind: self.kind, emulation: emulation.clone(), boot: self.boot, present })
+    }
+
+    /// Takes an emulator that was started ahead, if it is the one that is needed. The other is killed.
+    pub fn replace(&mut self, spare: Running, program: &Program, image: &Pin) {
+        if (spare.firmware, spare.image) == (Some(program.pin.digest()), Some(image.digest())) {
+            let mut spare = spare;
+            let id = spare.process.as_ref().and_then(Process::id).unwrap_or(0);
+            self.transcript.note(&format!("an emulator that was started ahead takes over: process {id}"));
+            spare.board.tell_to(self.transcript.clone());
+            self.running = Some(spare);
+        }
     }
 
     /// Connected, checked and loaded as far as it is not.

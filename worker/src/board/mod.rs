@@ -16,6 +16,7 @@ pub mod noop;
 pub mod process;
 pub mod queue;
 pub mod run;
+pub mod spare;
 pub mod stage;
 pub mod transcript;
 pub mod window;

@@ -9,6 +9,7 @@ use super::{
     actor::Event,
     error::BoardError,
     queue::{Attempt, Queue},
+    spare::{Recipe, Spare},
 };
 use crate::{
     blobs::{Blobs, Pin},
@@ -38,12 +39,14 @@ pub struct Stager {
     pub events: mpsc::Sender<(BoardId, Event)>,
     /// What was staged ahead, and for whom.
     ahead: Option<(Token, Staged)>,
+    /// The emulator for it, where it needs another.
+    pub(super) spare: Option<Spare>,
 }
 
 impl Stager {
     /// Nothing is staged.
     pub fn new(id: BoardId, blobs: Blobs, limits: Limits, events: mpsc::Sender<(BoardId, Event)>) -> Self {
-        Self { id, blobs, limits, events, ahead: None }
+        Self { id, blobs, limits, events, ahead: None, spare: None }
     }
 
     /// Tells the hub.
@@ -69,19 +72,25 @@ impl Stager {
         }
     }
 
-    /// Stages whatever is first in `queue`, for as long as it is polled.
-    pub async fn ahead(&mut self, queue: &Queue) {
+    /// Stages whatever is first in `queue`, for as long as it is polled, and starts its emulator.
+    pub async fn ahead(&mut self, queue: &Queue, spare: Option<&Recipe>) {
         loop {
             let next: Arc<Attempt> = queue.first().await;
-            tokio::select! {
+            let staged = tokio::select! {
                 () = next.cancel.cancelled() => continue,
-                staged = self.fetch(&next) => {
-                    // A failure is told when its turn comes: by then it may be another.
-                    self.ahead = staged.ok().map(|staged| (next.lease.token, staged));
-                }
+                staged = self.fetch(&next) => staged,
+            };
+            // A failure is told when its turn comes: by then it may be another.
+            if let Ok(staged) = staged {
+                let pins =
+                    self.blobs.pin(&staged.firmware.digest()).zip(self.blobs.pin(&staged.image.digest()));
+                self.spare = spare
+                    .zip(pins)
+                    .and_then(|(recipe, (firmware, image))| recipe.start(Staged { firmware, image }));
+                self.ahead = Some((next.lease.token, staged));
             }
             next.cancel.cancelled().await;
-            self.ahead = None;
+            (self.ahead, self.spare) = (None, None);
         }
     }
 

@@ -34,7 +34,7 @@ const GONE: u8 = 2;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// A result came.
-    Put(Key, v1::Result),
+    Put(Key, Box<v1::Result>),
     /// Nobody waits for it any more.
     Gone(Key),
 }
@@ -73,7 +73,7 @@ fn first(bytes: &[u8]) -> Option<(Record, usize)> {
     let record = match body.split_first()? {
         (&PUT, message) => {
             let result = v1::Result::decode(message).ok()?;
-            Record::Put(key(&result)?, result)
+            Record::Put(key(&result)?, Box::new(result))
         }
         (&GONE, message) => {
             let ack = v1::Ack::decode(message).ok()?;
