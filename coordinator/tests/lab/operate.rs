@@ -50,8 +50,8 @@ async fn a_submitter_is_shown_and_has_to_be_printable() {
 }
 
 async fn console(client: &mut Client) -> Result<tonic::Streaming<v1::ConsoleOutput>, tonic::Status> {
-    let typed = ["", "hello"]
-        .map(|data| v1::ConsoleInput { board: BOARD.into(), data: data.as_bytes().to_vec().into() });
+    let typed =
+        ["", "hello"].map(|data| v1::ConsoleInput { board: BOARD.into(), data: data.as_bytes().to_vec() });
     // The reader stays: only the end of the reservation ends the line.
     let typed = tokio_stream::iter(typed).chain(tokio_stream::pending());
     Ok(client.0.console(typed).await?.into_inner())
