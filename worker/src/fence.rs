@@ -54,14 +54,12 @@ pub enum Refusal {
         offered: String,
     },
     /// Another cluster has this worker.
-    #[error(
-        "this worker was claimed by cluster {own}, and has seen epoch {seen} of it; {offered} is another"
-    )]
+    #[error("this worker was claimed by cluster {own} at epoch {epoch}, not by {offered}")]
     Cluster {
         /// The claimant.
         own: ClusterId,
         /// Its highest epoch.
-        seen: u64,
+        epoch: u64,
         /// Who came now.
         offered: ClusterId,
     },
@@ -76,8 +74,10 @@ pub enum Refusal {
         offered: u64,
     },
     /// Two coordinator lives claim one epoch.
-    #[error("epoch {epoch} belongs to another coordinator life ({seen}, not {offered})")]
+    #[error("epoch {epoch} of cluster {cluster} belongs to another coordinator life ({seen}, not {offered})")]
     Nonce {
+        /// The cluster.
+        cluster: ClusterId,
         /// The epoch.
         epoch: u64,
         /// Who had it first.
@@ -88,7 +88,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// As the coordinator gets it, with the claim that holds: by that it names the way out.
+    /// As the coordinator gets it, with the claim that holds: the coordinator knows its folder, and names the
+    /// command by which it takes this worker over.
     pub fn status(&self, held: Option<&Claim>) -> Status {
         let status = match self {
             Self::Epoch { .. } => with_reason(Code::FailedPrecondition, self.to_string(), FENCED),
@@ -129,13 +130,18 @@ pub fn admit(held: Option<&Claim>, site: &str, greeting: &Greeting) -> Result<Cl
         return Ok(*offered);
     };
     if held.cluster != offered.cluster {
-        return Err(Refusal::Cluster { own: held.cluster, seen: held.epoch.0, offered: offered.cluster });
+        return Err(Refusal::Cluster { own: held.cluster, epoch: held.epoch.0, offered: offered.cluster });
     }
     if offered.epoch < held.epoch {
         return Err(Refusal::Epoch { cluster: held.cluster, seen: held.epoch.0, offered: offered.epoch.0 });
     }
     if offered.epoch == held.epoch && offered.nonce != held.nonce {
-        return Err(Refusal::Nonce { epoch: held.epoch.0, seen: held.nonce, offered: offered.nonce });
+        return Err(Refusal::Nonce {
+            cluster: held.cluster,
+            epoch: held.epoch.0,
+            seen: held.nonce,
+            offered: offered.nonce,
+        });
     }
     Ok(*offered)
 }
@@ -209,6 +215,8 @@ impl Fence {
 
 #[cfg(test)]
 mod tests {
+    use edgeprof_service::status;
+
     use super::*;
 
     fn claim(cluster: u64, epoch: u64, nonce: u64) -> Claim {
@@ -246,6 +254,20 @@ mod tests {
                 }
                 (outcome, _) => panic!("{name}: {outcome:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_whom_the_worker_obeys_and_what_kind_of_refusal_it_is() {
+        let held = claim(1, 9, 90);
+        for (offered, kind) in
+            [(claim(2, 1, 1), None), (claim(1, 3, 30), Some(FENCED)), (claim(1, 9, 91), Some(DOUBLED))]
+        {
+            let greeting = Greeting { protocol: 1, site: "lab".into(), claim: offered };
+            let status = admit(Some(&held), "lab", &greeting).unwrap_err().status(Some(&held));
+            let named = status::claim(&status).unwrap();
+            assert_eq!((named.cluster, named.epoch), (held.cluster.to_string(), 9));
+            assert_eq!(status::reason(&status), kind);
         }
     }
 

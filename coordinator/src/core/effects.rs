@@ -242,6 +242,7 @@ impl Core {
             Notice::Job { job, state } => {
                 tracing::info!(%job, %state, "job ended");
                 self.changed(job);
+                self.mark(job, Dirty::End);
             }
             Notice::Attempt { task, job, phase, done, total, .. } => {
                 let starts = phase == "started";

@@ -1,8 +1,8 @@
 //! Jobs: submitted, shown, watched.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use edgeprof_common::{Digest, JobId, TaskId, TaskState};
+use edgeprof_common::{Digest, JobId, JobState, TaskId, TaskState};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::{Event, NewTask};
 use tokio::{
@@ -43,6 +43,8 @@ impl Core {
         for (of, prepared) in ready {
             self.remember(of, Arc::new(prepared));
         }
+        row.first_seq = self.scheduler.next_seq();
+        self.transaction.put(key::job(id), rows::encode(&row));
         let new = tasks.iter().map(|def| new_task(def, &row)).collect();
         for def in tasks {
             self.transaction.put(key::def(def.id), rows::encode(&def));
@@ -52,13 +54,11 @@ impl Core {
         }
         self.order.push(id);
         let ids = row.tasks.clone();
-        let job = Job { row: row.clone(), last_event: 0, failed: 0, watchers: None, dirty: Dirty::No };
+        let job =
+            Job { row, last_event: 0, failed: 0, watchers: None, dirty: Dirty::No, told: Instant::now() };
         self.jobs.insert(id, job);
         self.changed(id);
         self.step(Event::Submitted { tasks: new });
-        let first = ids.first().and_then(|first| self.scheduler.task(*first));
-        row.first_seq = first.map_or(0, |task| task.row.seq);
-        self.transaction.put(key::job(id), rows::encode(&row));
         let defs: Vec<_> = ids.iter().filter_map(|task| self.defs.get(task).cloned()).collect();
         for def in &defs {
             if let Some(error) = &def.refusal {
@@ -76,6 +76,7 @@ impl Core {
     pub(super) fn view(&self, id: JobId, with_tasks: bool) -> Option<v1::Job> {
         let job = self.jobs.get(&id)?;
         let state = self.scheduler.job(id)?;
+        let open = state.state == JobState::Open;
         let tasks = if with_tasks {
             let mut counted = 0;
             job.row.tasks.iter().filter_map(|task| self.task_view(*task, &mut counted)).collect()
@@ -93,8 +94,8 @@ impl Core {
             tasks_done: clip(state.ended),
             tasks_failed: clip(job.failed),
             submitter: job.row.submitter.clone(),
-            queue_position: self.position(job),
-            eta_ms: None,
+            queue_position: self.position(job).filter(|_| open),
+            eta_ms: self.eta(job).filter(|_| open),
         })
     }
 
@@ -105,14 +106,34 @@ impl Core {
         Some(clip(place.saturating_sub(1)))
     }
 
+    /// When the last task of a job is likely to end: one that runs, or the last of those that wait.
+    fn eta(&self, job: &Job) -> Option<u64> {
+        let mut waits = None;
+        let mut longest = Duration::ZERO;
+        for id in &job.row.tasks {
+            match self.scheduler.task(*id)?.row.state() {
+                TaskState::Leased => longest = longest.max(self.scheduler.eta(*id)?),
+                TaskState::Queued | TaskState::Backoff => waits = Some(*id),
+                _ => {}
+            }
+        }
+        if let Some(last) = waits {
+            longest = longest.max(self.scheduler.eta(last)?);
+        }
+        Some(millis(longest))
+    }
+
     fn task_view(&self, id: TaskId, counted: &mut usize) -> Option<v1::Task> {
         let (def, row) = (self.defs.get(&id)?, self.scheduler.task(id)?.row);
         let state = row.state();
         let board = row.lease().map(|lease| &lease.board).or(row.past.last().map(|past| &past.board));
-        let mut queue_position = None;
+        let (mut queue_position, mut eta_ms) = (None, None);
         if state == TaskState::Queued && *counted < POSITIONS {
             *counted += 1;
             queue_position = self.scheduler.position(id).map(|place| clip(place.saturating_sub(1)));
+            eta_ms = self.scheduler.eta(id).map(millis);
+        } else if state == TaskState::Leased {
+            eta_ms = self.scheduler.eta(id).map(millis);
         }
         let unprepared = state == TaskState::Queued && row.image.is_none();
         let preparing = unprepared.then(|| v1::Progress { phase: "prepare".into(), done: 0, total: 0 });
@@ -126,7 +147,7 @@ impl Core {
             queue_position,
             progress: self.open.get(&id).and_then(|open| open.progress.clone()).or(preparing),
             error: row.error.as_ref().map(error),
-            eta_ms: None,
+            eta_ms,
         })
     }
 
@@ -161,22 +182,18 @@ impl Core {
         if self.dirty.is_empty() {
             return;
         }
-        let due = self.told.elapsed() >= COALESCE;
-        let ready: Vec<_> = self
-            .dirty
-            .iter()
-            .filter_map(|id| Some((*id, self.jobs.get(id)?)))
-            .filter(|(_, job)| due || (job.dirty == Dirty::Change && job.row.tasks.len() <= SMALL))
-            .map(|(id, _)| id)
-            .collect();
-        if due {
-            self.told = Instant::now();
-        }
+        let now = Instant::now();
+        let due = |job: &Job| {
+            let at_once = job.dirty == Dirty::Change && job.row.tasks.len() <= SMALL;
+            at_once || job.dirty == Dirty::End || now.duration_since(job.told) >= pause(job.row.tasks.len())
+        };
+        let ready = self.dirty.iter().filter(|id| self.jobs.get(id).is_some_and(due));
+        let ready: Vec<_> = ready.copied().collect();
         for id in ready {
             self.dirty.remove(&id);
             let update = self.update(id);
             let Some(job) = self.jobs.get_mut(&id) else { continue };
-            job.dirty = Dirty::No;
+            (job.dirty, job.told) = (Dirty::No, now);
             if job.watchers.as_ref().is_some_and(|watchers| watchers.receiver_count() == 0) {
                 job.watchers = None;
             }
@@ -203,6 +220,11 @@ pub(super) fn error(error: &edgeprof_common::TaskError) -> v1::Error {
     }
 }
 
+/// Between two pictures of a job with so many tasks: a twentieth of what it costs to make, send and read one.
+pub(super) fn pause(tasks: usize) -> Duration {
+    COALESCE.max(Duration::from_micros(100) * u32::try_from(tasks).unwrap_or(u32::MAX))
+}
+
 /// A task as the scheduler takes it.
 pub(super) fn new_task(def: &TaskDef, job: &JobRow) -> NewTask {
     NewTask {
@@ -214,6 +236,10 @@ pub(super) fn new_task(def: &TaskDef, job: &JobRow) -> NewTask {
         submitter: job.submitter.clone(),
         work: def.work(),
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn clip(n: usize) -> u32 {

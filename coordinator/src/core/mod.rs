@@ -175,6 +175,8 @@ struct Job {
     watchers: Option<watch::Sender<Arc<v1::JobUpdate>>>,
     /// What its watchers have not been told.
     dirty: Dirty,
+    /// When they were told last.
+    told: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,6 +186,8 @@ enum Dirty {
     Ephemeral,
     /// A numbered change.
     Change,
+    /// Its end.
+    End,
 }
 
 /// A session that is up.
@@ -237,7 +241,6 @@ pub struct Core {
     /// Since when a task has lines of its story that its row does not have.
     untold: HashMap<TaskId, Instant>,
     dirty: HashSet<JobId>,
-    told: Instant,
     next_event: u64,
     next_aside: u64,
 
@@ -355,10 +358,9 @@ impl Core {
         if let Some(at) = self.scheduler.next_wakeup() {
             wake = wake.min(self.origin + Duration::from_millis(at.0));
         }
-        if !self.dirty.is_empty() {
-            wake = wake.min(self.told + COALESCE);
-        }
-        wake
+        let untold = self.dirty.iter().filter_map(|id| self.jobs.get(id));
+        let tell = untold.map(|job| job.told + jobs::pause(job.row.tasks.len())).min();
+        tell.map_or(wake, |at| wake.min(at))
     }
 
     /// If the loop woke long after it wanted to, every worker looks silent and none is.

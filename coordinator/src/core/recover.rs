@@ -7,7 +7,7 @@ use std::{
 };
 
 use edgeprof_common::{Digest, TaskId, TaskState};
-use edgeprof_scheduler::{EpochNotNew, NewTask, Now, Recovered as ForScheduler, Scheduler, TaskRow};
+use edgeprof_scheduler::{EpochNotNew, Now, Recovered as ForScheduler, Scheduler, TaskRow};
 use tokio::time::Instant;
 
 use super::{Core, Dirty, Job, Parts, boards, commit, jobs::new_task, prepare};
@@ -56,6 +56,7 @@ impl Core {
         // Numbers of events begin anew above those of every life before: whatever number a watcher has, it
         // gets the present state.
         let first_event = parts.identity.life.epoch.0.saturating_mul(1 << EVENTS);
+        let now = Instant::now();
         let mut stories = Vec::new();
         let mut rows = Vec::new();
         let (mut jobs, mut order, mut keys) = (BTreeMap::new(), Vec::new(), HashMap::new());
@@ -66,7 +67,7 @@ impl Core {
                 let Some(def) = defs.get(id) else { continue };
                 let (place, started_at, story) = match stored.remove(id) {
                     Some(StoredTask { row, started_at, story }) => (row, started_at, story),
-                    None => (fresh(new_task(def, &row), seq), None, Vec::new()),
+                    None => (TaskRow::fresh(new_task(def, &row), seq), None, Vec::new()),
                 };
                 let state = place.state();
                 failed += usize::from(matches!(state, TaskState::Failed | TaskState::Exhausted));
@@ -79,7 +80,8 @@ impl Core {
             if let Some(key) = &row.idempotency_key {
                 keys.insert(key.clone(), row.id);
             }
-            let job = Job { row, last_event: first_event, failed, watchers: None, dirty: Dirty::No };
+            let job =
+                Job { row, last_event: first_event, failed, watchers: None, dirty: Dirty::No, told: now };
             jobs.insert(job.row.id, job);
         }
         let reserved =
@@ -94,7 +96,6 @@ impl Core {
         };
         let scheduler =
             Scheduler::new(Now(0), parts.scheduler.clone(), parts.identity.life.epoch, for_scheduler)?;
-        let now = Instant::now();
         let mut core = Self {
             scheduler,
             origin: now,
@@ -114,7 +115,6 @@ impl Core {
             open: HashMap::new(),
             untold: HashMap::new(),
             dirty: HashSet::new(),
-            told: now,
             next_event: first_event,
             next_aside: aside,
             images,
@@ -185,28 +185,5 @@ impl Core {
             }
             None => tracing::error!(%digest, "a vocabulary is missing; its results will have no text"),
         }
-    }
-}
-
-/// A task as it was submitted.
-fn fresh(new: NewTask, seq: u64) -> TaskRow {
-    TaskRow {
-        id: new.id,
-        job: new.job,
-        priority: new.priority,
-        seq,
-        front: false,
-        requirement: new.requirement,
-        image: new.image,
-        submitter: new.submitter,
-        work: new.work,
-        cleared: BTreeSet::new(),
-        phase: edgeprof_scheduler::Phase::Queued,
-        attempt: edgeprof_common::AttemptNo(0),
-        failures: 0,
-        spent: 0,
-        deaths: 0,
-        past: Vec::new(),
-        error: None,
     }
 }

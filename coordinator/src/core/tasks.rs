@@ -69,7 +69,10 @@ impl Core {
             open.story.remove(0);
         }
         let why = why.map(|mut why| {
-            why.truncate(why.floor_char_boundary(WHY));
+            let end = why.char_indices().map(|(at, _)| at).take_while(|at| *at <= WHY).last();
+            if why.len() > WHY {
+                why.truncate(end.unwrap_or_default());
+            }
             why
         });
         open.story.push(StoryLine { at: clock::now_ms(), what, attempt: attempt.0, board, why });

@@ -50,8 +50,8 @@ async fn a_submitter_is_shown_and_has_to_be_printable() {
 }
 
 async fn console(client: &mut Client) -> Result<tonic::Streaming<v1::ConsoleOutput>, tonic::Status> {
-    let typed = ["", "hello"]
-        .map(|data| v1::ConsoleInput { board: BOARD.into(), data: data.as_bytes().to_vec().into() });
+    let typed =
+        ["", "hello"].map(|data| v1::ConsoleInput { board: BOARD.into(), data: data.as_bytes().to_vec() });
     // The reader stays: only the end of the reservation ends the line.
     let typed = tokio_stream::iter(typed).chain(tokio_stream::pending());
     Ok(client.0.console(typed).await?.into_inner())
@@ -134,4 +134,38 @@ async fn a_task_tells_its_story_before_and_after_a_restart() {
     let mut client = Client::to(&format!("http://{}", daemon.address())).await;
     assert_eq!(client.events(&job.job_id).await, events);
     daemon.stop().await;
+}
+
+/// The model fails on it, the canary does not: the fault is not the board's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_board_that_failed_is_judged_by_a_canary_that_is_no_run() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    worker.spoil(|result| {
+        if result.task_id != edgeprof_scheduler::CANARY.to_string() {
+            let error =
+                v1::Error { class: "infrastructure".into(), code: "hung".into(), ..Default::default() };
+            result.outcome = Some(v1::result::Outcome::Error(error));
+        }
+    });
+    let mut lab = Lab::start(&[&worker]).await;
+    let spec = lab.client.spec(&["riscv32"]).await;
+    let job = lab.client.submit(spec).await;
+    let judged = soon("a verdict", async {
+        loop {
+            let events = lab.client.events(&job.job_id).await;
+            if let Some(event) = events.into_iter().find(|event| event.what == "judged") {
+                return event;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(judged.why.as_deref().unwrap().contains("passed"), "{judged:?}");
+    let boards =
+        lab.client.0.list_boards(v1::ListBoardsRequest::default()).await.unwrap().into_inner().boards;
+    assert_eq!(boards[0].mark, None, "{boards:?}");
+    let canary = edgeprof_common::RunId::from(edgeprof_scheduler::CANARY).to_string();
+    let request = v1::GetResultsRequest { id: canary };
+    assert_eq!(lab.client.0.get_results(request).await.unwrap_err().code(), Code::NotFound);
+    lab.daemon.stop().await;
 }

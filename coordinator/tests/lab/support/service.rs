@@ -39,7 +39,7 @@ impl Worker for Played {
     ) -> Result<Response<Self::ConsoleStream>, Status> {
         let echo = request.into_inner().map(|input| {
             let v1::ConsoleInput { board, data } = input?;
-            Ok(v1::ConsoleOutput { data: [board.as_bytes(), &data].concat().into() })
+            Ok(v1::ConsoleOutput { data: [board.as_bytes(), &data].concat() })
         });
         Ok(Response::new(Box::pin(echo)))
     }
