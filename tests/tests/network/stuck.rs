@@ -1,0 +1,36 @@
+//! A worker that stops reading costs the others nothing.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use super::lab::{Lab, Shape};
+
+/// The longest time that a board of the well worker had nothing between two runs.
+fn longest_gap(stuck: bool) -> Duration {
+    let ms = Duration::from_millis;
+    // Its orders are more bytes than a stream may have under way.
+    let mut lab = Lab::start(&Shape {
+        tick: ms(1),
+        latency: ms(1),
+        boards: vec![200, 4],
+        takes: ms(50),
+        prompt: 1000,
+        ..Shape::default()
+    });
+    lab.until("both sessions", ms(5000), |lab| lab.is_heard("w0") && lab.is_heard("w1"));
+    lab.workers[0].stuck.store(stuck, Ordering::Relaxed);
+    lab.submit(600);
+    let taken = |lab: &Lab, worker: usize| -> usize {
+        lab.workers[worker].notes.all().values().map(|note| note.taken).sum()
+    };
+    lab.until("the well worker's runs", ms(10_000), |lab| taken(lab, 1) >= 40);
+    assert_eq!(taken(&lab, 0) == 0, stuck);
+    let boards = lab.workers[1].notes.all();
+    boards.values().flat_map(|note| note.gaps.iter().copied()).max().expect("some board had two runs")
+}
+
+/// In simulated time, which a machine under load does not stretch.
+#[test]
+fn a_worker_that_does_not_read_delays_no_other_by_ten_milliseconds() {
+    let (well, stuck) = (longest_gap(false), longest_gap(true));
+    assert!(stuck <= well + Duration::from_millis(10), "{stuck:?} beside a stuck worker, else {well:?}");
+}
