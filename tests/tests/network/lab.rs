@@ -159,9 +159,14 @@ impl Lab {
 
     /// Submits a job of some tasks, for any board. Where the coordinator does not answer, it is submitted
     /// again under the same key.
-    pub(crate) fn submit(&mut self, tasks: u32) -> JobId {
+    pub(crate) fn submit(&mut self, tasks: u32) {
+        self.submit_for(tasks, &Requirement::kind(KIND));
+    }
+
+    /// The same for some boards only.
+    pub(crate) fn submit_for(&mut self, tasks: u32, boards: &Requirement) {
         let job = JobId::from_raw(1 + self.submissions.len() as u64);
-        let defs = (0..tasks).map(|n| self.task(job, n)).collect::<Vec<_>>();
+        let defs = (0..tasks).map(|n| self.task(job, n, boards)).collect::<Vec<_>>();
         let spec = JobSpec {
             models: vec![model()],
             boards: vec![KIND.into()],
@@ -191,10 +196,9 @@ impl Lab {
             idempotency_key: Some(job.to_string()),
         };
         self.submissions.push(Submission { job: row, tasks: defs, answer: None, taken: false });
-        job
     }
 
-    fn task(&self, job: JobId, number: u32) -> TaskDef {
+    fn task(&self, job: JobId, number: u32, boards: &Requirement) -> TaskDef {
         let firmware = self.coordinator.firmware;
         TaskDef {
             id: TaskId::from_raw(u128::from(job.raw()) * 10_000 + u128::from(number)),
@@ -212,7 +216,7 @@ impl Lab {
             },
             selector: KIND.into(),
             scenario: "any".into(),
-            requirement: Requirement::kind(KIND),
+            requirement: boards.clone(),
             repetitions: 1,
             warmup: 0,
             firmware: BTreeMap::from([(

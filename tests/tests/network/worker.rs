@@ -9,6 +9,7 @@ use std::{
 
 use edgeprof_boards::catalogue;
 use edgeprof_common::Digest;
+use edgeprof_scheduler::{Requirement, Term};
 use edgeprof_service::shutdown::Tasks;
 use edgeprof_worker::{
     blobs::Blobs,
@@ -107,6 +108,12 @@ impl Worker {
         let incoming = net::listen(self.stuck.clone()).await?;
         serve(Face::new(inputs, blobs, tasks.clone()), incoming, tasks.stop_token()).await?;
         Ok(())
+    }
+
+    /// Any of its boards.
+    pub(crate) fn any_board(&self) -> Requirement {
+        let boards = (0..self.boards).map(|number| format!("{}/{KIND}-{number}", self.name).parse().unwrap());
+        Requirement(vec![Term::Boards(boards.collect())])
     }
 
     /// Whether a blob is half here.
