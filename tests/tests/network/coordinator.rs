@@ -115,8 +115,7 @@ impl Coordinator {
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),
             commands: commands.clone(),
-            keep_events: 1000,
-            max_queued_tasks: 10_000,
+            scheduler: edgeprof_scheduler::Config::default(),
         };
         let core = Core::recover(&*store, parts)?;
         let simulated = Simulated { from: self.name.clone(), cuts: self.cuts.clone() };

@@ -193,6 +193,8 @@ impl Lab {
             spec,
             submitted_at: format!("{job}"),
             tasks: defs.iter().map(|def| def.id).collect(),
+            first_seq: 0,
+            submitter: "net".into(),
             idempotency_key: Some(job.to_string()),
         };
         self.submissions.push(Submission { job: row, tasks: defs, answer: None, taken: false });
@@ -247,7 +249,8 @@ impl Lab {
                     submission.answer = self.coordinator.commands().and_then(|commands| {
                         let (reply, answer) = oneshot::channel();
                         let job = Box::new(submission.job.clone());
-                        let submit = Command::Submit { job, tasks: submission.tasks.clone(), reply };
+                        let (tasks, ready) = (submission.tasks.clone(), Vec::new());
+                        let submit = Command::Submit { job, tasks, ready, reply };
                         commands.try_send(submit).ok().map(|()| answer)
                     });
                 }
