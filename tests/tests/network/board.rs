@@ -25,25 +25,25 @@ use super::story::Story;
 pub(crate) struct Notes(Arc<Mutex<BTreeMap<BoardId, Note>>>);
 
 /// What is noted of one.
-#[derive(Clone, Debug)]
-pub(crate) struct Note {
+#[derive(Debug)]
+struct Note {
     /// The last token obeyed.
     last: Option<Token>,
     /// Every token obeyed was higher than the one before it.
     fenced: bool,
     /// Attempts taken.
-    pub(crate) taken: usize,
+    taken: usize,
     /// Attempts that ran to their end.
-    pub(crate) finished: usize,
+    finished: usize,
     /// When the last one ended, unless the board was restarted since.
     ended: Option<Instant>,
-    /// How long the board had nothing between two attempts.
-    pub(crate) gaps: Vec<Duration>,
+    /// The longest time that the board had nothing between two attempts.
+    gap: Option<Duration>,
 }
 
 impl Default for Note {
     fn default() -> Self {
-        Self { last: None, fenced: true, taken: 0, finished: 0, ended: None, gaps: Vec::new() }
+        Self { last: None, fenced: true, taken: 0, finished: 0, ended: None, gap: None }
     }
 }
 
@@ -53,9 +53,19 @@ impl Notes {
         self.0.lock().unwrap().values().all(|note| note.fenced)
     }
 
-    /// Of all boards.
-    pub(crate) fn all(&self) -> BTreeMap<BoardId, Note> {
-        self.0.lock().unwrap().clone()
+    /// Attempts that boards took.
+    pub(crate) fn taken(&self) -> usize {
+        self.0.lock().unwrap().values().map(|note| note.taken).sum()
+    }
+
+    /// Attempts that ran to their end.
+    pub(crate) fn finished(&self) -> usize {
+        self.0.lock().unwrap().values().map(|note| note.finished).sum()
+    }
+
+    /// The longest time that any board had nothing between two attempts.
+    pub(crate) fn longest_gap(&self) -> Option<Duration> {
+        self.0.lock().unwrap().values().filter_map(|note| note.gap).max()
     }
 
     fn with<T>(&self, board: &BoardId, change: impl FnOnce(&mut Note) -> T) -> T {
@@ -106,7 +116,7 @@ impl Board {
             note.fenced &= note.last < Some(token);
             note.last = Some(token);
             note.taken += 1;
-            note.gaps.extend(note.ended.map(|ended| ended.elapsed()));
+            note.gap = note.gap.max(note.ended.map(|ended| ended.elapsed()));
         });
         let staged = async {
             self.stage(&lease, &spec).await;

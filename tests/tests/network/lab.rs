@@ -22,7 +22,6 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use turmoil::Sim;
 
 use super::{
-    board::Note,
     coordinator::{Coordinator, Setup},
     ledger::Ledger,
     net::Cuts,
@@ -98,8 +97,8 @@ pub(crate) struct Lab {
     /// The workers, w0 and on.
     pub(crate) workers: Vec<Arc<Worker>>,
     submissions: Vec<Submission>,
-    /// Results that were in a worker's outbox, by file name, with their tasks.
-    delivered: BTreeMap<String, TaskId>,
+    /// Results in the workers' outboxes at the last step, by file name, with their tasks.
+    unacknowledged: BTreeMap<String, TaskId>,
 }
 
 impl Lab {
@@ -137,7 +136,15 @@ impl Lab {
         }
         let host = coordinator.clone();
         sim.host(COORDINATOR, move || host.clone().run());
-        Self { sim, cuts, story, coordinator, workers, submissions: Vec::new(), delivered: BTreeMap::new() }
+        Self {
+            sim,
+            cuts,
+            story,
+            coordinator,
+            workers,
+            submissions: Vec::new(),
+            unacknowledged: BTreeMap::new(),
+        }
     }
 
     /// Starts another coordinator over a copy of the first one's data.
@@ -267,14 +274,15 @@ impl Lab {
             assert!(worker.notes.fenced(), "a board of {} obeyed a token below its last", worker.name);
             waiting.extend(worker.outbox());
         }
-        for (file, task) in &self.delivered {
-            let kept = waiting.contains(file) || ledger.has_record(*task);
-            assert!(kept, "result {file} left its outbox and is not recorded");
-        }
+        self.unacknowledged.retain(|file, task| {
+            let waits = waiting.contains(file);
+            assert!(waits || ledger.has_record(*task), "result {file} left its outbox and is not recorded");
+            waits
+        });
         for file in waiting {
             let task =
                 file.split('-').next().and_then(|task| task.parse().ok()).expect("a result is a task's");
-            self.delivered.insert(file, task);
+            self.unacknowledged.insert(file, task);
         }
     }
 
@@ -300,8 +308,8 @@ impl Lab {
 
     /// Every job was taken and each of its tasks has a record.
     pub(crate) fn is_done(&self) -> bool {
-        let ledger = &self.coordinator.ledger;
-        self.submissions.iter().all(|s| s.taken && s.tasks.iter().all(|task| ledger.has_record(task.id)))
+        let taken = self.submissions.iter().all(|submission| submission.taken);
+        taken && self.coordinator.ledger.written().0 == self.tasks().count()
     }
 
     /// Tasks submitted.
@@ -333,16 +341,12 @@ impl Lab {
 
     /// Attempts that boards took.
     pub(crate) fn taken(&self) -> usize {
-        self.boards().map(|note| note.taken).sum()
+        self.workers.iter().map(|worker| worker.notes.taken()).sum()
     }
 
     /// Attempts that ran to their end.
     pub(crate) fn finished(&self) -> usize {
-        self.boards().map(|note| note.finished).sum()
-    }
-
-    fn boards(&self) -> impl Iterator<Item = Note> {
-        self.workers.iter().flat_map(|worker| worker.notes.all().into_values())
+        self.workers.iter().map(|worker| worker.notes.finished()).sum()
     }
 
     /// Whether every result was acknowledged.

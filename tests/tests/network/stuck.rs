@@ -26,13 +26,9 @@ fn longest_gap(stuck: bool) -> Duration {
         let boards = lab.workers[worker].any_board();
         lab.submit_for(tasks, &boards);
     }
-    let taken = |lab: &Lab, worker: usize| -> usize {
-        lab.workers[worker].notes.all().values().map(|note| note.taken).sum()
-    };
-    lab.until("the well worker's runs", ms(10_000), |lab| taken(lab, 1) == 80);
-    assert_eq!(taken(&lab, 0), if stuck { 0 } else { 400 });
-    let boards = lab.workers[1].notes.all();
-    boards.values().flat_map(|note| note.gaps.iter().copied()).max().expect("some board had two runs")
+    lab.until("the well worker's runs", ms(10_000), |lab| lab.workers[1].notes.taken() == 80);
+    assert_eq!(lab.workers[0].notes.taken(), if stuck { 0 } else { 400 });
+    lab.workers[1].notes.longest_gap().expect("some board had two runs")
 }
 
 /// In simulated time, which a machine under load does not stretch.
