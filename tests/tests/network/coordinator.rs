@@ -28,9 +28,6 @@ use super::{
     story::Story,
 };
 
-/// How long a commit takes: a crash may fall between a change and its durability.
-const COMMIT: Duration = Duration::from_millis(12);
-
 /// Bytes of the firmware.
 const FIRMWARE: &[u8] = b"firmware";
 
@@ -47,6 +44,7 @@ pub(crate) struct Coordinator {
     pub(crate) ended: Mutex<Option<String>>,
     workers: Vec<String>,
     prepared: Instantly,
+    commit: Duration,
     seed: u64,
     cuts: Cuts,
     story: Story,
@@ -68,6 +66,8 @@ pub(crate) struct Setup {
     pub(crate) image: usize,
     /// Tokens of every prompt.
     pub(crate) prompt: u32,
+    /// How long a commit takes.
+    pub(crate) commit: Duration,
     /// Of the jitter.
     pub(crate) seed: u64,
     /// What does not get through.
@@ -79,7 +79,7 @@ pub(crate) struct Setup {
 impl Coordinator {
     /// A coordinator that has not started yet.
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { name, ledger, workers, image, prompt, seed, cuts, story } = setup;
+        let Setup { name, ledger, workers, image, prompt, commit, seed, cuts, story } = setup;
         let data = folder();
         let artifacts = Artifacts::open(data.path(), u64::MAX).unwrap();
         let firmware = artifacts.keep(FIRMWARE).unwrap();
@@ -92,6 +92,7 @@ impl Coordinator {
             ended,
             workers,
             prepared,
+            commit,
             seed,
             cuts,
             story,
@@ -110,7 +111,7 @@ impl Coordinator {
         let (commands, waiting) = mpsc::channel(QUEUE);
         let parts = Parts {
             identity,
-            writer: Writer::start_task(store.clone(), COMMIT),
+            writer: Writer::start_task(store.clone(), self.commit),
             preparer: Arc::new(self.prepared.clone()),
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),

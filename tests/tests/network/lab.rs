@@ -55,6 +55,8 @@ pub(crate) struct Shape {
     pub(crate) image: usize,
     /// Tokens of every prompt.
     pub(crate) prompt: u32,
+    /// How long a commit takes: a crash may fall between a change and its durability.
+    pub(crate) commit: Duration,
     /// Whether the workers have image and firmware already. Where they do not, the blobs' files are read
     /// and synced by threads, and a simulation does not replay to the letter.
     pub(crate) cached: bool,
@@ -71,6 +73,7 @@ impl Default for Shape {
             takes: ms(1500),
             image: 1000,
             prompt: 4,
+            commit: ms(12),
             cached: true,
         }
     }
@@ -123,6 +126,7 @@ impl Lab {
             workers: workers.iter().map(|worker| worker.name.clone()).collect(),
             image: shape.image,
             prompt: shape.prompt,
+            commit: shape.commit,
             seed: shape.seed,
             cuts: cuts.clone(),
             story: story.clone(),
@@ -155,6 +159,7 @@ impl Lab {
             workers: self.workers.iter().map(|worker| worker.name.clone()).collect(),
             image: 1000,
             prompt: 4,
+            commit: Duration::from_millis(12),
             seed: 2,
             cuts: self.cuts.clone(),
             story: self.story.clone(),

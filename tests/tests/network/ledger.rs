@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use edgeprof_common::{RunId, TaskId, run::RunRecord};
+use edgeprof_common::{BoardId, RunId, TaskId, run::RunRecord};
 use edgeprof_coordinator::store::{
     Applied, Change, Memory, Row, Store, StoreError, Transaction,
     rows::{self, key},
@@ -41,6 +41,11 @@ impl Ledger {
     /// Whether a task has a record.
     pub(crate) fn has_record(&self, task: TaskId) -> bool {
         self.records.lock().unwrap().contains_key(&key::run(RunId::from(task)))
+    }
+
+    /// Whether a board was ordered anything.
+    pub(crate) fn has_token(&self, board: &BoardId) -> bool {
+        self.rows.get(&key::token(board)).unwrap().is_some()
     }
 
     /// Records, and how often any was written: both are the same if each was written once.

@@ -2,7 +2,7 @@
 //! gRPC face, each on a host of its own, in simulated time. Only the network, the clock, the boards and
 //! the preparing of models are not the real ones.
 //!
-//! `NET_SEED=17 cargo test -p edgeprof-tests --test network seeds` replays one seed and prints its story;
+//! `NET_SEED=17 cargo test -p edgeprof-tests --test network seeds::whatever -- --nocapture` replays one seed and prints its story;
 //! `NET_SEEDS=1000` runs that many.
 
 mod board;

@@ -82,6 +82,18 @@ fn a_result_waits_out_a_partition_and_a_crash() {
     lab.until("the acknowledgement", s(5), |lab| lab.outboxes_are_empty());
 }
 
+/// However long the commit takes: what leaves an outbox unrecorded fails the step.
+#[test]
+fn a_result_is_acknowledged_once_it_is_durable() {
+    let mut lab = Lab::start(&Shape { boards: vec![1], commit: s(2), ..Shape::default() });
+    lab.submit(1);
+    lab.until("the end of the run", s(20), |lab| !lab.outboxes_are_empty());
+    lab.pass(s(1));
+    assert!(!lab.is_done() && !lab.outboxes_are_empty());
+    lab.until("the acknowledgement", s(10), |lab| lab.outboxes_are_empty());
+    assert!(lab.is_done());
+}
+
 /// A run goes on over a restart of the coordinator, and is recorded by the next life.
 #[test]
 fn a_run_outlives_the_coordinator() {
@@ -104,6 +116,7 @@ fn an_older_life_is_refused_and_ends() {
     let newer = lab.start_copy("newer");
     // The older life's order is on its way when the newer one takes over, which knows nothing of the job.
     lab.submit(1);
+    lab.until("the order", s(5), |lab| lab.coordinator.ledger.has_token(&"w0/riscv32-0".parse().unwrap()));
     lab.until("the newer claim", s(10), |lab| lab.workers[0].epoch() == Some(2));
     lab.release(COORDINATOR, "w0");
     lab.until("the older life to end", s(60), |lab| lab.coordinator.ended.lock().unwrap().is_some());
