@@ -116,6 +116,7 @@ impl Coordinator {
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),
             commands: commands.clone(),
+            canary: None,
             scheduler: edgeprof_scheduler::Config::default(),
         };
         let core = Core::recover(&*store, parts)?;
