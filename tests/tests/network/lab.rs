@@ -1,0 +1,415 @@
+//! A simulated lab: one coordinator and its workers, the jobs of one client, and what must hold at every step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use edgeprof_common::{
+    JobId, Kv, Priority, Quant, TaskId,
+    job::{Cell, JobSpec, ModelRef, Prompt},
+};
+use edgeprof_coordinator::{
+    core::{Busy, Command},
+    store::rows::{FirmwarePin, JobRow, TaskDef},
+};
+use edgeprof_proto::v1;
+use edgeprof_scheduler::Requirement;
+use tempfile::TempDir;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use turmoil::Sim;
+
+use super::{
+    coordinator::{Coordinator, Setup},
+    ledger::Ledger,
+    net::Cuts,
+    story::Story,
+    worker::{KIND, Worker},
+};
+
+/// The coordinator's host.
+pub(crate) const COORDINATOR: &str = "coordinator";
+
+/// A folder in memory where there is one: nothing here is about disks.
+pub(crate) fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap()
+}
+
+/// What a lab is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    /// Seeds latencies and jitter.
+    pub(crate) seed: u64,
+    /// How far a step goes; nothing is finer than this.
+    pub(crate) tick: Duration,
+    /// Longest way of a message.
+    pub(crate) latency: Duration,
+    /// Boards of each worker.
+    pub(crate) boards: Vec<usize>,
+    /// How long a run takes.
+    pub(crate) takes: Duration,
+    /// Bytes of the board image.
+    pub(crate) image: usize,
+    /// Tokens of every prompt.
+    pub(crate) prompt: u32,
+    /// How long a commit takes: a crash may fall between a change and its durability.
+    pub(crate) commit: Duration,
+    /// Whether the workers have image and firmware already. Where they do not, the blobs' files are read
+    /// and synced by threads, and a simulation does not replay to the letter.
+    pub(crate) cached: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            seed: 1,
+            tick: ms(10),
+            latency: ms(50),
+            boards: vec![2, 2, 2],
+            takes: ms(1500),
+            image: 1000,
+            prompt: 4,
+            commit: ms(12),
+            cached: true,
+        }
+    }
+}
+
+/// A job that is submitted until it is taken.
+#[derive(Debug)]
+struct Submission {
+    job: JobRow,
+    tasks: Vec<TaskDef>,
+    answer: Option<oneshot::Receiver<Result<v1::Job, Busy>>>,
+    taken: bool,
+}
+
+/// The lab.
+pub(crate) struct Lab {
+    sim: Sim<'static>,
+    /// What does not get through.
+    cuts: Cuts,
+    /// What happened.
+    pub(crate) story: Story,
+    /// The coordinator.
+    pub(crate) coordinator: Arc<Coordinator>,
+    /// The workers, w0 and on.
+    pub(crate) workers: Vec<Arc<Worker>>,
+    submissions: Vec<Submission>,
+    /// Results in the workers' outboxes at the last step, by file name, with their tasks.
+    unacknowledged: BTreeMap<String, TaskId>,
+}
+
+impl Lab {
+    /// A lab whose hosts all start.
+    pub(crate) fn start(shape: &Shape) -> Self {
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(shape.seed)
+            .tick_duration(shape.tick)
+            .simulation_duration(Duration::from_secs(86_400))
+            .min_message_latency(Duration::from_millis(1).min(shape.latency))
+            .max_message_latency(shape.latency)
+            .tcp_capacity(4096)
+            .build();
+        let (story, cuts) = (Story::default(), Cuts::default());
+        let workers: Vec<_> = (0..)
+            .zip(&shape.boards)
+            .map(|(n, boards)| Arc::new(Worker::new(&format!("w{n}"), *boards, shape.takes, story.clone())))
+            .collect();
+        let coordinator = Arc::new(Coordinator::new(Setup {
+            name: COORDINATOR,
+            ledger: Arc::new(Ledger::default()),
+            workers: workers.iter().map(|worker| worker.name.clone()).collect(),
+            image: shape.image,
+            prompt: shape.prompt,
+            commit: shape.commit,
+            seed: shape.seed,
+            cuts: cuts.clone(),
+            story: story.clone(),
+        }));
+        if shape.cached {
+            workers.iter().for_each(|worker| worker.cache(&coordinator.blobs()));
+        }
+        for worker in &workers {
+            let host = worker.clone();
+            sim.host(worker.name.as_str(), move || host.clone().run());
+        }
+        let host = coordinator.clone();
+        sim.host(COORDINATOR, move || host.clone().run());
+        Self {
+            sim,
+            cuts,
+            story,
+            coordinator,
+            workers,
+            submissions: Vec::new(),
+            unacknowledged: BTreeMap::new(),
+        }
+    }
+
+    /// Starts another coordinator over a copy of the first one's data.
+    pub(crate) fn start_copy(&mut self, name: &'static str) -> Arc<Coordinator> {
+        let copy = Arc::new(Coordinator::new(Setup {
+            name,
+            ledger: self.coordinator.ledger.copy(),
+            workers: self.workers.iter().map(|worker| worker.name.clone()).collect(),
+            image: 1000,
+            prompt: 4,
+            commit: Duration::from_millis(12),
+            seed: 2,
+            cuts: self.cuts.clone(),
+            story: self.story.clone(),
+        }));
+        let host = copy.clone();
+        self.sim.host(name, move || host.clone().run());
+        copy
+    }
+
+    /// Submits a job of some tasks, for any board. Where the coordinator does not answer, it is submitted
+    /// again under the same key.
+    pub(crate) fn submit(&mut self, tasks: u32) {
+        self.submit_for(tasks, &Requirement::kind(KIND));
+    }
+
+    /// The same for some boards only.
+    pub(crate) fn submit_for(&mut self, tasks: u32, boards: &Requirement) {
+        let job = JobId::from_raw(1 + self.submissions.len() as u64);
+        let defs = (0..tasks).map(|n| self.task(job, n, boards)).collect::<Vec<_>>();
+        let spec = JobSpec {
+            models: vec![model()],
+            boards: vec![KIND.into()],
+            each: false,
+            prompts: Vec::new(),
+            n_prompt: vec![4],
+            n_gen: vec![1],
+            n_depth: Vec::new(),
+            quants: Vec::new(),
+            kvs: Vec::new(),
+            ctx: None,
+            temperature: 0.0,
+            seed: 0,
+            repetitions: Some(1),
+            warmup: None,
+            firmware: None,
+            suite: None,
+            priority: Priority::Normal,
+            labels: BTreeMap::new(),
+            wait_for_board_ms: None,
+        };
+        let row = JobRow {
+            id: job,
+            spec,
+            submitted_at: format!("{job}"),
+            tasks: defs.iter().map(|def| def.id).collect(),
+            first_seq: 0,
+            submitter: "net".into(),
+            idempotency_key: Some(job.to_string()),
+        };
+        self.submissions.push(Submission { job: row, tasks: defs, answer: None, taken: false });
+    }
+
+    fn task(&self, job: JobId, number: u32, boards: &Requirement) -> TaskDef {
+        let firmware = self.coordinator.firmware;
+        TaskDef {
+            id: TaskId::from_raw(u128::from(job.raw()) * 10_000 + u128::from(number)),
+            job,
+            cell: Cell {
+                model: model(),
+                quant: Quant::Native,
+                kv: Kv::F16,
+                prompt: Prompt::Synthetic(4),
+                n_gen: 1,
+                n_depth: 0,
+                ctx: None,
+                temperature: 0.0,
+                seed: 0,
+            },
+            selector: KIND.into(),
+            scenario: "any".into(),
+            requirement: boards.clone(),
+            repetitions: 1,
+            warmup: 0,
+            firmware: BTreeMap::from([(
+                KIND.into(),
+                FirmwarePin { file: firmware, loaded: firmware, size: 8 },
+            )]),
+            model: None,
+            refusal: None,
+        }
+    }
+
+    /// One tick, and what must hold after it.
+    pub(crate) fn step(&mut self) {
+        self.push_submissions();
+        self.sim.step().expect("no host fails");
+        self.check();
+    }
+
+    fn push_submissions(&mut self) {
+        for submission in self.submissions.iter_mut().filter(|submission| !submission.taken) {
+            match submission.answer.as_mut().map(oneshot::Receiver::try_recv) {
+                Some(Ok(taken)) => {
+                    taken.expect("there is room");
+                    submission.taken = true;
+                }
+                Some(Err(TryRecvError::Empty)) => {}
+                Some(Err(TryRecvError::Closed)) | None => {
+                    submission.answer = self.coordinator.commands().and_then(|commands| {
+                        let (reply, answer) = oneshot::channel();
+                        let job = Box::new(submission.job.clone());
+                        let (tasks, ready) = (submission.tasks.clone(), Vec::new());
+                        let submit = Command::Submit { job, tasks, ready, reply };
+                        commands.try_send(submit).ok().map(|()| answer)
+                    });
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let ledger = &self.coordinator.ledger;
+        let (records, times) = ledger.written();
+        assert_eq!(records, times, "a task was recorded twice");
+        let mut waiting = BTreeSet::new();
+        for worker in &self.workers {
+            assert!(worker.notes.fenced(), "a board of {} obeyed a token below its last", worker.name);
+            waiting.extend(worker.outbox());
+        }
+        self.unacknowledged.retain(|file, task| {
+            let waits = waiting.contains(file);
+            assert!(waits || ledger.has_record(*task), "result {file} left its outbox and is not recorded");
+            waits
+        });
+        for file in waiting {
+            let task =
+                file.split('-').next().and_then(|task| task.parse().ok()).expect("a result is a task's");
+            self.unacknowledged.insert(file, task);
+        }
+    }
+
+    /// Steps until something holds, `within` simulated time.
+    pub(crate) fn until(&mut self, what: &str, within: Duration, mut holds: impl FnMut(&mut Self) -> bool) {
+        let end = self.sim.elapsed() + within;
+        while !holds(self) {
+            assert!(self.sim.elapsed() < end, "waited {within:?} for {what}");
+            self.step();
+        }
+    }
+
+    /// Steps for some simulated time.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.sim.elapsed() + time;
+        self.until("time", time + time, |lab| lab.sim.elapsed() >= end);
+    }
+
+    /// Simulated time so far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    /// Every job was taken and each of its tasks has a record.
+    pub(crate) fn is_done(&self) -> bool {
+        let taken = self.submissions.iter().all(|submission| submission.taken);
+        taken && self.coordinator.ledger.written().0 == self.tasks().count()
+    }
+
+    /// Tasks submitted.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = TaskId> {
+        self.submissions.iter().flat_map(|submission| submission.tasks.iter().map(|task| task.id))
+    }
+
+    /// Whether the coordinator hears a worker.
+    pub(crate) fn is_heard(&mut self, worker: &str) -> bool {
+        self.seen().iter().any(|seen| seen.id == worker && seen.health == "alive")
+    }
+
+    /// The workers as the coordinator tells them to clients; none before it has started.
+    fn seen(&mut self) -> Vec<v1::WorkerStatus> {
+        let (reply, mut answer) = oneshot::channel();
+        let Some(commands) = self.coordinator.commands() else {
+            self.step();
+            return Vec::new();
+        };
+        commands.try_send(Command::Workers(reply)).expect("there is room");
+        loop {
+            self.step();
+            match answer.try_recv() {
+                Err(TryRecvError::Empty) => {}
+                answered => return answered.expect("the coordinator answers"),
+            }
+        }
+    }
+
+    /// Attempts that boards took.
+    pub(crate) fn taken(&self) -> usize {
+        self.workers.iter().map(|worker| worker.notes.taken()).sum()
+    }
+
+    /// Attempts that ran to their end.
+    pub(crate) fn finished(&self) -> usize {
+        self.workers.iter().map(|worker| worker.notes.finished()).sum()
+    }
+
+    /// Whether every result was acknowledged.
+    pub(crate) fn outboxes_are_empty(&self) -> bool {
+        self.workers.iter().all(|worker| worker.outbox().is_empty())
+    }
+
+    /// Nothing from `from` reaches `to` any more; what is under way is lost.
+    pub(crate) fn cut(&mut self, from: &str, to: &str) {
+        self.note(format_args!("nothing from {from} to {to}"));
+        self.cuts.cut(from, to);
+        self.sim.partition_oneway(from, to);
+    }
+
+    /// It does again.
+    pub(crate) fn mend(&mut self, from: &str, to: &str) {
+        self.note(format_args!("again from {from} to {to}"));
+        self.cuts.mend(from, to);
+        self.sim.repair_oneway(from, to);
+    }
+
+    /// Nothing gets through between two hosts, until [`Lab::release`] delivers it.
+    pub(crate) fn hold(&mut self, a: &str, b: &str) {
+        self.note(format_args!("{a} and {b} are held apart"));
+        self.sim.hold(a, b);
+    }
+
+    /// What was held gets through.
+    pub(crate) fn release(&mut self, a: &str, b: &str) {
+        self.note(format_args!("{a} and {b} are released"));
+        self.sim.release(a, b);
+    }
+
+    /// Kills a host's process.
+    pub(crate) fn crash(&mut self, host: &str) {
+        self.note(format_args!("{host} crashes"));
+        self.sim.crash(host);
+    }
+
+    /// Starts it again.
+    pub(crate) fn bounce(&mut self, host: &str) {
+        self.sim.bounce(host);
+    }
+
+    fn note(&self, what: impl std::fmt::Display) {
+        self.story.note(self.sim.elapsed().as_millis(), what);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.story.lines().iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+fn model() -> ModelRef {
+    let name = "model.gguf".to_owned();
+    ModelRef { digest: edgeprof_common::Digest::of(name.as_bytes()), name, tokenizer: None }
+}
