@@ -30,6 +30,9 @@ use crate::{exit::Failure, programs};
 /// How long a daemon may take to serve, and all boards to be good. They take a fraction of a second each.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A private worker is nobody's: it is not announced, and when it is to end nobody waits for what still runs.
+const PRIVATE: &str = "announce = false\n[limits]\ndrain_grace = \"0s\"\n";
+
 /// How long daemons may take to end in order before they are killed.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -115,7 +118,7 @@ impl Lab {
         for (kind, count) in boards {
             worker.extend(["--board".to_owned(), format!("{kind}x{count}")]);
         }
-        let url = self.daemon(WORKER, &programs.worker, &worker, "announce = false\n").await?;
+        let url = self.daemon(WORKER, &programs.worker, &worker, PRIVATE).await?;
         let address = url.trim_start_matches("http://").to_owned();
         let arguments = ["--no-discovery".to_owned(), "--worker".to_owned(), address];
         let url = self.daemon(COORDINATOR, &programs.coordinator, &arguments, "").await?;
