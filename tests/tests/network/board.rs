@@ -9,14 +9,14 @@ use std::{
 use edgeprof_common::{BoardHealth, BoardId, Token};
 use edgeprof_proto::v1;
 use edgeprof_worker::{
-    blobs::Blobs,
-    board::actor::{Attempt, Event, Order, Outcome},
+    board::{
+        actor::{Event, Inbox, Outcome},
+        queue::Attempt,
+        stage::Stager,
+    },
     spec::Spec,
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::story::Story;
 
@@ -76,14 +76,14 @@ impl Notes {
 /// A board.
 #[derive(Debug)]
 pub(crate) struct Board {
-    /// Its id.
-    pub(crate) id: BoardId,
+    /// How long a start takes: each board of a worker has its own.
+    pub(crate) start: Duration,
     /// How long a run takes.
     pub(crate) takes: Duration,
-    /// The worker's cache.
-    pub(crate) blobs: Blobs,
-    /// To the hub.
-    pub(crate) events: mpsc::Sender<(BoardId, Event)>,
+    /// Brings blobs, and tells the hub.
+    pub(crate) stager: Stager,
+    /// From the hub.
+    pub(crate) inbox: Inbox,
     /// What is noted of it.
     pub(crate) notes: Notes,
     /// What happens.
@@ -91,73 +91,57 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// Serves attempts until the hub is gone.
-    pub(crate) async fn run(self, mut orders: mpsc::Receiver<Order>) {
-        self.notes.with(&self.id, |note| note.ended = None);
-        self.tell(Event::Health(BoardHealth::Good, None)).await;
-        while let Some(order) = orders.recv().await {
-            // Nobody asks here how a board is.
-            if let Order::Attempt(attempt) = order {
-                self.attempt(*attempt).await;
-            }
+    /// Serves attempts until the hub is gone. Nobody asks here how a board is.
+    pub(crate) async fn run(mut self) {
+        self.notes.with(&self.stager.id, |note| note.ended = None);
+        self.stager.tell(Event::Health(BoardHealth::Good, None)).await;
+        loop {
+            let attempt = self.inbox.queue.first().await;
+            self.attempt(&attempt).await;
         }
     }
 
-    async fn tell(&self, event: Event) {
-        // The hub outlives the boards; where it is gone the host crashes.
-        let _ = self.events.send((self.id.clone(), event)).await;
-    }
-
-    async fn attempt(&self, attempt: Attempt) {
-        let Attempt { lease, spec, cancel, recall } = attempt;
-        let token = lease.token;
-        self.story.tell(format_args!("{} takes {} under {token}", self.id, lease.task));
-        self.notes.with(&self.id, |note| {
-            note.fenced &= note.last < Some(token);
-            note.last = Some(token);
+    async fn attempt(&mut self, attempt: &Attempt) {
+        let (lease, id) = (&attempt.lease, self.stager.id.clone());
+        let ready = async {
+            let staged = self.stager.stage(attempt).await;
+            self.inbox.trusted.granted().await;
+            // A watch wakes who waits for it in a random order, which would not replay.
+            sleep(self.start).await;
+            staged
+        };
+        let staged = tokio::select! {
+            biased;
+            () = attempt.cancel.cancelled() => return,
+            staged = ready => staged,
+        };
+        if !self.inbox.queue.start(lease.token) {
+            return;
+        }
+        self.story.tell(format_args!("{id} takes {} under {}", lease.task, lease.token));
+        self.notes.with(&id, |note| {
+            note.fenced &= note.last < Some(lease.token);
+            note.last = Some(lease.token);
             note.taken += 1;
             note.gap = note.gap.max(note.ended.map(|ended| ended.elapsed()));
         });
-        let staged = async {
-            self.stage(&lease, &spec).await;
-            self.tell(Event::Started(lease.clone())).await;
+        self.stager.tell(Event::Started(lease.clone())).await;
+        let run = async {
+            if let Err(error) = staged {
+                return Outcome::Failed(error.task_error());
+            }
+            sleep(self.takes).await;
+            self.notes.with(&id, |note| note.finished += 1);
+            Outcome::Measured(Box::new(measurement(&attempt.spec)))
         };
         let outcome = tokio::select! {
             biased;
-            () = cancel.cancelled() => Outcome::Cancelled,
-            () = recall.cancelled() => Outcome::Recalled,
-            () = staged => tokio::select! {
-                biased;
-                () = cancel.cancelled() => Outcome::Cancelled,
-                () = sleep(self.takes) => Outcome::Measured(Box::new(measurement(&spec))),
-            },
+            () = attempt.cancel.cancelled() => Outcome::Cancelled,
+            outcome = run => outcome,
         };
-        if matches!(outcome, Outcome::Measured(_)) {
-            self.notes.with(&self.id, |note| note.finished += 1);
-        }
-        self.story.tell(format_args!("{} ended {} under {token}", self.id, lease.task));
-        self.notes.with(&self.id, |note| note.ended = Some(Instant::now()));
-        self.tell(Event::Finished(lease, outcome, String::new())).await;
-    }
-
-    /// Waits until the blobs are here.
-    async fn stage(&self, lease: &edgeprof_worker::spec::LeaseRef, spec: &Spec) {
-        let mut arrivals = self.blobs.arrivals();
-        let mut asked = Vec::new();
-        loop {
-            let needs = [spec.firmware.digest, spec.image.digest];
-            let missing: Vec<_> = needs.into_iter().filter(|digest| !self.blobs.has(digest)).collect();
-            if missing.is_empty() {
-                return;
-            }
-            if missing != asked {
-                self.tell(Event::Needs(lease.clone(), missing.clone())).await;
-                asked = missing;
-            }
-            if arrivals.changed().await.is_err() {
-                return;
-            }
-        }
+        self.story.tell(format_args!("{id} ended {} under {}", lease.task, lease.token));
+        self.notes.with(&id, |note| note.ended = Some(Instant::now()));
+        self.stager.tell(Event::Finished(lease.clone(), outcome, String::new())).await;
     }
 }
 

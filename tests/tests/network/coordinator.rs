@@ -127,6 +127,7 @@ impl Coordinator {
             site: "net".into(),
             dialer: Dialer::over(Arc::new(simulated)),
             jitter: self.seed,
+            data: self.data.path().into(),
             artifacts,
             sessions: Arc::new(AtomicU64::new(1)),
             stop: tasks.stop_token(),

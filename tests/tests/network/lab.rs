@@ -17,6 +17,7 @@ use edgeprof_coordinator::{
 };
 use edgeprof_proto::v1;
 use edgeprof_scheduler::Requirement;
+use edgeprof_worker::outbox::Key;
 use tempfile::TempDir;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use turmoil::Sim;
@@ -100,8 +101,8 @@ pub(crate) struct Lab {
     /// The workers, w0 and on.
     pub(crate) workers: Vec<Arc<Worker>>,
     submissions: Vec<Submission>,
-    /// Results in the workers' outboxes at the last step, by file name, with their tasks.
-    unacknowledged: BTreeMap<String, TaskId>,
+    /// Results in the workers' outboxes at the last step.
+    unacknowledged: BTreeSet<Key>,
 }
 
 impl Lab {
@@ -147,7 +148,7 @@ impl Lab {
             coordinator,
             workers,
             submissions: Vec::new(),
-            unacknowledged: BTreeMap::new(),
+            unacknowledged: BTreeSet::new(),
         }
     }
 
@@ -279,16 +280,10 @@ impl Lab {
             assert!(worker.notes.fenced(), "a board of {} obeyed a token below its last", worker.name);
             waiting.extend(worker.outbox());
         }
-        self.unacknowledged.retain(|file, task| {
-            let waits = waiting.contains(file);
-            assert!(waits || ledger.has_record(*task), "result {file} left its outbox and is not recorded");
-            waits
-        });
-        for file in waiting {
-            let task =
-                file.split('-').next().and_then(|task| task.parse().ok()).expect("a result is a task's");
-            self.unacknowledged.insert(file, task);
+        for (task, token) in self.unacknowledged.difference(&waiting) {
+            assert!(ledger.has_record(*task), "result {task} {token} left its outbox and is not recorded");
         }
+        self.unacknowledged = waiting;
     }
 
     /// Steps until something holds, `within` simulated time.

@@ -132,7 +132,6 @@ fn a_blob_that_is_cut_off_arrives_after_the_repair() {
     let shape = Shape { boards: vec![1], image: 4 << 20, cached: false, ..Shape::default() };
     let mut lab = Lab::start(&shape);
     lab.submit(1);
-    lab.until("the attempt", s(5), |lab| lab.taken() == 1);
     lab.until("the blob to be under way", s(5), |lab| lab.workers[0].is_receiving());
     lab.cut(COORDINATOR, "w0");
     lab.pass(s(20));

@@ -1,26 +1,32 @@
 //! A worker's host: the real hub and gRPC face, and boards that are played.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
 use edgeprof_boards::catalogue;
-use edgeprof_common::Digest;
+use edgeprof_common::{BoardId, Digest};
 use edgeprof_scheduler::{Requirement, Term};
 use edgeprof_service::shutdown::Tasks;
 use edgeprof_worker::{
     blobs::Blobs,
+    board::{actor::Inbox, queue::Queue, stage::Stager},
+    config::Limits,
     fence::Fence,
     home::Home,
     hub::{self, Hub},
-    outbox::Outbox,
+    outbox::{
+        Key, Outbox,
+        log::{Record, decode},
+    },
     session::{Face, serve},
+    trust::Trust,
 };
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     board::{Board, Notes},
@@ -51,13 +57,24 @@ pub(crate) struct Worker {
     pub(crate) notes: Notes,
     story: Story,
     home: TempDir,
+    /// What was last read of the outbox, and the files' names and sizes then.
+    outbox: Mutex<(BTreeMap<String, u64>, BTreeSet<Key>)>,
 }
 
 impl Worker {
     /// A worker that has not started yet.
     pub(crate) fn new(name: &str, boards: usize, takes: Duration, story: Story) -> Self {
         let (stuck, notes) = (Arc::default(), Notes::default());
-        Self { name: name.into(), boards, takes, stuck, notes, story, home: folder() }
+        Self {
+            name: name.into(),
+            boards,
+            takes,
+            stuck,
+            notes,
+            story,
+            home: folder(),
+            outbox: Mutex::default(),
+        }
     }
 
     /// Puts blobs into its cache, before it starts.
@@ -79,25 +96,35 @@ impl Worker {
         let blobs = Blobs::open(&home.path().join("blobs"), BLOB, CACHE)?;
         let kind = catalogue().get(KIND).expect("the kind is in the catalogue");
         let (events, board_events) = mpsc::channel(256);
+        let (trust, limits) = (Trust::new(), Limits::default());
         let mut boards = Vec::new();
         for number in 0..self.boards {
             let id = format!("{worker}/{KIND}-{number}").parse()?;
             let (orders, receiver) = mpsc::channel(8);
-            boards.push(hub::Board { id, kind, labels: Default::default(), orders });
+            let (queue, reset) = (Queue::new(), Arc::new(Notify::new()));
+            let inbox = Inbox {
+                queue: queue.clone(),
+                orders: receiver,
+                reset: reset.clone(),
+                trusted: trust.watch(),
+            };
             let board = Board {
-                id: boards[number].id.clone(),
+                start: Duration::from_millis(1 + number as u64 % 8),
                 takes: self.takes,
-                blobs: blobs.clone(),
-                events: events.clone(),
+                stager: Stager::new(BoardId::clone(&id), blobs.clone(), limits.clone(), events.clone()),
+                inbox,
                 notes: self.notes.clone(),
                 story: self.story.clone(),
             };
-            tokio::spawn(board.run(receiver));
+            tokio::spawn(board.run());
+            boards.push(hub::Board { id, kind, labels: Default::default(), queue, orders, reset });
         }
         let hub = Hub::new(hub::Parts {
             worker,
             site: "net".into(),
+            limits,
             fence: Fence::open(home.path())?,
+            trust,
             outbox: Outbox::open(&home.path().join("outbox"), 1024)?,
             blobs: blobs.clone(),
             boards,
@@ -126,9 +153,24 @@ impl Worker {
         Some(Fence::open(self.home.path()).ok()?.claim()?.epoch.0)
     }
 
-    /// Names of the results that wait for a coordinator.
-    pub(crate) fn outbox(&self) -> BTreeSet<String> {
-        self.files("outbox").map(|(name, _)| name).filter(|name| name.ends_with(".result")).collect()
+    /// The results that wait for a coordinator, as its files have them.
+    pub(crate) fn outbox(&self) -> BTreeSet<Key> {
+        let files: BTreeMap<_, _> = self.files("outbox").collect();
+        let mut outbox = self.outbox.lock().unwrap();
+        if outbox.0 != files {
+            let mut waiting = BTreeSet::new();
+            for name in files.keys() {
+                let bytes = fs::read(self.home.path().join("outbox").join(name)).unwrap();
+                for record in decode(&bytes).0 {
+                    match record {
+                        Record::Put(key, _) => waiting.insert(key),
+                        Record::Gone(key) => waiting.remove(&key),
+                    };
+                }
+            }
+            *outbox = (files, waiting);
+        }
+        outbox.1.clone()
     }
 
     /// Names and sizes of the files in one of its folders.
