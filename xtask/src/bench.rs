@@ -1,10 +1,12 @@
 //! Benchmarks: each figure beside a peer or a limit of the same run.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    build::{cargo, programs, root, step, target},
+    build::{cargo, programs, root, run, step, target},
     demo::MODEL,
     firmware, kinds,
     lab::Lab,
@@ -80,6 +82,24 @@ pub(crate) fn line() -> Result<()> {
     command.args(["run", "--quiet", "--package", "edgeprof-tests", "--bin", "bench-line"]);
     command.env("EDGEPROF_FIRMWARE", target().join("firmware"));
     ensure!(command.status()?.success(), "a load failed");
+    Ok(())
+}
+
+/// The cluster's own cost, in a release build. Figures are also left in `target/bench/cluster.json`.
+pub(crate) fn cluster(arguments: &[String]) -> Result<()> {
+    firmware::build(&kinds::load()?)?;
+    let packages = ["edgeprof-coordinator", "edgeprof-worker", "edgeprof-bench"];
+    let mut build = cargo();
+    build.args(["build", "--release", "--bins"]);
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    run("building coordinator, worker and benchmark, optimized", &mut build)?;
+    let folder = target().join("bench");
+    std::fs::create_dir_all(&folder)?;
+    let mut bench = Command::new(target().join("release/bench-cluster"));
+    bench.arg("--folder").arg(&folder).arg("-o").arg(folder.join("cluster.json")).args(arguments);
+    ensure!(bench.status()?.success(), "the benchmark failed");
     Ok(())
 }
 

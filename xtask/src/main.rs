@@ -72,6 +72,12 @@ enum Bench {
     Engine,
     /// Seconds that a model takes over a serial line, clean and with damaged frames.
     Line,
+    /// Rates, delays and costs of a whole cluster, release build; every figure beside a peer or a limit.
+    Cluster {
+        /// Passed to the benchmark, such as the name of one figure, or --help.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -101,5 +107,6 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Fuzz { smoke, targets, .. } => fuzz::run(smoke, &targets),
         Chore::Bench { what: Bench::Engine } => bench::engine(),
         Chore::Bench { what: Bench::Line } => bench::line(),
+        Chore::Bench { what: Bench::Cluster { arguments } } => bench::cluster(&arguments),
     }
 }

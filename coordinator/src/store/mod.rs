@@ -35,6 +35,23 @@ pub enum Change {
     Delete(Vec<u8>),
 }
 
+impl Change {
+    /// The row.
+    fn key(&self) -> &[u8] {
+        let (Self::Put(key, _) | Self::Delete(key)) = self;
+        key
+    }
+
+    /// Of its key and value.
+    fn bytes(&self) -> usize {
+        let value = match self {
+            Self::Put(_, value) => value.len(),
+            Self::Delete(_) => 0,
+        };
+        self.key().len() + value
+    }
+}
+
 /// All or nothing: if every check holds, every change is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {

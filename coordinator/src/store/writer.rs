@@ -1,13 +1,13 @@
 //! Group commit: one writer takes all that waits, commits it at once, and then says so.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{collections::HashMap, sync::Arc, thread, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
     task,
 };
 
-use super::{Applied, Store, StoreError, Transaction};
+use super::{Applied, Change, Store, StoreError, Transaction};
 
 /// Transactions that may wait for the writer.
 const QUEUE: usize = 1024;
@@ -149,10 +149,23 @@ impl<'a> Log<'a> {
             self.say.send_replace(Committed::Failed(Arc::new(error)));
             return false;
         }
+        log_commit(&self.batch);
         self.done += self.batch.len() as u64;
         self.batch.clear();
         self.say.send_replace(Committed::UpTo(self.done));
         true
+    }
+}
+
+/// Says in the log how much was committed at once: the size of batches decides how much a disk can take.
+fn log_commit(batch: &[Transaction]) {
+    const LOG: &str = "edgeprof_coordinator::commits";
+    if tracing::enabled!(target: LOG, tracing::Level::DEBUG) {
+        // The last change of a row is the one that is written.
+        let changes = batch.iter().flat_map(|transaction| &transaction.changes);
+        let last: HashMap<&[u8], &Change> = changes.map(|change| (change.key(), change)).collect();
+        let (rows, bytes) = (last.len(), last.values().map(|change| change.bytes()).sum::<usize>());
+        tracing::debug!(target: LOG, transactions = batch.len(), rows, bytes, "committed");
     }
 }
 

@@ -53,6 +53,9 @@ impl Actor {
             () = reset.notified() => Err(Stopped::Error(BoardError::Reset)),
             measured = self.measure(attempt, &mut started) => measured,
         };
+        if started {
+            attempt.log_end();
+        }
         let (outcome, failure) = match measured {
             Ok(measurement) => (Some(Outcome::Measured(Box::new(measurement))), None),
             Err(Stopped::TakenBack) => (None, None),
@@ -105,6 +108,7 @@ impl Actor {
             return Err(Stopped::TakenBack);
         }
         *started = true;
+        attempt.log_start();
         self.stager.tell(Event::Started(attempt.lease.clone())).await;
         match self.repeat(attempt, &parsed, image_bytes).await {
             Err(Stopped::Error(error)) => Err(self.explained(error).await.into()),

@@ -81,6 +81,7 @@ impl Noop {
         if !self.inbox.queue.start(attempt.lease.token) {
             return;
         }
+        attempt.log_start();
         self.tell(Event::Started(attempt.lease.clone())).await;
         let outcome = tokio::select! {
             biased;
@@ -88,6 +89,7 @@ impl Noop {
             () = self.inbox.reset.notified() => Outcome::Failed(BoardError::Reset.task_error()),
             () = pass(self.run) => Outcome::Measured(Box::new(nothing())),
         };
+        attempt.log_end();
         self.tell(Event::Finished(attempt.lease.clone(), outcome, String::new())).await;
     }
 }

@@ -25,6 +25,24 @@ pub struct Attempt {
     pub cancel: CancellationToken,
 }
 
+/// Where the log tells of every start and end of an attempt on a board, at level debug. The time between an end
+/// and the next start is what the board does nothing in.
+const LOG: &str = "edgeprof_worker::attempts";
+
+impl Attempt {
+    /// Says in the log that it runs from now on.
+    pub fn log_start(&self) {
+        let LeaseRef { task, board, .. } = &self.lease;
+        tracing::debug!(target: LOG, %task, %board, image = %self.spec.image.digest, "started");
+    }
+
+    /// Says in the log that it has run.
+    pub fn log_end(&self) {
+        let LeaseRef { task, board, .. } = &self.lease;
+        tracing::debug!(target: LOG, %task, %board, "ended");
+    }
+}
+
 /// The attempts of a board that have not started. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Queue(Arc<Shared>);

@@ -1,0 +1,102 @@
+//! Many workers: what their heartbeats cost the coordinator, and whether it dispatches as fast as with few.
+//!
+//! Workers are played by one process, since a thousand real ones would want this machine for themselves. The
+//! small cluster that it is compared with is played too.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use super::rounds::{self, Round};
+use crate::{
+    cluster::{Cluster, Hosts, filter},
+    figure::{Figure, Spread},
+    process,
+};
+
+/// Boards of each worker.
+const BOARDS: usize = 10;
+
+/// The small cluster.
+const SMALL: Hosts<'_> = Hosts::Played { workers: 4, boards: 16 };
+
+/// After the last session is up, until sessions have settled; then so long only heartbeats flow.
+const SETTLE: Duration = Duration::from_secs(5);
+const WATCHED: Duration = Duration::from_secs(20);
+
+/// Of one core, of the coordinator.
+const SHARE: f64 = 0.25;
+
+/// MiB.
+const MEMORY: f64 = 300.0;
+
+/// Of the small cluster's rate.
+const RATE: f64 = 0.8;
+
+pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: usize) -> Result<Vec<Figure>> {
+    let workers = usize::from(workers);
+    let filter = filter(&[]);
+    eprintln!("==> no-op tasks through 4 played workers of 16 boards");
+    let small = Cluster::start(folder, "small", SMALL, &filter).await?;
+    let few = rounds::run(&small, tasks, rounds).await?;
+    drop(small);
+
+    eprintln!("==> {workers} played workers of {BOARDS} boards");
+    let cluster = Cluster::start(folder, "large", Hosts::Played { workers, boards: BOARDS }, &filter).await?;
+    let (coordinator, player) = (cluster.coordinator.id(), cluster.workers[0].id());
+    // Apart from each other, so that neither is charged for waking the other.
+    process::pin(coordinator, 0)?;
+    process::pin(player, std::thread::available_parallelism()?.get() - 1)?;
+    tokio::time::sleep(SETTLE).await;
+    let (before, start) = (cluster.cpu()?, Instant::now());
+    tokio::time::sleep(WATCHED).await;
+    let (after, time) = (cluster.cpu()?, start.elapsed().as_secs_f64());
+    let share = (after.0 - before.0).as_secs_f64() / time;
+    let played = (after.1 - before.1).as_secs_f64() / time;
+    let (quiet, _) = process::memory(coordinator)?;
+    eprintln!("    heartbeats: coordinator {share:.3}, player {played:.3} of a core each; {quiet:.0} MiB");
+    process::unpin(coordinator)?;
+    process::unpin(player)?;
+    let many = rounds::run(&cluster, tasks, rounds).await?;
+    let (_, most) = process::memory(coordinator)?;
+    drop(cluster);
+
+    let rates = |list: &[Round]| list.iter().map(Round::rate).collect::<Vec<_>>();
+    let costs = |list: &[Round], who| list.iter().map(|round| round.cost(who)).collect::<Vec<_>>();
+    let median = |values: &[f64]| Spread::of(values).map(|spread| spread.median);
+    let base = median(&rates(&few));
+    let rate = Figure::new(format!("no-op tasks, {workers} workers"), "tasks/s", &rates(&many), {
+        "as for the four worker processes; workers are played by one process"
+    })
+    .beside("4 workers of 16 boards, played", base);
+    let rate = match base {
+        Some(base) => rate.at_least(RATE * base),
+        None => rate,
+    };
+    let name = |what: &str| format!("{what}, {workers} workers of {BOARDS} boards");
+    let stat = "utime and stime of /proc/PID/stat, each process on a core of its own";
+    Ok(vec![
+        Figure::new(name("heartbeats, coordinator"), "cores", &[share], stat)
+            .below(SHARE)
+            .beside("the player of all workers", Some(played)),
+        Figure::new(name("memory, coordinator, idle"), "MiB", &[quiet], "VmRSS of /proc/PID/status")
+            .below(MEMORY),
+        Figure::new(name("memory, coordinator, at most"), "MiB", &[most], {
+            "VmHWM of /proc/PID/status, after all rounds"
+        })
+        .below(MEMORY),
+        rate,
+        Figure::new(
+            format!("processor time, coordinator, {workers} workers"),
+            "µs/task",
+            &costs(&many, 0),
+            stat,
+        )
+        .beside("4 workers of 16 boards, played", median(&costs(&few, 0))),
+        Figure::new(format!("processor time, player, {workers} workers"), "µs/task", &costs(&many, 1), stat)
+            .beside("4 workers of 16 boards, played", median(&costs(&few, 1))),
+    ])
+}
