@@ -42,7 +42,7 @@ fn a_worker_that_forgets_its_outbox_is_found() {
 
 #[test]
 fn a_detector_that_blames_others_for_its_own_sleep_is_found() {
-    finds(Bug::DetectorWithoutGuard, "pauses", &["is charged", "lost"]);
+    finds(Bug::DetectorWithoutGuard, "pauses", &["without a fault", "is charged"]);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn the_same_seed_gives_the_same_history() {
 }
 
 /// Seeds of the trace on which policies are compared.
-const TRACES: [u64; 5] = [1, 2, 3, 4, 5];
+const TRACES: [u64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
 #[test]
 fn least_completion_ends_no_later_than_the_others() {

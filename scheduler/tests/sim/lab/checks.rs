@@ -43,7 +43,9 @@ pub(crate) struct Checks {
     /// Boards that deserve what an operator would call bad.
     pub(crate) guilty: BTreeSet<BoardId>,
     pub(crate) lost: u64,
+    /// Attempts that workers turned away, and of these the ones that were not given back on command.
     pub(crate) rejected: u64,
+    pub(crate) refused: u64,
     pub(crate) attempts: u64,
 }
 
@@ -369,7 +371,12 @@ impl Checks {
     }
 
     /// At the end: nothing accepted is missing, everything ended as it must, nothing is owed.
+    /// Where nobody had a fault, nothing is given up and nothing turned away either.
     pub(crate) fn finally(&self, store: &Store, works: &Works, harmless: bool) -> Result<(), Violation> {
+        if harmless && self.lost + self.refused > 0 {
+            let what = format!("{} attempts are lost, {} turned away without a fault", self.lost, self.refused);
+            return Err(Violation::new(&what, []));
+        }
         for id in &self.accepted {
             let Some((row, work)) = store.tasks.get(id).zip(works.get(id)) else { continue };
             if !store.runs.contains_key(id) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use edgeprof_common::{BoardId, Incarnation, Token};
-use edgeprof_scheduler::{BoardReport, Command, Event, Frame, Held, Order, Peer, SessionId};
+use edgeprof_scheduler::{BoardReport, Command, Event, Frame, Held, Order, Peer, RejectReason, SessionId};
 
 use super::{
     Bug, Ev, Lab,
@@ -338,8 +338,14 @@ impl Lab {
         }
         for frame in out.frames {
             match &frame {
-                Frame::Rejected { .. } => self.checks.rejected += 1,
-                Frame::Result { lease, outcome } => self.checks.ends(lease, outcome),
+                Frame::Rejected { reason, .. } => {
+                    self.checks.rejected += 1;
+                    self.checks.refused += u64::from(*reason != RejectReason::Recalled);
+                }
+                Frame::Result { lease, outcome } => {
+                    self.usage.ended.insert(lease.task, self.now);
+                    self.checks.ends(lease, outcome);
+                }
                 _ => {}
             }
             if let Some(session) = self.workers[index].session {

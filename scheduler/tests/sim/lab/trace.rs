@@ -18,6 +18,8 @@ pub(super) struct Usage {
     pub(super) submitted: BTreeMap<TaskId, u64>,
     /// When each task began for the first time.
     pub(super) begun: BTreeMap<TaskId, u64>,
+    /// When each task's last attempt ended.
+    pub(super) ended: BTreeMap<TaskId, u64>,
     /// Time in runs, over all boards.
     pub(super) busy: u64,
     pub(super) loads: u64,
@@ -29,6 +31,7 @@ pub(crate) struct Comparison {
     runs: f64,
     makespan: f64,
     waits: Vec<u64>,
+    turnaround: f64,
     utilization: f64,
     loads: u64,
 }
@@ -38,28 +41,37 @@ const WORKERS: usize = 3;
 const BOARDS: [(&str, u32); 4] = [("m4", 4), ("m3", 4), ("m4", 4), ("m3", 4)];
 
 /// Tasks of a trace.
-const TASKS: u64 = 240;
+const TASKS: u64 = 300;
 
-/// The jobs of a trace come within this time, in ms: faster than they are done.
-const ARRIVALS: u64 = 60_000;
+/// The jobs of a trace come within this time, in ms: boards are idle between them, so that there is a choice.
+const ARRIVALS: u64 = 200_000;
 
 impl Comparison {
     pub(crate) const HEAD: &str =
-        "policy              makespan   mean wait    p95 wait   boards busy   image loads";
+        "policy              makespan   mean wait    p95 wait   mean turnaround   boards busy   image loads";
 
     /// Runs every trace under a policy.
     pub(crate) fn of(policy: Policy, seeds: &[u64]) -> Self {
-        let mut all =
-            Self { policy, runs: 0.0, makespan: 0.0, waits: Vec::new(), utilization: 0.0, loads: 0 };
+        let mut all = Self {
+            policy,
+            runs: 0.0,
+            makespan: 0.0,
+            waits: Vec::new(),
+            turnaround: 0.0,
+            utilization: 0.0,
+            loads: 0,
+        };
         for seed in seeds {
             let (mut lab, jobs) = Lab::trace(policy, *seed);
             let end = lab.run().unwrap_or_else(|failure| panic!("{policy:?}: {}", failure.violation.what));
             let first = jobs.iter().min().copied().unwrap_or_default();
             let span = (end.at - first) as f64;
-            let Usage { submitted, begun, busy, loads } = &lab.usage;
+            let Usage { submitted, begun, ended, busy, loads } = &lab.usage;
             all.runs += 1.0;
             all.makespan += span / 1000.0;
             all.waits.extend(submitted.iter().filter_map(|(task, at)| Some(begun.get(task)? - at)));
+            let whole = ended.iter().filter_map(|(task, at)| Some(at - submitted.get(task)?)).sum::<u64>();
+            all.turnaround += whole as f64 / ended.len() as f64 / 1000.0;
             all.utilization += *busy as f64 / (span * (WORKERS * BOARDS.len()) as f64);
             all.loads += loads;
         }
@@ -84,7 +96,8 @@ impl fmt::Display for Comparison {
         let p95 = self.waits[self.waits.len() * 95 / 100] as f64 / 1000.0;
         let busy = 100.0 * self.utilization / self.runs;
         let (makespan, loads) = (self.makespan(), self.loads as f64 / self.runs);
-        write!(f, "{policy:<18} {makespan:>7.1} s {mean:>9.1} s {p95:>9.1} s {busy:>11.0} % {loads:>13.0}")
+        let turnaround = self.turnaround / self.runs;
+        write!(f, "{policy:<18} {makespan:>7.1} s {mean:>9.1} s {p95:>9.1} s {turnaround:>15.1} s {busy:>11.0} % {loads:>13.0}")
     }
 }
 
@@ -184,7 +197,7 @@ impl Lab {
 fn cell(rng: &mut Rng, number: u64, job: u64, submitter: &str) -> Work {
     let id = TaskId::from_raw(u128::from(number));
     let model = rng.between(1, 6);
-    let run = model * rng.between(100, 700);
+    let run = model * model * rng.between(50, 300);
     let requirement = match rng.between(0, 9) {
         0 => Requirement::kind("m3"),
         1..=3 => Requirement::kind("m4"),
