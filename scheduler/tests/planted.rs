@@ -3,6 +3,7 @@
 #[path = "sim/campaign.rs"]
 mod campaign;
 #[path = "sim/lab/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "what compares policies is not wanted here")]
 mod lab;
 
 use lab::{Bug, Plan};

@@ -8,7 +8,7 @@ use crate::build::{self, cargo};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// How many seeds of each plan.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     seeds: u64,
     /// Only this seed, with its whole event log.
     #[arg(long, conflicts_with = "seeds", requires = "plan")]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use edgeprof_common::{
-    BoardHealth, BoardId, Digest, Epoch, ErrorClass, Incarnation, JobId, Priority, TaskError,
-    TaskId, Token, WorkerId,
+    BoardHealth, BoardId, Digest, Epoch, ErrorClass, Incarnation, JobId, Priority, TaskError, TaskId, Token,
+    WorkerId,
 };
 use edgeprof_scheduler::{
     BoardReport, Config, Event, Frame, Held, HeldState, Image, LeaseRef, NewTask, Now, Order, Outcome, Peer,

@@ -83,7 +83,8 @@ impl Wanted {
         };
         let number = |name: &str| {
             let text = knob(name);
-            let parse = |text: String| text.parse::<u64>().map_err(|_| format!("{name} is no number: {text}"));
+            let parse =
+                |text: String| text.parse::<u64>().map_err(|_| format!("{name} is no number: {text}"));
             text.map(parse).transpose()
         };
         Ok(Self { plans, bug, seed: number("SIM_SEED")?, seeds: number("SIM_SEEDS")?.unwrap_or(10_000) })
@@ -205,7 +206,11 @@ impl Total {
 impl std::fmt::Display for Total {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hours = self.time as f64 / 3_600_000.0;
-        writeln!(f, "{} seeds keep every promise: {} steps, {hours:.0} simulated hours", self.seeds, self.steps)?;
+        writeln!(
+            f,
+            "{} seeds keep every promise: {} steps, {hours:.0} simulated hours",
+            self.seeds, self.steps
+        )?;
         writeln!(
             f,
             "{} attempts, of which {} were turned away or given back and {} lost",

@@ -15,7 +15,7 @@ fn plan(name: &str) -> Plan {
 }
 
 /// Seeds of each plan that every test run tries.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 #[test]
 fn a_lab_whose_streams_keep_order_survives_every_crash() {

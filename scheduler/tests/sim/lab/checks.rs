@@ -122,7 +122,11 @@ impl Checks {
             Verdict::Succeeded => outcome == Some(&Outcome::Succeeded),
             _ => true,
         };
-        if told { Ok(()) } else { Err(violation(format!("{task} is said to have {verdict:?}, {outcome:?}"), &task)) }
+        if told {
+            Ok(())
+        } else {
+            Err(violation(format!("{task} is said to have {verdict:?}, {outcome:?}"), &task))
+        }
     }
 
     /// A charge has a cause.
@@ -158,7 +162,9 @@ impl Checks {
             return wrong("an attempt that never began");
         }
         if row.failures > failures
-            && !row.past.iter().any(|past| matches!(self.outcomes.get(&run(past)), Some(Outcome::Failed(_) | Outcome::Cancelled)))
+            && !row.past.iter().any(|past| {
+                matches!(self.outcomes.get(&run(past)), Some(Outcome::Failed(_) | Outcome::Cancelled))
+            })
         {
             return wrong("a failure that nobody reported");
         }
@@ -184,8 +190,11 @@ impl Checks {
                 continue;
             }
             let about = |what: &str| {
-                Err(violation(format!("{} gives {} to {} {what}", life.id, lease.task, lease.board), &lease.task)
-                    .and(&lease.board))
+                Err(violation(
+                    format!("{} gives {} to {} {what}", life.id, lease.task, lease.board),
+                    &lease.task,
+                )
+                .and(&lease.board))
             };
             let kept = said.boards.get(&lease.board);
             if !canary && said.ended.contains(&lease.task) {
@@ -208,7 +217,10 @@ impl Checks {
             let state = task.row.state();
             waiting += usize::from(matches!(state, TaskState::Queued | TaskState::Backoff));
             if task.attempt.is_some() != (state == TaskState::Leased) {
-                return Err(violation(format!("{} is {state} with {:?}", task.row.id, task.attempt), &task.row.id));
+                return Err(violation(
+                    format!("{} is {state} with {:?}", task.row.id, task.attempt),
+                    &task.row.id,
+                ));
             }
         }
         if life.scheduler.waiting() != waiting {
@@ -227,11 +239,12 @@ impl Checks {
                 }
                 let committed = store.tokens.get(&lease.board) >= Some(&lease.token);
                 let known = lease.task == CANARY || store.submitted.contains_key(&lease.task);
-                (!(committed && known)).then(|| (lease, "is given before that is durable"))
+                (!(committed && known)).then_some((lease, "is given before that is durable"))
             }
             Order::Ack { lease, .. } if lease.task != CANARY => {
                 let succeeded = self.outcomes.get(lease) == Some(&Outcome::Succeeded);
-                (succeeded && !store.settled(lease)).then_some((lease, "is acknowledged before it is durable"))
+                (succeeded && !store.settled(lease))
+                    .then_some((lease, "is acknowledged before it is durable"))
             }
             _ => None,
         };
@@ -292,8 +305,14 @@ impl Checks {
     ) -> Result<(), Violation> {
         self.began.insert(lease.clone(), index);
         let board = worker.boards.iter().find(|board| board.id == lease.board);
-        let running = board.map_or(0, |board| board.held().filter(|h| h.state == edgeprof_scheduler::HeldState::Running).count());
-        if running == 1 { Ok(()) } else { Err(violation(format!("{running} attempts run on {}", lease.board), &lease.board)) }
+        let running = board.map_or(0, |board| {
+            board.held().filter(|h| h.state == edgeprof_scheduler::HeldState::Running).count()
+        });
+        if running == 1 {
+            Ok(())
+        } else {
+            Err(violation(format!("{running} attempts run on {}", lease.board), &lease.board))
+        }
     }
 
     /// An attempt ended on its worker.
@@ -326,7 +345,12 @@ impl Checks {
     }
 
     /// A worker was told that a result is durable elsewhere.
-    pub(crate) fn acknowledged(&mut self, index: usize, store: &Store, lease: &LeaseRef) -> Result<(), Violation> {
+    pub(crate) fn acknowledged(
+        &mut self,
+        index: usize,
+        store: &Store,
+        lease: &LeaseRef,
+    ) -> Result<(), Violation> {
         if let Some(owed) = self.owed.get_mut(&index) {
             owed.remove(lease);
         }
@@ -354,8 +378,7 @@ impl Checks {
             for board in &worker.boards {
                 let kept = said.boards.get(&board.id);
                 let open = kept.is_none_or(|row| row.mark.is_none() && row.suspicion.is_none());
-                let able =
-                    |row: &&&TaskRow| row.requirement.meets(&board.id, board.kind, &BTreeMap::new());
+                let able = |row: &&&TaskRow| row.requirement.meets(&board.id, board.kind, &BTreeMap::new());
                 let waits = queued.iter().find(able);
                 let seconds = self.idle.entry(board.id.clone()).or_default();
                 let idles = reached && open && board.vacant() && !shy && waits.is_some();
@@ -374,7 +397,8 @@ impl Checks {
     /// Where nobody had a fault, nothing is given up and nothing turned away either.
     pub(crate) fn finally(&self, store: &Store, works: &Works, harmless: bool) -> Result<(), Violation> {
         if harmless && self.lost + self.refused > 0 {
-            let what = format!("{} attempts are lost, {} turned away without a fault", self.lost, self.refused);
+            let what =
+                format!("{} attempts are lost, {} turned away without a fault", self.lost, self.refused);
             return Err(Violation::new(&what, []));
         }
         for id in &self.accepted {
@@ -382,7 +406,10 @@ impl Checks {
             if !store.runs.contains_key(id) {
                 return Err(violation(format!("{id} ended without a record: {row:?}"), id));
             }
-            let never = matches!(work.nature, Nature::Wrong | Nature::Crasher | Nature::Hangs | Nature::Deaf | Nature::Deadly);
+            let never = matches!(
+                work.nature,
+                Nature::Wrong | Nature::Crasher | Nature::Hangs | Nature::Deaf | Nature::Deadly
+            );
             let state = row.state();
             if (never && state == TaskState::Succeeded) || (harmless && state != TaskState::Succeeded) {
                 return Err(violation(format!("{id}, which is {:?}, {state}: {row:?}", work.nature), id));

@@ -108,7 +108,9 @@ impl Lab {
         let config = self.config();
         let life = Life::start((id, cluster, store), &mut self.stores[store], moment, config);
         let epoch = life.epoch.0;
-        self.log.line(self.now, || format!("{id} of cluster {cluster} starts at epoch {epoch} over store {store}"));
+        self.log.line(self.now, || {
+            format!("{id} of cluster {cluster} starts at epoch {epoch} over store {store}")
+        });
         self.lives.push(life);
         self.checks.begins(id, &self.stores[store]);
         let kept = self.stores[store].recovered().tasks;
@@ -138,8 +140,12 @@ impl Lab {
         life.up = false;
         let (cluster, store) = (life.cluster, life.store);
         self.log.line(self.now, || format!("{id} is gone"));
-        let sessions: Vec<_> =
-            self.streams.iter().filter(|(_, stream)| stream.life == id).map(|(session, _)| *session).collect();
+        let sessions: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.life == id)
+            .map(|(session, _)| *session)
+            .collect();
         sessions.into_iter().for_each(|session| self.close_here(session));
         if self.serving[cluster] == Some(id) {
             self.serving[cluster] = None;

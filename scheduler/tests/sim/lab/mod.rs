@@ -290,7 +290,8 @@ impl Lab {
             format!("{} ({:?}): {row:?}", work.new.id, work.nature)
         });
         let what = format!("no end of: {}", what.collect::<Vec<_>>().join("; "));
-        let holding = self.workers.iter().filter(|worker| worker.holds_work()).map(|worker| worker.id.to_string());
+        let holding =
+            self.workers.iter().filter(|worker| worker.holds_work()).map(|worker| worker.id.to_string());
         let about = open.iter().map(|work| work.new.id.to_string()).chain(holding);
         Violation::new(&what, about)
     }
@@ -459,7 +460,9 @@ impl Lab {
                     }
                 }
                 Send::Close { peer, reason } => {
-                    self.log.line(self.now, || format!("{id} closes its session with {}: {reason:?}", peer.worker));
+                    self.log.line(self.now, || {
+                        format!("{id} closes its session with {}: {reason:?}", peer.worker)
+                    });
                     self.close_here(peer.session);
                 }
             }

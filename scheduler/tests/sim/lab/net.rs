@@ -163,11 +163,11 @@ impl Lab {
         let wait = self.rng.between(200, 1500);
         self.at(wait, Ev::Dial(id, index));
         let (life, worker) = (&self.lives[id.0], &self.workers[index]);
-        let reachable =
-            [Way::Out, Way::Back].iter().all(|way| self.cut_until(id, index, *way) <= self.now);
+        let reachable = [Way::Out, Way::Back].iter().all(|way| self.cut_until(id, index, *way) <= self.now);
         let dialled = self.streams.values().any(|s| s.life == id && s.worker == index && s.here);
         let refused = self.refused_until.get(&(id, index)).is_some_and(|until| *until > self.now);
-        if dialled || refused || !reachable || worker.frozen_until > self.now || life.stalled_until > self.now {
+        if dialled || refused || !reachable || worker.frozen_until > self.now || life.stalled_until > self.now
+        {
             return;
         }
         if !worker.up {
@@ -193,7 +193,8 @@ impl Lab {
     }
 
     pub(super) fn hello(&mut self, session: SessionId, hello: Hello) {
-        let Some(Stream { life, worker: index, there: true, .. }) = self.streams.get(&session).copied() else {
+        let Some(Stream { life, worker: index, there: true, .. }) = self.streams.get(&session).copied()
+        else {
             return;
         };
         let worker = &mut self.workers[index];
@@ -230,7 +231,8 @@ impl Lab {
             draining: worker.stopping.is_some(),
         };
         let results = worker.deliver(self.now, true);
-        self.log.line(self.now, || format!("{} lets {life} in: session {}", self.workers[index].id, session.0));
+        self.log
+            .line(self.now, || format!("{} lets {life} in: session {}", self.workers[index].id, session.0));
         if let Some(before) = before {
             self.close_there(before);
         }
@@ -272,7 +274,8 @@ impl Lab {
         let peer = Peer { worker: self.workers[stream.worker].id.clone(), session };
         let HelloBack { incarnation, boards, held, draining } = back;
         self.log.line(self.now, || {
-            let held: Vec<_> = held.iter().map(|h| format!("{:?} {}", h.state, log::lease(&h.lease))).collect();
+            let held: Vec<_> =
+                held.iter().map(|h| format!("{:?} {}", h.state, log::lease(&h.lease))).collect();
             format!("{} has a session with {}, which holds {held:?}", stream.life, peer.worker)
         });
         self.step(stream.life, Event::WorkerUp { peer, incarnation, boards, held, draining });

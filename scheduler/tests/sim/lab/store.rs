@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgeprof_common::{BoardId, Digest, TaskId, Token, WorkerId};
-use edgeprof_scheduler::{
-    BoardRow, Estimate, LeaseRef, NewTask, Recovered, TaskRow, Verdict, Write,
-};
+use edgeprof_scheduler::{BoardRow, Estimate, LeaseRef, NewTask, Recovered, TaskRow, Verdict, Write};
 
 use super::{life::LifeId, log::Violation, log::violation};
 
@@ -46,12 +44,18 @@ impl Store {
                 Write::PutLastToken { board, token } => {
                     let before = self.tokens.insert(board.clone(), token);
                     if before >= Some(token) {
-                        return Err(violation(format!("token {token} of {board} comes after {before:?}"), &board));
+                        return Err(violation(
+                            format!("token {token} of {board} comes after {before:?}"),
+                            &board,
+                        ));
                     }
                 }
                 Write::RecordRun { task, verdict, .. } => {
                     if let Some(before) = self.runs.insert(task, verdict) {
-                        return Err(violation(format!("{task} is recorded twice, first as {before:?}"), &task));
+                        return Err(violation(
+                            format!("{task} is recorded twice, first as {before:?}"),
+                            &task,
+                        ));
                     }
                     ended.push(task);
                 }
@@ -97,7 +101,10 @@ impl Store {
                 other.id != row.id && other.lease().is_some_and(|other| other.token == lease.token)
             })
         {
-            return Err(violation(format!("{} shares token {} with another task", row.id, lease.token), &row.id));
+            return Err(violation(
+                format!("{} shares token {} with another task", row.id, lease.token),
+                &row.id,
+            ));
         }
         self.tasks.insert(row.id, row);
         Ok(())

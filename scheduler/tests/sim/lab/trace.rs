@@ -97,7 +97,10 @@ impl fmt::Display for Comparison {
         let busy = 100.0 * self.utilization / self.runs;
         let (makespan, loads) = (self.makespan(), self.loads as f64 / self.runs);
         let turnaround = self.turnaround / self.runs;
-        write!(f, "{policy:<18} {makespan:>7.1} s {mean:>9.1} s {p95:>9.1} s {turnaround:>15.1} s {busy:>11.0} % {loads:>13.0}")
+        write!(
+            f,
+            "{policy:<18} {makespan:>7.1} s {mean:>9.1} s {p95:>9.1} s {turnaround:>15.1} s {busy:>11.0} % {loads:>13.0}"
+        )
     }
 }
 

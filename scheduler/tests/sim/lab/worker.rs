@@ -237,7 +237,9 @@ impl Worker {
         if board.down || !heard || self.stopping.is_some() {
             return;
         }
-        let Some(first) = board.line.front_mut().filter(|attempt| attempt.step == Step::Waits) else { return };
+        let Some(first) = board.line.front_mut().filter(|attempt| attempt.step == Step::Waits) else {
+            return;
+        };
         first.step = Step::Loads;
         let image = image_of(works, first.lease.task);
         let loaded = board.image.replace(image) == Some(image);
