@@ -37,7 +37,10 @@ pub(crate) fn each(plan: Plan, seeds: Range<u64>) -> Total {
 /// What a failed run has to tell, from a second run with its log.
 pub(crate) fn tell(plan: Plan, seed: u64, bug: Option<Bug>, everything: bool) -> String {
     let failure = match run(plan, seed, bug, true) {
-        Ok(_) => return format!("seed {seed} of plan {} keeps every promise", plan.name),
+        Ok(end) => {
+            let log = if everything { end.log.join("\n") } else { String::new() };
+            return format!("{log}\nseed {seed} of plan {} keeps every promise", plan.name);
+        }
         Err(failure) => failure,
     };
     let mut text = String::new();

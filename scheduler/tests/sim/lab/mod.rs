@@ -95,6 +95,8 @@ pub(crate) struct End {
     pub(crate) attempts: u64,
     pub(crate) rejected: u64,
     pub(crate) lost: u64,
+    /// The log, where it was wanted.
+    pub(crate) log: Vec<String>,
     /// How often each fault happened.
     pub(crate) faults: BTreeMap<String, u64>,
 }
@@ -259,7 +261,8 @@ impl Lab {
         }
         let Checks { attempts, rejected, lost, .. } = self.checks;
         let end = std::mem::take(&mut self.end);
-        Ok(End { at: self.now, attempts, rejected, lost, ..end })
+        let log = self.log.all().to_vec();
+        Ok(End { at: self.now, attempts, rejected, lost, log, ..end })
     }
 
     /// What is known of a run that broke a promise just now.
