@@ -9,6 +9,7 @@ mod firmware;
 mod fuzz;
 mod kinds;
 mod lab;
+mod sim;
 mod smollm2;
 mod system;
 mod test;
@@ -59,6 +60,8 @@ enum Chore {
         /// Targets; all if none is named.
         targets: Vec<String>,
     },
+    /// Run the scheduler in simulated labs where everything fails at times that a seed decides.
+    Sim(sim::Arguments),
     /// Measure, each figure beside its peer or limit.
     Bench {
         #[command(subcommand)]
@@ -105,6 +108,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
             targets.iter().try_for_each(|name| fuzz::replay(name, &input))
         }
         Chore::Fuzz { smoke, targets, .. } => fuzz::run(smoke, &targets),
+        Chore::Sim(arguments) => sim::run(&arguments),
         Chore::Bench { what: Bench::Engine } => bench::engine(),
         Chore::Bench { what: Bench::Line } => bench::line(),
         Chore::Bench { what: Bench::Cluster { arguments } } => bench::cluster(&arguments),

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     build::{self, cargo, programs, target},
-    firmware, kinds,
+    firmware, kinds, sim,
     system::find,
 };
 
@@ -17,6 +17,13 @@ pub(crate) fn run(filter: &[String]) -> Result<()> {
     command.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] });
     command.arg("--workspace").args(filter);
     build::run("tests", &mut command)?;
+    if filter.is_empty() {
+        // Apart from the others: no daemon is to be built with flaws.
+        let mut planted = cargo();
+        planted.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] });
+        planted.args(["--package", sim::PACKAGE]).args(sim::PLANTED);
+        build::run("planted bugs", &mut planted)?;
+    }
     if nextest && filter.is_empty() {
         // nextest leaves documentation examples to cargo.
         let mut doc = cargo();

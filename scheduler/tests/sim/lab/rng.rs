@@ -20,6 +20,11 @@ impl Rng {
         low + self.next() % (high - low + 1)
     }
 
+    /// Below `len`.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        (self.next() % len as u64) as usize
+    }
+
     /// True this many times in a thousand.
     pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
         self.next() % 1000 < per_mille

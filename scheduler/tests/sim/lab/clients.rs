@@ -1,0 +1,105 @@
+//! Who is in the lab, and what clients ask of it.
+
+use edgeprof_common::{BoardId, TaskId};
+use edgeprof_scheduler::Event;
+
+use super::{Ev, Lab, log::violation, store::Store, work, worker::Worker};
+
+impl Lab {
+    /// Labs with their stores, coordinators, workers and jobs.
+    pub(super) fn prepare(&mut self) {
+        let clusters = self.rng.between(1, self.plan.clusters as u64) as usize;
+        for cluster in 0..clusters {
+            for n in 0..self.rng.between(self.plan.workers, 5) {
+                let name = format!("w{cluster}{n}");
+                let rng = &mut self.rng;
+                let boards = ["m4", "m3", "m4"].map(|kind| (kind, rng.between(0, 3) as u32));
+                let boards = &boards[..rng.between(1, 3) as usize];
+                self.workers.push(Worker::new((cluster, &name), boards, !self.plan.only_good, rng));
+            }
+        }
+        self.power_on(clusters);
+        for cluster in 0..clusters {
+            self.jobs(cluster);
+        }
+    }
+
+    /// Every coordinator and worker starts.
+    pub(super) fn power_on(&mut self, clusters: usize) {
+        for index in 0..self.workers.len() {
+            let incarnation = self.workers[index].incarnation;
+            self.at(10, Ev::BeatBack(index, incarnation));
+        }
+        for cluster in 0..clusters {
+            self.stores.push(Store::default());
+            self.official.push(cluster);
+            self.serving.push(None);
+            self.start_life(cluster, cluster);
+        }
+        self.at(500, Ev::Fault);
+        self.at(1000, Ev::Sample);
+    }
+
+    fn jobs(&mut self, cluster: usize) {
+        let mine = self.workers.iter().filter(|worker| worker.cluster == cluster);
+        let boards: Vec<BoardId> = mine.flat_map(|w| w.boards.iter().map(|board| board.id.clone())).collect();
+        let mut number = 0;
+        for job in 1..=self.rng.between(1, 4) {
+            let mut ids = Vec::new();
+            for _ in 0..self.rng.between(1, 10) {
+                let work = work::random(&mut self.rng, (cluster, number, job), self.plan.only_good, &boards);
+                number += 1;
+                ids.push(work.new.id);
+                if self.rng.chance(60) && !self.plan.only_good {
+                    let at = self.rng.between(1, 50_000);
+                    self.at(at, Ev::Cancel(work.new.id));
+                }
+                self.works.insert(work.new.id, work);
+            }
+            let at = self.rng.between(0, 40_000);
+            self.at(at, Ev::Submit(ids));
+        }
+    }
+
+    /// A client submits until it is told that its tasks are accepted.
+    pub(super) fn submit(&mut self, ids: Vec<TaskId>) {
+        let cluster = self.works[&ids[0]].cluster;
+        let id = self.serving[cluster].filter(|id| self.lives[id.0].up);
+        let known = &self.stores[self.official[cluster]].submitted;
+        if ids.iter().all(|task| self.checks.accepted.contains(task)) {
+            let lost = ids.iter().find(|task| !known.contains_key(task));
+            if let Some(task) = lost {
+                self.keep(Err(violation(format!("the submission of {task} is lost"), task)));
+            }
+            return;
+        }
+        if let Some(id) = id {
+            let tasks: Vec<_> = ids.iter().map(|task| self.works[task].new.clone()).collect();
+            self.log.line(self.now, || format!("a client submits {ids:?} to {id}"));
+            for task in &ids {
+                self.usage.submitted.entry(*task).or_insert(self.now);
+            }
+            for task in tasks.iter().filter(|task| task.image.is_none()) {
+                let wait = self.rng.between(1, 3000);
+                self.at(wait, Ev::Ready(id, task.id));
+            }
+            self.step(id, Event::Submitted { tasks: tasks.clone() });
+            let life = &mut self.lives[id.0];
+            let submitted = life.submitted(&tasks);
+            life.pending.submitted.extend(submitted);
+            self.after_step(id);
+        }
+        self.at(2000, Ev::Submit(ids));
+    }
+
+    /// A person cancels a task, and again until a coordinator is there.
+    pub(super) fn cancel(&mut self, task: TaskId) {
+        match self.serving[self.works[&task].cluster].filter(|id| self.lives[id.0].up) {
+            Some(id) => {
+                self.log.line(self.now, || format!("a client cancels {task} at {id}"));
+                self.step(id, Event::CancelTask { task });
+            }
+            None => self.at(1000, Ev::Cancel(task)),
+        }
+    }
+}
