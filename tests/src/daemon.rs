@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
 
@@ -18,6 +18,7 @@ use crate::eventually;
 pub struct Daemon {
     child: Child,
     log: PathBuf,
+    ready: PathBuf,
     url: String,
 }
 
@@ -26,7 +27,22 @@ impl Daemon {
     ///
     /// # Panics
     /// When it ends instead; with its log.
-    pub fn start(name: &str, folder: &std::path::Path, mut command: Command) -> Self {
+    pub fn start(name: &str, folder: &Path, command: Command) -> Self {
+        let mut daemon = Self::spawn(name, folder, command);
+        eventually(&format!("{name} serves"), || {
+            if let Some(status) = daemon.ended() {
+                panic!("{name} ended ({status}):\n{}", daemon.log());
+            }
+            daemon.serves().then_some(())
+        });
+        daemon
+    }
+
+    /// Starts `command` likewise, and does not wait.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    pub fn spawn(name: &str, folder: &Path, mut command: Command) -> Self {
         let (log, ready) = (folder.join(format!("{name}.log")), folder.join(format!("{name}.url")));
         let _ = fs::remove_file(&ready);
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
@@ -38,14 +54,31 @@ impl Daemon {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
-        let mut daemon = Self { child, log, url: String::new() };
-        daemon.url = eventually(&format!("{name} serves"), || {
-            if let Some(status) = daemon.child.try_wait().expect("a child can be waited for") {
-                panic!("{name} ended ({status}):\n{}", daemon.log());
-            }
-            fs::read_to_string(&ready).ok().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty())
-        });
-        daemon
+        Self { child, log, ready, url: String::new() }
+    }
+
+    /// Whether it has said where it listens.
+    pub fn serves(&mut self) -> bool {
+        let said = fs::read_to_string(&self.ready).unwrap_or_default();
+        said.trim().clone_into(&mut self.url);
+        !self.url.is_empty()
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// Never: a child can be waited for.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits until it ends by itself, and gives its exit code.
+    ///
+    /// # Panics
+    /// When it does not end, or by a signal.
+    pub fn wait(&mut self) -> i32 {
+        let status = eventually("the daemon ends by itself", || self.ended());
+        status.code().unwrap_or_else(|| panic!("{status}:\n{}", self.log()))
     }
 
     /// `http://ADDRESS:PORT`.
@@ -75,9 +108,7 @@ impl Daemon {
     /// When it does not end.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
-        eventually("the daemon ends after SIGTERM", || {
-            self.child.try_wait().expect("a child can be waited for")
-        })
+        eventually("the daemon ends after SIGTERM", || self.ended())
     }
 
     /// Sends a signal.

@@ -1,6 +1,7 @@
 //! A coordinator, its workers, and the client that talks to them.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -8,20 +9,31 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Daemon, eventually, firmware, program};
+use crate::{Daemon, Host, Lan, eventually, firmware, program};
 
-/// A lab of one site, on loopback. What is running ends with it.
+/// A lab of one site, on loopback or on hosts of its own. What is running ends with it.
 #[derive(Debug)]
 pub struct Lab {
-    folder: TempDir,
-    site: String,
+    // Fields are dropped in this order: processes before what they stand on.
     /// Workers in the order of their start.
     pub workers: Vec<Daemon>,
     /// The coordinator, unless it is down.
     pub coordinator: Option<Daemon>,
+    /// By the name of their daemon, and the client's as [`CLIENT`]. On loopback there are none.
+    hosts: BTreeMap<String, Host>,
+    site: String,
     /// Whether workers are named to the coordinator instead of being found over mDNS.
-    fixed: bool,
+    pub fixed: bool,
+    /// Where the coordinator listened, so that who talks to it finds it again.
+    listen: Option<String>,
+    folder: TempDir,
 }
+
+/// The name of the coordinator, its data and its host.
+pub const COORDINATOR: &str = "coordinator";
+
+/// The name of the host that client commands run on.
+pub const CLIENT: &str = "desk";
 
 /// A client command that has ended.
 #[derive(Debug)]
@@ -47,30 +59,77 @@ impl Finished {
 impl Lab {
     /// A lab whose coordinator is told its workers' addresses.
     pub fn with_addresses(workers: &[&[&str]]) -> Self {
-        Self::start(workers, true)
+        let mut lab = Self::new();
+        lab.fixed = true;
+        lab.start(workers);
+        lab
     }
 
     /// A lab whose coordinator finds its workers over mDNS.
     pub fn with_discovery(workers: &[&[&str]]) -> Self {
-        Self::start(workers, false)
+        let mut lab = Self::new();
+        lab.start(workers);
+        lab
     }
 
-    fn start(workers: &[&[&str]], fixed: bool) -> Self {
+    /// A lab whose coordinator, workers and client each have a host on `lan`. They find each other over mDNS.
+    pub fn on_hosts(lan: &Lan, workers: &[&[&str]]) -> Self {
+        let mut lab = Self::new();
+        for index in 0..workers.len() {
+            lab.attach(&worker_name(index), lan.host());
+        }
+        lab.attach(COORDINATOR, lan.host());
+        lab.attach(CLIENT, lan.host());
+        lab.start(workers);
+        lab
+    }
+
+    /// A lab with nothing in it, on loopback and with discovery until told otherwise.
+    pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("edgeprof-test-").tempdir().expect("a temporary folder");
         let site = folder.path().file_name().expect("it has a name").to_string_lossy().into_owned();
-        let mut lab = Self { folder, site, workers: Vec::new(), coordinator: None, fixed };
-        for (index, boards) in workers.iter().enumerate() {
-            let worker = lab.worker(&format!("host-{}", index + 1), boards);
-            lab.workers.push(worker);
+        Self {
+            workers: Vec::new(),
+            coordinator: None,
+            hosts: BTreeMap::new(),
+            site,
+            fixed: false,
+            listen: None,
+            folder,
         }
-        lab.start_coordinator();
-        lab.wait_for_boards(workers.iter().map(|boards| boards.len()).sum());
-        lab
+    }
+
+    /// The daemon of this name will run on `host`.
+    pub fn attach(&mut self, daemon: &str, host: Host) {
+        self.hosts.insert(daemon.to_owned(), host);
+    }
+
+    /// Moves the lab to another site; its daemons are told when they start.
+    pub fn set_site(&mut self, site: &str) {
+        site.clone_into(&mut self.site);
+    }
+
+    /// Starts workers with these boards and then the coordinator, and waits until all boards are good.
+    pub fn start(&mut self, workers: &[&[&str]]) {
+        for (index, boards) in workers.iter().enumerate() {
+            let worker = self.worker(&worker_name(index), boards);
+            self.workers.push(worker);
+        }
+        self.start_coordinator();
+        self.wait_for_boards(workers.iter().map(|boards| boards.len()).sum());
+    }
+
+    /// The host of a daemon.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn host(&mut self, daemon: &str) -> &mut Host {
+        self.hosts.get_mut(daemon).unwrap_or_else(|| panic!("{daemon} has a host of its own"))
     }
 
     /// A lab of one worker with this configuration file, whose boards need not be good yet.
     pub fn with_config(config: &str) -> Self {
-        let mut lab = Self::start(&[], true);
+        let mut lab = Self::with_addresses(&[]);
         let file = lab.file("worker.toml", config.as_bytes());
         let mut command = lab.daemon_command("edgeprof-worker", "host-1");
         command.args(["--name", "host-1", "--config"]).arg(file);
@@ -101,15 +160,24 @@ impl Lab {
         Daemon::start(name, self.folder.path(), command)
     }
 
-    /// Starts the coordinator on its old data.
+    /// Starts the coordinator on its old data, at its old address.
     pub fn start_coordinator(&mut self) {
-        let mut command = self.daemon_command("edgeprof-coordinator", "coordinator");
+        let command = self.coordinator_command(COORDINATOR);
+        let daemon = Daemon::start(COORDINATOR, self.folder.path(), command);
+        self.listen = Some(daemon.url().trim_start_matches("http://").to_owned());
+        self.coordinator = Some(daemon);
+    }
+
+    /// A coordinator of this lab on the data called `data`, to be started by the caller.
+    pub fn coordinator_command(&self, data: &str) -> Command {
+        let mut command = self.daemon_command("edgeprof-coordinator", data);
         if self.fixed {
+            command.arg("--no-discovery");
             for worker in &self.workers {
                 command.args(["--worker", worker.url().trim_start_matches("http://")]);
             }
         }
-        self.coordinator = Some(Daemon::start("coordinator", self.folder.path(), command));
+        command
     }
 
     /// SIGKILL to the coordinator.
@@ -120,13 +188,31 @@ impl Lab {
     }
 
     fn daemon_command(&self, name: &str, data: &str) -> Command {
-        let mut command = Command::new(program(name));
+        let mut command = self.command(name, data);
+        let listen = match (&self.listen, self.hosts.get(data)) {
+            (Some(address), _) if data == COORDINATOR => address.clone(),
+            (_, Some(host)) => format!("{}:0", host.address()),
+            (_, None) => "127.0.0.1:0".to_owned(),
+        };
         command
-            .args(["--listen", "127.0.0.1:0", "--site", &self.site])
+            .args(["--listen", &listen, "--site", &self.site])
             .arg("--data")
             .arg(self.folder.path().join(data))
             .env("EDGEPROF_FIRMWARE", firmware());
         command
+    }
+
+    /// A program on its host, which does not outlive the test.
+    fn command(&self, name: &str, host: &str) -> Command {
+        let program = program(name);
+        self.hosts.get(host).map_or_else(
+            || {
+                let mut command = Command::new("setpriv");
+                command.args(["--pdeathsig", "KILL"]).arg(&program);
+                command
+            },
+            |host| host.space().command(&program),
+        )
     }
 
     /// Waits until `count` boards are there and good.
@@ -156,7 +242,7 @@ impl Lab {
 
     /// The client command, bound to this lab, to be started by the caller.
     pub fn client_command(&self) -> Command {
-        let mut command = Command::new(program("edgeprof"));
+        let mut command = self.command("edgeprof", CLIENT);
         let url = self.coordinator.as_ref().map_or("http://127.0.0.1:1", |c| c.url());
         command.env("EDGEPROF_COORDINATOR", url).env("HOME", self.folder.path()).stdin(Stdio::null());
         command
@@ -201,4 +287,15 @@ impl Lab {
             Some(self.json(&["show", job])).filter(|job| wanted(job))
         })
     }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The name of the worker at this place, of its data and of its host.
+fn worker_name(index: usize) -> String {
+    format!("host-{}", index + 1)
 }

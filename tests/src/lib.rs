@@ -4,11 +4,15 @@
 mod daemon;
 mod emulator;
 mod lab;
+mod lan;
+mod namespace;
 mod proxy;
 
 pub use daemon::Daemon;
 pub use emulator::Emulator;
-pub use lab::{Finished, Lab};
+pub use lab::{CLIENT, COORDINATOR, Finished, Lab};
+pub use lan::{Host, Lan, Way};
+pub use namespace::Namespace;
 pub use proxy::{Faults, Proxy};
 
 use std::{

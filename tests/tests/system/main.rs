@@ -8,6 +8,7 @@ mod faults;
 mod llama2c;
 mod local;
 mod main_job;
+mod partitions;
 
 use edgeprof_tests::shipped_model;
 
