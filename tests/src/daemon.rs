@@ -1,6 +1,7 @@
 //! One daemon process.
 
 use std::{
+    fmt::Display,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -67,7 +68,7 @@ impl Daemon {
     /// How it ended, if it has.
     ///
     /// # Panics
-    /// Never: a child can be waited for.
+    /// When the system does not know it.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")
     }
@@ -84,6 +85,11 @@ impl Daemon {
     /// `http://ADDRESS:PORT`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// It listens on every address of its host; from now on this one is named.
+    pub fn reach_at(&mut self, address: impl Display) {
+        self.url = self.url.replace("0.0.0.0", &address.to_string());
     }
 
     /// Its process id.

@@ -32,6 +32,9 @@ pub struct Lab {
 /// The name of the coordinator, its data and its host.
 pub const COORDINATOR: &str = "coordinator";
 
+/// Some free port of this host.
+const ANYWHERE: &str = "127.0.0.1:0";
+
 /// The name of the host that client commands run on.
 pub const CLIENT: &str = "desk";
 
@@ -47,6 +50,19 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started, ends by a signal, or says what is not UTF-8.
+    pub fn of(command: &mut Command) -> Self {
+        let out = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            code: out.status.code().unwrap_or_else(|| panic!("{command:?} ended by a signal")),
+            stdout: String::from_utf8(out.stdout).expect("output is UTF-8"),
+            stderr: String::from_utf8(out.stderr).expect("messages are UTF-8"),
+        }
+    }
+
     /// Standard output as JSON.
     ///
     /// # Panics
@@ -131,8 +147,8 @@ impl Lab {
     pub fn with_config(config: &str) -> Self {
         let mut lab = Self::with_addresses(&[]);
         let file = lab.file("worker.toml", config.as_bytes());
-        let mut command = lab.daemon_command("edgeprof-worker", "host-1");
-        command.args(["--name", "host-1", "--config"]).arg(file);
+        let mut command = lab.worker_command("host-1");
+        command.arg("--config").arg(file);
         let worker = Daemon::start("host-1", lab.folder.path(), command);
         lab.workers.push(worker);
         // A coordinator is told its workers when it starts.
@@ -152,25 +168,41 @@ impl Lab {
 
     /// A further worker process, which the lab does not know of.
     pub fn worker(&self, name: &str, boards: &[&str]) -> Daemon {
-        let mut command = self.daemon_command("edgeprof-worker", name);
-        command.args(["--name", name]);
+        let mut command = self.worker_command(name);
         for board in boards {
             command.args(["--board", board]);
         }
-        Daemon::start(name, self.folder.path(), command)
+        let mut daemon = Daemon::start(name, self.folder.path(), command);
+        if let Some(host) = self.hosts.get(name) {
+            daemon.reach_at(host.address());
+        }
+        daemon
     }
 
     /// Starts the coordinator on its old data, at its old address.
     pub fn start_coordinator(&mut self) {
-        let command = self.coordinator_command(COORDINATOR);
+        self.start_coordinator_with(|_| ());
+    }
+
+    /// The same, with more said to it.
+    pub fn start_coordinator_with(&mut self, more: impl FnOnce(&mut Command)) {
+        let host = self.hosts.get(COORDINATOR).map(|host| format!("{}:0", host.address()));
+        let listen = self.listen.clone().or(host).unwrap_or_else(|| ANYWHERE.to_owned());
+        let mut command = self.coordinator_command(COORDINATOR, &listen);
+        more(&mut command);
         let daemon = Daemon::start(COORDINATOR, self.folder.path(), command);
         self.listen = Some(daemon.url().trim_start_matches("http://").to_owned());
         self.coordinator = Some(daemon);
     }
 
-    /// A coordinator of this lab on the data called `data`, to be started by the caller.
-    pub fn coordinator_command(&self, data: &str) -> Command {
-        let mut command = self.daemon_command("edgeprof-coordinator", data);
+    /// A further coordinator process on the data called `data`, which the lab does not know of and whose log is
+    /// called `name`.
+    pub fn another_coordinator(&self, name: &str, data: &str) -> Daemon {
+        Daemon::spawn(name, self.folder.path(), self.coordinator_command(data, ANYWHERE))
+    }
+
+    fn coordinator_command(&self, data: &str, listen: &str) -> Command {
+        let mut command = self.daemon_command("edgeprof-coordinator", data, listen);
         if self.fixed {
             command.arg("--no-discovery");
             for worker in &self.workers {
@@ -187,15 +219,18 @@ impl Lab {
         }
     }
 
-    fn daemon_command(&self, name: &str, data: &str) -> Command {
-        let mut command = self.command(name, data);
-        let listen = match (&self.listen, self.hosts.get(data)) {
-            (Some(address), _) if data == COORDINATOR => address.clone(),
-            (_, Some(host)) => format!("{}:0", host.address()),
-            (_, None) => "127.0.0.1:0".to_owned(),
-        };
+    fn worker_command(&self, name: &str) -> Command {
+        // On whatever address its host will have.
+        let listen = if self.hosts.contains_key(name) { "0.0.0.0:0" } else { ANYWHERE };
+        let mut command = self.daemon_command("edgeprof-worker", name, listen);
+        command.args(["--name", name]);
         command
-            .args(["--listen", &listen, "--site", &self.site])
+    }
+
+    fn daemon_command(&self, program: &str, data: &str, listen: &str) -> Command {
+        let mut command = self.command(program, data);
+        command
+            .args(["--listen", listen, "--site", &self.site])
             .arg("--data")
             .arg(self.folder.path().join(data))
             .env("EDGEPROF_FIRMWARE", firmware());
@@ -242,7 +277,11 @@ impl Lab {
 
     /// The client command, bound to this lab, to be started by the caller.
     pub fn client_command(&self) -> Command {
-        let mut command = self.command("edgeprof", CLIENT);
+        self.client_command_on(CLIENT)
+    }
+
+    fn client_command_on(&self, host: &str) -> Command {
+        let mut command = self.command("edgeprof", host);
         let url = self.coordinator.as_ref().map_or("http://127.0.0.1:1", |c| c.url());
         command.env("EDGEPROF_COORDINATOR", url).env("HOME", self.folder.path()).stdin(Stdio::null());
         command
@@ -253,12 +292,15 @@ impl Lab {
     /// # Panics
     /// When it cannot be started or ends by a signal.
     pub fn client(&self, arguments: &[&str]) -> Finished {
-        let out = self.client_command().args(arguments).output().expect("the client starts");
-        Finished {
-            code: out.status.code().expect("the client ends by itself"),
-            stdout: String::from_utf8(out.stdout).expect("output is UTF-8"),
-            stderr: String::from_utf8(out.stderr).expect("messages are UTF-8"),
-        }
+        Finished::of(self.client_command().args(arguments))
+    }
+
+    /// The same on the coordinator's host, where it needs no network.
+    ///
+    /// # Panics
+    /// When it cannot be started or ends by a signal.
+    pub fn client_at_the_coordinator(&self, arguments: &[&str]) -> Finished {
+        Finished::of(self.client_command_on(COORDINATOR).args(arguments))
     }
 
     /// Runs the client with `-o json`, and expects success.

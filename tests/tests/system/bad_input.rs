@@ -38,13 +38,8 @@ fn five_wrong_requests_get_five_clear_errors() {
 
     let mut alone = lab.client_command();
     alone.env("EDGEPROF_COORDINATOR", "http://127.0.0.1:1");
-    let out =
-        alone.args(["run", "-m", &model, "-b", "mps2-an386", "--prompt", "x", "-n", "4"]).output().unwrap();
-    let finished = Finished {
-        code: out.status.code().unwrap(),
-        stdout: String::from_utf8(out.stdout).unwrap(),
-        stderr: String::from_utf8(out.stderr).unwrap(),
-    };
+    let finished =
+        Finished::of(alone.args(["run", "-m", &model, "-b", "mps2-an386", "--prompt", "x", "-n", "4"]));
     refused(&finished, 3, &["127.0.0.1:1", "edgeprof-coordinator"]);
 
     assert_eq!(lab.json(&["jobs"]).as_array().map(Vec::len), Some(0), "nothing refused was kept");

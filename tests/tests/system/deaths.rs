@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{job, model};
 
 /// The firmware of `kind` with other code at the beginning of a function, which is named by a part of its symbol.
-fn patched(kind: &str, function: &str, code: &[u8]) -> Vec<u8> {
+pub(crate) fn patched(kind: &str, function: &str, code: &[u8]) -> Vec<u8> {
     let mut elf = std::fs::read(firmware().join(format!("{kind}.elf"))).unwrap();
     let file = object::File::parse(&*elf).unwrap();
     let symbol = file.symbols().find(|symbol| symbol.name().is_ok_and(|name| name.contains(function)));

@@ -1,7 +1,5 @@
 //! Processes killed midway: nothing is lost, nothing is recorded twice, nothing is left behind.
 
-use std::collections::BTreeSet;
-
 use edgeprof_tests::{Lab, eventually};
 use nix::{
     sys::signal::{Signal, kill},
@@ -9,22 +7,11 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{job, model};
-
-fn words<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
-    list.as_array().unwrap().iter().map(|item| item[key].as_str().unwrap_or("")).collect()
-}
-
-fn has_running(job: &Value) -> bool {
-    job["tasks"].as_array().is_some_and(|tasks| {
-        tasks.iter().any(|t| t["progress"]["phase"] == "run" && t["progress"]["done"].as_u64() > Some(0))
-    })
-}
-
-/// Repetitions make a job long enough to be struck in its middle.
-fn long_job<'a>(model: &'a str, boards: &[&'a str], repetitions: &'a str) -> Vec<&'a str> {
-    [job(model, boards, "200"), vec!["-r", repetitions]].concat()
-}
+use crate::{
+    deaths::patched,
+    job, model,
+    promises::{all_succeed_once, has_running, long_job, recorded, tasks, work_moves_off},
+};
 
 #[test]
 fn an_accepted_job_survives_sigkill_of_the_coordinator() {
@@ -34,14 +21,11 @@ fn an_accepted_job_survives_sigkill_of_the_coordinator() {
     lab.wait_for_job(&id, "running", has_running);
     lab.kill_coordinator();
     lab.start_coordinator();
-    let ended = lab.wait_for_job(&id, "ended", |job| job["state"] != "open");
-    assert_eq!(ended["state"], "succeeded", "{ended}");
-    for task in ended["tasks"].as_array().unwrap() {
+    let ended = all_succeed_once(&lab, &id);
+    for task in tasks(&ended) {
         assert_eq!(task["attempts"], 1, "a restart of the coordinator charges no attempt: {task}");
     }
     let runs = lab.json(&["results", &id]);
-    let ids: BTreeSet<_> = words(&runs, "task_id").into_iter().collect();
-    assert_eq!((runs.as_array().unwrap().len(), ids.len()), (2, 2), "each task is recorded once");
     // The same after one more life.
     lab.kill_coordinator();
     lab.start_coordinator();
@@ -57,8 +41,7 @@ fn a_killed_emulator_costs_an_attempt_and_not_the_task() {
     let emulators = lab.workers[0].children("qemu-system");
     assert_eq!(emulators.len(), 1, "one board, one emulator");
     kill(Pid::from_raw(emulators[0]), Signal::SIGKILL).unwrap();
-    let ended = lab.wait_for_job(&id, "ended", |job| job["state"] != "open");
-    assert_eq!(ended["state"], "succeeded", "{ended}");
+    let ended = all_succeed_once(&lab, &id);
     assert_eq!(ended["tasks"][0]["attempts"], 2, "{ended}");
     lab.wait_for_boards(1);
 }
@@ -73,13 +56,67 @@ fn a_killed_workers_task_goes_on_elsewhere_and_no_emulator_is_left() {
     let struck = usize::from(board.starts_with("host-2/"));
     let emulators = lab.workers[struck].children("qemu-system");
     lab.workers[struck].kill();
-    let ended = lab.wait_for_job(&id, "ended", |job| job["state"] != "open");
-    assert_eq!(ended["state"], "succeeded", "{ended}");
+    let ended = all_succeed_once(&lab, &id);
     assert_ne!(ended["tasks"][0]["board"], board.as_str(), "it ended on the other worker");
-    assert_eq!(lab.json(&["results", &id]).as_array().unwrap().len(), 1);
     for emulator in emulators {
         eventually("the emulator is gone with its worker", || kill(Pid::from_raw(emulator), None).err());
     }
+}
+
+/// A frozen worker is taken for dead. What it ends when it thaws is late, and changes nothing.
+#[test]
+fn a_frozen_workers_tasks_go_on_elsewhere_and_its_late_results_change_nothing() {
+    let mut lab = Lab::with_addresses(&[&["mps2-an386"], &["mps2-an386"]]);
+    work_moves_off(
+        &mut lab,
+        |lab, worker| lab.workers[worker].signal(Signal::SIGSTOP),
+        |lab, worker| lab.workers[worker].signal(Signal::SIGCONT),
+    );
+}
+
+/// A board that hangs is killed when its cancelled run does not end, and its neighbours do not notice.
+#[test]
+fn a_hung_board_is_killed_and_started_again_and_its_neighbour_goes_on() {
+    let lab = Lab::with_addresses(&[&["mps2-an386", "riscv32"]]);
+    let model = model();
+    let hung = lab.submit(&long_job(&model, &["mps2-an386"], "500"));
+    let id = lab.submit(&long_job(&model, &["riscv32"], "6"));
+    for job in [&hung, &id] {
+        lab.wait_for_job(job, "running", has_running);
+    }
+    let (arm, riscv) = ("qemu-system-arm", "qemu-system-ris");
+    let emulators = lab.workers[0].children(arm);
+    let neighbours = lab.workers[0].children(riscv);
+    assert_eq!((emulators.len(), neighbours.len()), (1, 1), "one board, one emulator");
+    kill(Pid::from_raw(emulators[0]), Signal::SIGSTOP).unwrap();
+    assert_eq!(lab.client(&["cancel", &hung]).code, 0);
+    lab.wait_for_job(&hung, "cancelled", |job| job["state"] == "cancelled");
+    eventually("the hung emulator is gone", || kill(Pid::from_raw(emulators[0]), None).err());
+    let runs = lab.json(&[&["run"], job(&model, &["mps2-an386"], "4").as_slice()].concat());
+    assert_eq!(runs[0]["state"], "ok", "the board takes the next job: {runs}");
+    for task in tasks(&all_succeed_once(&lab, &id)) {
+        assert_eq!(task["attempts"], 1, "{task}");
+    }
+    assert_eq!(lab.workers[0].children(riscv), neighbours, "the neighbour's emulator is the same");
+}
+
+/// What crashes every board is the model's or the firmware's fault: its task fails, and no board is lost for it.
+#[test]
+fn a_task_that_crashes_every_board_fails_and_the_boards_go_on() {
+    let lab = Lab::with_addresses(&[&["mps2-an386"], &["mps2-an386"], &["mps2-an386"]]);
+    let model = model();
+    // UDF #0.
+    let elf = patched("mps2-an386", "7Session7forward", &[0x00, 0xde]);
+    let elf = lab.file("patched.elf", &elf).display().to_string();
+    let well = lab.submit(&job(&model, &["mps2-an386"], "100,110,120,130"));
+    let crashes = [&["run"], &job(&model, &["mps2-an386"], "4")[..], &["--firmware", &elf, "-o", "json"]];
+    let finished = lab.client(&crashes.concat());
+    assert_eq!(finished.code, 1, "{finished:?}");
+    let run = &finished.json()[0];
+    assert_eq!(run["state"], "failed", "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("undefined instruction"), "{run}");
+    all_succeed_once(&lab, &well);
+    lab.wait_for_boards(3);
 }
 
 #[test]
@@ -152,8 +189,7 @@ fn ten_sigkills_of_workers_under_load_leave_no_process_and_every_task_ends() {
     }
     // The exit code is 1 where a task was exhausted.
     let runs = lab.client(&["results", &id, "-o", "json"]).json();
-    let ids: BTreeSet<_> = words(&runs, "task_id").into_iter().collect();
-    assert_eq!((runs.as_array().unwrap().len(), ids.len()), (16, 16), "each task is recorded once");
+    assert_eq!(recorded(&runs), 16);
     assert!(emulators.len() > 4, "the strikes hit boards that ran: {emulators:?}");
     lab.wait_for_boards(4);
 }

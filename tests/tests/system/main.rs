@@ -2,6 +2,8 @@
 
 mod attached;
 mod bad_input;
+mod clusters;
+mod copies;
 mod deaths;
 mod doctor;
 mod faults;
@@ -9,6 +11,7 @@ mod llama2c;
 mod local;
 mod main_job;
 mod partitions;
+mod promises;
 
 use edgeprof_tests::shipped_model;
 

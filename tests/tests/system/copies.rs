@@ -1,0 +1,125 @@
+//! Data that is used twice, copied, or put back from a backup.
+
+use std::{fs, path::Path};
+
+use edgeprof_tests::{COORDINATOR, Lab, eventually};
+
+use crate::{
+    job, model,
+    promises::{all_succeed_once, busy_job, has_running, stands_when_boards_have_worked_again},
+};
+
+/// Exit code of a coordinator that must not be started again before somebody looked.
+const DO_NOT_RESTART: i32 = 78;
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_second_coordinator_on_the_same_data_ends_and_the_first_goes_on() {
+    let lab = Lab::with_addresses(&[&["mps2-an386"]]);
+    let model = model();
+    let id = lab.submit(&job(&model, &["mps2-an386"], "100,110"));
+    let mut second = lab.another_coordinator("second", COORDINATOR);
+    assert_eq!(second.wait(), DO_NOT_RESTART);
+    for word in ["in use by another coordinator", COORDINATOR, "hint: stop the other coordinator", "--data"] {
+        assert!(second.log().contains(word), "{word:?} is not in {}", second.log());
+    }
+    all_succeed_once(&lab, &id);
+}
+
+/// Both begin the same epoch; the worker takes the one that came first.
+#[test]
+fn of_two_coordinators_on_copies_of_one_store_one_ends_and_nothing_doubles() {
+    let mut lab = Lab::with_addresses(&[&["mps2-an386"]]);
+    let model = model();
+    let id = lab.submit(&busy_job(&model, &["mps2-an386"]));
+    lab.wait_for_job(&id, "running", has_running);
+    lab.kill_coordinator();
+    copy(&lab.folder().join(COORDINATOR), &lab.folder().join("copy"));
+    let mut both =
+        [lab.another_coordinator("original", COORDINATOR), lab.another_coordinator("copied", "copy")];
+    let ended = eventually("one of them ends", || (0..2).find(|side| both[*side].ended().is_some()));
+    assert_eq!(both[ended].wait(), DO_NOT_RESTART);
+    let said = both[ended].log();
+    for word in ["epoch 2", "another coordinator life", "hint: "] {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
+    let [original, copied] = both;
+    let mut survivor = if ended == 0 { copied } else { original };
+    eventually("the other one serves", || survivor.serves().then_some(()));
+    lab.coordinator = Some(survivor);
+    let told = all_succeed_once(&lab, &id);
+    for task in told["tasks"].as_array().unwrap() {
+        assert_eq!(task["attempts"], 1, "nothing was run twice: {told}");
+    }
+    assert_eq!(lab.coordinator.as_mut().unwrap().ended(), None);
+}
+
+/// It would hand out again what a later life has handed out.
+#[test]
+fn a_coordinator_on_an_older_store_is_turned_away_and_names_the_way_out() {
+    let mut lab = Lab::with_addresses(&[&["mps2-an386"]]);
+    let model = model();
+    lab.kill_coordinator();
+    let backup = lab.folder().join("backup");
+    copy(&lab.folder().join(COORDINATOR), &backup);
+    // Two lives more, and a job that the backup does not know.
+    for _ in 0..2 {
+        lab.start_coordinator();
+        lab.wait_for_boards(1);
+        lab.json(&[&["run"], job(&model, &["mps2-an386"], "4").as_slice()].concat());
+        lab.kill_coordinator();
+    }
+    let mut restored = lab.another_coordinator("restored", "backup");
+    assert_eq!(restored.wait(), DO_NOT_RESTART);
+    for word in ["epoch 2", "has seen epoch 3"] {
+        assert!(restored.log().contains(word), "{word:?} is not in {}", restored.log());
+    }
+}
+
+/// A worker's state from earlier holds a result that was delivered long since, and an older epoch.
+#[test]
+fn a_worker_on_older_state_obeys_nothing_old_and_doubles_nothing() {
+    let mut lab = Lab::with_addresses(&[&["mps2-an386"]]);
+    let model = model();
+    let id = lab.submit(&job(&model, &["mps2-an386"], "200"));
+    lab.wait_for_job(&id, "running", has_running);
+    lab.kill_coordinator();
+    let (state, backup) = (lab.folder().join("host-1"), lab.folder().join("backup"));
+    eventually("the result waits in the outbox", || holds_bytes(&state.join("outbox")).then_some(()));
+    lab.workers[0].kill();
+    copy(&state, &backup);
+    lab.workers[0] = lab.worker("host-1", &["mps2-an386"]);
+    lab.start_coordinator();
+    all_succeed_once(&lab, &id);
+    let later = lab.json(&[&["run"], job(&model, &["mps2-an386"], "4").as_slice()].concat());
+    let told = lab.json(&["show", &id]);
+
+    lab.workers[0].kill();
+    fs::remove_dir_all(&state).unwrap();
+    copy(&backup, &state);
+    lab.workers[0] = lab.worker("host-1", &["mps2-an386"]);
+    // It listens elsewhere now, and the coordinator is told so at its start.
+    lab.kill_coordinator();
+    lab.start_coordinator();
+    lab.wait_for_boards(1);
+    stands_when_boards_have_worked_again(&lab, &id, &["host-1/mps2-an386.0"]);
+    assert_eq!(lab.json(&["show", &id]), told, "the job stands as it was told before");
+    assert_eq!(lab.json(&["results", later[0]["job_id"].as_str().unwrap()]), later);
+}
+
+fn holds_bytes(folder: &Path) -> bool {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|entry| entry.metadata().ok()).any(|file| file.is_file() && file.len() > 0)
+}
