@@ -61,6 +61,9 @@ impl Announcement {
             // Another host would take 127.0.0.1 for its own.
             daemon.disable_interface(mdns_sd::IfKind::All)?;
             daemon.enable_interface(mdns_sd::IfKind::LoopbackV4)?;
+        } else if listen.is_ipv4() {
+            // Nobody listens at this host's other addresses.
+            daemon.disable_interface(mdns_sd::IfKind::IPv6)?;
         }
         let mut suffix = [0; 4];
         // A clash of two host records would take both off the net.
@@ -151,9 +154,11 @@ impl Drop for Browser {
     }
 }
 
-/// Beside an address on the network, a loopback address means the announcer's own host, not this one.
+/// Beside an address on the network, a loopback address means the announcer's own host, not this one. An address of
+/// a single link says nothing without the name of that link.
 fn usable(ip: IpAddr, all: &[IpAddr]) -> bool {
-    !ip.is_loopback() || all.iter().all(IpAddr::is_loopback)
+    let of_a_link = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    !of_a_link && (!ip.is_loopback() || all.iter().all(IpAddr::is_loopback))
 }
 
 impl fmt::Debug for Announcement {
@@ -180,6 +185,13 @@ mod tests {
         assert!(usable(lo, &[lo]));
         assert!(!usable(lo, &[lan, lo]));
         assert!(usable(lan, &[lan, lo]));
+    }
+
+    #[test]
+    fn an_address_of_a_single_link_is_not_dialled() {
+        let (link, global): (IpAddr, IpAddr) = ("fe80::1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        assert!(!usable(link, &[link, global]));
+        assert!(usable(global, &[link, global]));
     }
 
     #[tokio::test(flavor = "multi_thread")]

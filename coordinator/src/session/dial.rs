@@ -94,6 +94,10 @@ async fn forever(target: &mut Target, context: &Context) {
             }
             pause = pause.or(next);
             report(target, context, &address, Some(reason), refused).await;
+            if pause.is_some() {
+                // The worker itself has answered: at another address it would say the same.
+                break;
+            }
         }
         // Full jitter, so that many coordinators' dials do not fall together.
         let jittered = wait.mul_f64(jitter.random_range(0.0..1.0)).max(Duration::from_millis(50));
