@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -24,6 +24,8 @@ pub struct Lab {
     site: String,
     /// Whether workers are named to the coordinator instead of being found over mDNS.
     pub fixed: bool,
+    /// The coordinator's configuration file.
+    config: Option<PathBuf>,
     /// Where the coordinator listened, so that who talks to it finds it again.
     listen: Option<String>,
     folder: TempDir,
@@ -49,18 +51,25 @@ pub struct Finished {
     pub stderr: String,
 }
 
+impl From<Output> for Finished {
+    /// # Panics
+    /// When it ended by a signal, or said what is not UTF-8.
+    fn from(out: Output) -> Self {
+        Self {
+            code: out.status.code().expect("the command ends by itself"),
+            stdout: String::from_utf8(out.stdout).expect("output is UTF-8"),
+            stderr: String::from_utf8(out.stderr).expect("messages are UTF-8"),
+        }
+    }
+}
+
 impl Finished {
     /// Runs a command to its end.
     ///
     /// # Panics
     /// When it cannot be started, ends by a signal, or says what is not UTF-8.
     pub fn of(command: &mut Command) -> Self {
-        let out = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self {
-            code: out.status.code().unwrap_or_else(|| panic!("{command:?} ended by a signal")),
-            stdout: String::from_utf8(out.stdout).expect("output is UTF-8"),
-            stderr: String::from_utf8(out.stderr).expect("messages are UTF-8"),
-        }
+        command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")).into()
     }
 
     /// Standard output as JSON.
@@ -110,6 +119,7 @@ impl Lab {
             hosts: BTreeMap::new(),
             site,
             fixed: false,
+            config: None,
             listen: None,
             folder,
         }
@@ -123,6 +133,23 @@ impl Lab {
     /// Moves the lab to another site; its daemons are told when they start.
     pub fn set_site(&mut self, site: &str) {
         site.clone_into(&mut self.site);
+    }
+
+    /// Gives the daemon of this name, which has a host, a disk of its own of so many MiB for its data.
+    ///
+    /// # Panics
+    /// When it cannot be mounted.
+    pub fn small_disk(&mut self, daemon: &str, mebibytes: u32) -> PathBuf {
+        let data = self.folder.path().join(daemon);
+        std::fs::create_dir_all(&data).expect("the test's folder");
+        let space = self.host(daemon).space();
+        space.mount_small_disk(&data, mebibytes);
+        space.outside(&data)
+    }
+
+    /// The coordinator is told this at every start.
+    pub fn configure_coordinator(&mut self, config: &str) {
+        self.config = Some(self.file("coordinator.toml", config.as_bytes()));
     }
 
     /// Starts workers with these boards and then the coordinator, and waits until all boards are good.
@@ -203,6 +230,9 @@ impl Lab {
 
     fn coordinator_command(&self, data: &str, listen: &str) -> Command {
         let mut command = self.daemon_command("edgeprof-coordinator", data, listen);
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
         if self.fixed {
             command.arg("--no-discovery");
             for worker in &self.workers {

@@ -1,6 +1,8 @@
 //! Processes killed midway: nothing is lost, nothing is recorded twice, nothing is left behind.
 
-use edgeprof_tests::{Lab, eventually};
+use std::process::Stdio;
+
+use edgeprof_tests::{Finished, Lab, eventually};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -30,6 +32,24 @@ fn an_accepted_job_survives_sigkill_of_the_coordinator() {
     lab.kill_coordinator();
     lab.start_coordinator();
     assert_eq!(lab.json(&["results", &id]), runs);
+}
+
+/// Who follows a job follows it on when the coordinator comes back.
+#[test]
+fn watch_goes_on_over_a_restart_of_the_coordinator() {
+    let mut lab = Lab::with_addresses(&[&["mps2-an386"]]);
+    let model = model();
+    let id = lab.submit(&long_job(&model, &["mps2-an386"], "3"));
+    let mut watch = lab.client_command();
+    watch.args(["watch", &id, "--progress", "plain"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let watch = watch.spawn().unwrap();
+    lab.wait_for_job(&id, "running", has_running);
+    lab.kill_coordinator();
+    lab.start_coordinator();
+    let told = Finished::from(watch.wait_with_output().unwrap());
+    assert_eq!(told.code, 0, "{told:?}");
+    all_succeed_once(&lab, &id);
+    println!("{told:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod copies;
 mod deaths;
 mod doctor;
 mod faults;
+mod full_disks;
 mod llama2c;
 mod local;
 mod main_job;
