@@ -1,8 +1,8 @@
 //! Data that is used twice, copied, or put back from a backup.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
-use edgeprof_tests::{COORDINATOR, Lab, eventually};
+use edgeprof_tests::{COORDINATOR, Finished, Lab, eventually, program};
 
 use crate::{
     job, model,
@@ -52,7 +52,7 @@ fn of_two_coordinators_on_copies_of_one_store_one_ends_and_nothing_doubles() {
     let ended = eventually("one of them ends", || (0..2).find(|side| both[*side].ended().is_some()));
     assert_eq!(both[ended].wait(), DO_NOT_RESTART);
     let said = both[ended].log();
-    for word in ["epoch 2", "another coordinator life", "hint: "] {
+    for word in ["epoch 2", "with a copy of the data in", "keep one of the two"] {
         assert!(said.contains(word), "{word:?} is not in {said}");
     }
     let [original, copied] = both;
@@ -66,15 +66,14 @@ fn of_two_coordinators_on_copies_of_one_store_one_ends_and_nothing_doubles() {
     assert_eq!(lab.coordinator.as_mut().unwrap().ended(), None);
 }
 
-/// It would hand out again what a later life has handed out.
+/// It would hand out again what a later life has handed out, until an operator says that there is no later life.
 #[test]
-fn a_coordinator_on_an_older_store_is_turned_away_and_names_the_way_out() {
+fn a_coordinator_on_an_older_store_is_turned_away_and_names_the_command_that_helps() {
     let mut lab = Lab::with_addresses(&[&["mps2-an386"]]);
     let model = model();
     lab.kill_coordinator();
-    let backup = lab.folder().join("backup");
-    copy(&lab.folder().join(COORDINATOR), &backup);
-    // Two lives more, and a job that the backup does not know.
+    copy(&lab.folder().join(COORDINATOR), &lab.folder().join("backup"));
+    // Two lives more, and jobs that the backup does not know.
     for _ in 0..2 {
         lab.start_coordinator();
         lab.wait_for_boards(1);
@@ -83,9 +82,46 @@ fn a_coordinator_on_an_older_store_is_turned_away_and_names_the_way_out() {
     }
     let mut restored = lab.another_coordinator("restored", "backup");
     assert_eq!(restored.wait(), DO_NOT_RESTART);
-    for word in ["epoch 2", "has seen epoch 3"] {
+    for word in ["epoch 2", "epoch 3", "restored from a backup"] {
         assert!(restored.log().contains(word), "{word:?} is not in {}", restored.log());
     }
+    obey(&restored.log());
+    takes_over(&mut lab, "backup");
+}
+
+/// The store is lost, and an empty one is to take over its workers.
+#[test]
+fn a_coordinator_on_an_empty_store_is_turned_away_and_names_the_command_that_helps() {
+    let mut lab = Lab::with_addresses(&[&["mps2-an386"]]);
+    lab.kill_coordinator();
+    let mut empty = lab.another_coordinator("empty", "empty");
+    eventually("the worker's refusal is told", || {
+        empty.log().contains("edgeprof-coordinator adopt").then_some(())
+    });
+    assert_eq!(empty.ended(), None, "a foreign worker ends nobody");
+    assert!(empty.stop().success());
+    obey(&empty.log());
+    takes_over(&mut lab, "empty");
+}
+
+/// Runs the command that was named.
+fn obey(said: &str) {
+    let (_, rest) =
+        said.split_once("`edgeprof-coordinator ").unwrap_or_else(|| panic!("no command in {said}"));
+    let arguments = rest.split_once('`').unwrap().0.split(' ');
+    let done = Finished::of(Command::new(program("edgeprof-coordinator")).args(arguments));
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+/// A coordinator on the data called `data` has the lab's worker and runs a job on it.
+fn takes_over(lab: &mut Lab, data: &str) {
+    let mut coordinator = lab.another_coordinator("adopted", data);
+    eventually("it serves", || coordinator.serves().then_some(()));
+    lab.coordinator = Some(coordinator);
+    lab.wait_for_boards(1);
+    let model = model();
+    let runs = lab.json(&[&["run"], job(&model, &["mps2-an386"], "4").as_slice()].concat());
+    assert_eq!(runs[0]["state"], "ok", "{runs}");
 }
 
 /// A worker's state from earlier holds a result that was delivered long since, and an older epoch.
