@@ -1,5 +1,7 @@
 //! All tests: what they need is built and installed first.
 
+use std::process::{Command, Stdio};
+
 use anyhow::Result;
 
 use crate::{
@@ -24,6 +26,9 @@ pub(crate) fn run(filter: &[String]) -> Result<()> {
         planted.args(["--package", sim::PACKAGE]).args(sim::PLANTED);
         build::run("planted bugs", &mut planted)?;
     }
+    if !namespaces() {
+        println!("SKIPPED: tests on hosts in network namespaces; this machine gives no user namespaces");
+    }
     if nextest && filter.is_empty() {
         // nextest leaves documentation examples to cargo.
         let mut doc = cargo();
@@ -31,4 +36,11 @@ pub(crate) fn run(filter: &[String]) -> Result<()> {
         build::run("documentation examples", &mut doc)?;
     }
     Ok(())
+}
+
+/// Whether tests can have hosts of their own; those that cannot pass without a word of it.
+fn namespaces() -> bool {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "--mount", "true"]);
+    command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }

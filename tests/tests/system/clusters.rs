@@ -33,6 +33,9 @@ fn neighbours(lan: &Lan, sites: [&str; 2]) -> [Lab; 2] {
 
 /// Both work, each on its own board; all daemons are those that were started.
 fn both_work(labs: &mut [Lab; 2]) {
+    for lab in &*labs {
+        lab.wait_for_boards(1);
+    }
     let model = model();
     let jobs: Vec<_> = labs.iter().map(|lab| lab.submit(&job(&model, &["mps2-an386"], "60,70"))).collect();
     for ((lab, id), name) in labs.iter_mut().zip(jobs).zip(NAMES) {

@@ -13,6 +13,7 @@ mod local;
 mod main_job;
 mod partitions;
 mod promises;
+mod service;
 
 use edgeprof_tests::shipped_model;
 

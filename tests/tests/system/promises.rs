@@ -1,6 +1,6 @@
 //! What the cluster promises of every job, whatever happened to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgeprof_tests::Lab;
 use serde_json::Value;
@@ -45,11 +45,39 @@ pub(crate) fn recorded(runs: &Value) -> usize {
     ids.len()
 }
 
+/// The attempts of each task that the boards began, as its story tells them; after the success of a task there is none.
+fn begun(lab: &Lab, id: &str) -> BTreeMap<String, BTreeSet<u64>> {
+    let story = lab.json(&["show", id, "--events"]);
+    let (mut begun, mut succeeded) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
+    for event in story.as_array().unwrap() {
+        let (task, what) = (event["task_id"].as_str().unwrap(), event["what"].as_str().unwrap());
+        let attempts = begun.entry(task.to_owned()).or_default();
+        if what == "succeeded" {
+            assert!(succeeded.insert(task.to_owned()), "{task} succeeds once: {story}");
+        }
+        if ["offered", "accepted", "started"].contains(&what) {
+            assert!(!succeeded.contains(task), "what is done is not begun again: {story}");
+        }
+        if what == "started" {
+            attempts.insert(event["attempt"].as_u64().unwrap());
+        }
+    }
+    begun
+}
+
+/// No task of the job was begun twice: whatever happened cost no work.
+pub(crate) fn none_was_begun_twice(lab: &Lab, id: &str) {
+    for (task, attempts) in begun(lab, id) {
+        assert!(attempts.len() < 2, "{task}: {}", lab.client(&["show", id, "--events"]).stdout);
+    }
+}
+
 /// Waits until every task of `job` has succeeded, each recorded once, and gives the job.
 pub(crate) fn all_succeed_once(lab: &Lab, id: &str) -> Value {
     let ended = lab.wait_for_job(id, "ended", |job| job["state"] != "open");
     assert_eq!(ended["state"], "succeeded", "{ended}");
     assert_eq!(recorded(&lab.json(&["results", id])), tasks(&ended).len(), "{ended}");
+    assert_eq!(begun(lab, id).len(), tasks(&ended).len(), "each task has its story");
     ended
 }
 
