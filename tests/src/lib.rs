@@ -1,5 +1,5 @@
-//! A lab of real processes for whole-system tests: one coordinator and its workers on loopback, with
-//! data of their own, killed and restarted at will.
+//! A lab of real processes for whole-system tests: one coordinator and its workers, with data of their
+//! own, killed and restarted at will; on loopback, or on hosts in network namespaces whose cables can be pulled.
 
 mod daemon;
 mod emulator;

@@ -65,7 +65,10 @@ fn watch_goes_on_over_a_restart_of_the_coordinator() {
     let told = Finished::from(watch.wait_with_output().unwrap());
     assert_eq!(told.code, 0, "{told:?}");
     all_succeed_once(&lab, &id);
-    println!("{told:?}");
+    for word in ["lost the coordinator", "the coordinator is back"] {
+        assert!(told.stderr.contains(word), "{word:?} is not in {told:?}");
+    }
+    assert!(told.stdout.contains("is succeeded"), "{told:?}");
 }
 
 #[test]
