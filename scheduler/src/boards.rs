@@ -141,22 +141,23 @@ impl Scheduler {
         let Some(line) = self.attempts.line(&board.report.id) else {
             return if board.vacant() { Room::Idle } else { Room::None };
         };
-        let takes =
-            usize::try_from(board.report.queue.min(self.prefetch(worker, board))).unwrap_or(usize::MAX);
+        let number = |attempts: u32| usize::try_from(attempts).unwrap_or(usize::MAX);
+        let takes = number(board.report.queue.min(self.config.max_prefetch));
         if board.full || line.halted() || !board.strangers.is_empty() || line.len() > takes {
             return Room::None;
         }
-        Room::Behind { free: line.free_at(), attempts: line.len() }
+        let spare = line.len() > number(Self::prefetch(worker, board));
+        Room::Behind { free: line.free_at(), attempts: line.len(), spare }
     }
 
     /// How many attempts have to wait on a board so that it never waits for one: as many as it ends while a
     /// new one is on its way.
-    fn prefetch(&self, worker: &Worker, board: &Board) -> u32 {
+    fn prefetch(worker: &Worker, board: &Board) -> u32 {
         let wanted = match (worker.refill, board.run) {
             (Some(refill), Some(run)) => u32::try_from(refill.div_ceil(run.max(1))).unwrap_or(u32::MAX),
             _ => 1,
         };
-        wanted.max(1).min(self.config.max_prefetch)
+        wanted.max(1)
     }
 
     /// Changes what is kept of a board, and everything that hangs on it.

@@ -56,7 +56,16 @@ pub(crate) enum Room {
         free: Option<Now>,
         /// How many they are.
         attempts: usize,
+        /// They are as many as it wants: one more only if that is better than an idle board.
+        spare: bool,
     },
+}
+
+impl Room {
+    /// Whether the next task that waits may have it.
+    pub(crate) const fn wanted(self) -> bool {
+        matches!(self, Self::Idle | Self::Behind { spare: false, .. })
+    }
 }
 
 /// One board.
@@ -83,6 +92,8 @@ pub(crate) struct Pool {
     pub(crate) loaded: BTreeMap<Digest, BTreeSet<BoardId>>,
     /// With room behind others, in the order that the policy wants.
     pub(crate) behind: BTreeSet<(u64, BoardId)>,
+    /// The same of those with spare room only.
+    pub(crate) spare: BTreeSet<(u64, BoardId)>,
 }
 
 /// What became of a class when a board came or went.
@@ -128,7 +139,7 @@ impl Boards {
             Spot::Class(class) => {
                 self.pools.get(class).is_some_and(|pool| !pool.idle.is_empty() || !pool.behind.is_empty())
             }
-            Spot::Board(board) => self.sites.get(board).is_some_and(|site| site.room != Room::None),
+            Spot::Board(board) => self.sites.get(board).is_some_and(|site| site.room.wanted()),
         }
     }
 
@@ -196,25 +207,21 @@ impl Boards {
         match site.room {
             Room::None => {}
             Room::Idle => pool.unlist(board, site.image),
-            Room::Behind { .. } => {
-                pool.behind.remove(&(site.key, board.clone()));
+            Room::Behind { spare, .. } => {
+                pool.line(spare).remove(&(site.key, board.clone()));
             }
         }
         match room {
             Room::None => {}
             Room::Idle => pool.list(board, image),
-            Room::Behind { .. } => {
-                pool.behind.insert((key, board.clone()));
+            Room::Behind { spare, .. } => {
+                pool.line(spare).insert((key, board.clone()));
             }
         }
         pool.serving = pool.serving + usize::from(serving) - usize::from(site.serving);
         let before = std::mem::replace(&mut site.room, room);
         (site.image, site.serving, site.key) = (image, serving, key);
-        match (before, room) {
-            (_, Room::None) | (Room::Idle, _) => false,
-            (Room::None, _) | (_, Room::Idle) => true,
-            (Room::Behind { attempts: before, .. }, Room::Behind { attempts: after, .. }) => after < before,
-        }
+        room.wanted() && !before.wanted() || room == Room::Idle && before != Room::Idle
     }
 }
 
@@ -227,7 +234,12 @@ impl Pool {
             idle: BTreeSet::new(),
             loaded: BTreeMap::new(),
             behind: BTreeSet::new(),
+            spare: BTreeSet::new(),
         }
+    }
+
+    const fn line(&mut self, spare: bool) -> &mut BTreeSet<(u64, BoardId)> {
+        if spare { &mut self.spare } else { &mut self.behind }
     }
 
     fn list(&mut self, board: &BoardId, image: Option<Digest>) {
