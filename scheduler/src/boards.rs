@@ -6,7 +6,8 @@ use edgeprof_common::{BoardHealth, BoardId, WorkerId};
 
 use crate::{
     BoardReport, BoardRow, Effects, Mark, Notice, Scheduler, Write,
-    placement::{Moved, Room, order},
+    attempt::Line,
+    placement::{Moved, Room, State, order},
     queue::Spot,
     worker::{Board, Worker},
 };
@@ -118,13 +119,20 @@ impl Scheduler {
             && !self.attempts.taken_alone(id)
             && self.kept_for_alone.as_ref() != Some(id);
         let room = if serving { self.room(worker, board) } else { Room::None };
-        let last = self.attempts.line(key).and_then(|line| self.attempts.get(line.last()?));
-        let image = last.map_or(board.loaded, |last| last.image);
+        let line = self.attempts.line(key);
+        let last = line.and_then(|line| self.attempts.get(line.last()?));
+        let state = State {
+            room,
+            key: order(self.config.policy, room),
+            image: last.map_or(board.loaded, |last| last.image),
+            serving,
+            attempts: line.map_or(0, Line::len),
+        };
         self.alone_news |= self.attempts.count_on(id) == 0 || self.kept_for_alone.as_ref() == Some(id);
         if self.awaits_canary(key) {
             self.suspects.insert(key.clone());
         }
-        if !self.boards.set(key, room, image, serving, order(self.config.policy, room)) {
+        if !self.boards.set(key, state) {
             return;
         }
         if room == Room::Idle {

@@ -68,7 +68,7 @@ impl<'a> Chooser<'a> {
                 }
                 Spot::Board(board) => {
                     let Some((board, site)) = self.boards.entry(board) else { continue };
-                    match site.room {
+                    match site.state.room {
                         Room::None => {}
                         Room::Idle => idle.of(self.cost(board, task)),
                         Room::Behind { spare: false, .. } => behind.of(self.cost(board, task)),
@@ -94,13 +94,13 @@ impl<'a> Chooser<'a> {
     pub(crate) fn completion(&self, image: &Digest, work: u64, board: &BoardId) -> Option<u64> {
         let (site, kind) = (self.boards.site(board)?, &self.boards.class_of(board)?.kind);
         let run = self.estimates.run(image, kind, work)?;
-        let load = if site.image == Some(*image) { 0 } else { self.estimates.load(image, kind) };
+        let load = if site.state.image == Some(*image) { 0 } else { self.estimates.load(image, kind) };
         Some(self.wait(site)?.saturating_add(load).saturating_add(run))
     }
 
     /// How long a board is likely to be busy, in µs.
     fn wait(&self, site: &Site) -> Option<u64> {
-        match site.room {
+        match site.state.room {
             Room::None => None,
             Room::Idle => Some(0),
             Room::Behind { free, .. } => free.map(|free| expected(free, self.now)),
@@ -116,13 +116,13 @@ impl<'a> Chooser<'a> {
         let site = self.boards.site(board)?;
         let policy = match self.config.policy {
             Policy::LeastCompletion => self.completion(&task.image, task.work, board),
-            Policy::LeastLoaded => Some(match site.room {
+            Policy::LeastLoaded => Some(match site.state.room {
                 Room::Behind { attempts, .. } => attempts as u64,
                 Room::None | Room::Idle => 0,
             }),
             Policy::RoundRobin => Some(u64::from(self.last.is_some_and(|last| board <= last))),
         };
-        let unloaded = self.config.policy != Policy::RoundRobin && site.image != Some(task.image);
+        let unloaded = self.config.policy != Policy::RoundRobin && site.state.image != Some(task.image);
         Some((task.tried.contains(board), policy, unloaded, board))
     }
 
@@ -172,7 +172,10 @@ mod tests {
 
     use edgeprof_common::WorkerId;
 
-    use super::{super::estimate::Seen, *};
+    use super::{
+        super::{classes::State, estimate::Seen},
+        *,
+    };
     use crate::BoardReport;
 
     /// Two fast boards and a slow one, all idle; a run takes 1 s on `m4` and 3 s on `m3`.
@@ -199,7 +202,7 @@ mod tests {
             let mut spots = BTreeSet::new();
             for (name, kind) in [("w/0", "m3"), ("w/1", "m4"), ("w/2", "m4")] {
                 boards.put(&worker, &report(name, kind));
-                boards.set(&id(name), Room::Idle, None, true, 0);
+                boards.set(&id(name), State { room: Room::Idle, ..State::default() });
                 spots.insert(Spot::Class(boards.site(&id(name)).unwrap().class));
             }
             let mut estimates = Estimates::default();
@@ -213,7 +216,11 @@ mod tests {
         fn busy(&mut self, board: &str, free: Option<u64>, attempts: usize) {
             let room = Room::Behind { free: free.map(Now), attempts, spare: attempts > 9 };
             let key = order(self.config.policy, room);
-            self.boards.set(&id(board), room, Some(image()), true, key);
+            self.boards.set(&id(board), State { room, key, image: Some(image()), ..State::default() });
+        }
+
+        fn idle(&mut self, board: &str, image: Option<Digest>) {
+            self.boards.set(&id(board), State { room: Room::Idle, image, ..State::default() });
         }
 
         fn choose(&self, tried: &[&str]) -> Option<String> {
@@ -246,7 +253,7 @@ mod tests {
     fn the_fastest_idle_board_goes_first_then_the_loaded_then_the_lowest_and_tried_ones_last() {
         let mut bench = Bench::new(Policy::LeastCompletion);
         assert_eq!(bench.choose(&[]).as_deref(), Some("w/1"));
-        bench.boards.set(&id("w/2"), Room::Idle, Some(image()), true, 0);
+        bench.idle("w/2", Some(image()));
         assert_eq!(bench.choose(&[]).as_deref(), Some("w/2"));
         assert_eq!(bench.choose(&["w/2"]).as_deref(), Some("w/1"));
         assert_eq!(bench.choose(&["w/1", "w/2"]).as_deref(), Some("w/0"));
