@@ -6,7 +6,8 @@ use edgeprof_common::{BoardHealth, BoardId, WorkerId};
 
 use crate::{
     BoardReport, BoardRow, Effects, Mark, Notice, Scheduler, Write,
-    placement::{Moved, Room, order},
+    attempt::Line,
+    placement::{Moved, Room, State, order},
     queue::Spot,
     worker::{Board, Worker},
 };
@@ -118,13 +119,20 @@ impl Scheduler {
             && !self.attempts.taken_alone(id)
             && self.kept_for_alone.as_ref() != Some(id);
         let room = if serving { self.room(worker, board) } else { Room::None };
-        let last = self.attempts.line(key).and_then(|line| self.attempts.get(line.last()?));
-        let image = last.map_or(board.loaded, |last| last.image);
+        let line = self.attempts.line(key);
+        let last = line.and_then(|line| self.attempts.get(line.last()?));
+        let state = State {
+            room,
+            key: order(self.config.policy, room),
+            image: last.map_or(board.loaded, |last| last.image),
+            serving,
+            attempts: line.map_or(0, Line::len),
+        };
         self.alone_news |= self.attempts.count_on(id) == 0 || self.kept_for_alone.as_ref() == Some(id);
         if self.awaits_canary(key) {
             self.suspects.insert(key.clone());
         }
-        if !self.boards.set(key, room, image, serving, order(self.config.policy, room)) {
+        if !self.boards.set(key, state) {
             return;
         }
         if room == Room::Idle {
@@ -141,22 +149,23 @@ impl Scheduler {
         let Some(line) = self.attempts.line(&board.report.id) else {
             return if board.vacant() { Room::Idle } else { Room::None };
         };
-        let takes =
-            usize::try_from(board.report.queue.min(self.prefetch(worker, board))).unwrap_or(usize::MAX);
+        let number = |attempts: u32| usize::try_from(attempts).unwrap_or(usize::MAX);
+        let takes = number(board.report.queue.min(self.config.max_prefetch));
         if board.full || line.halted() || !board.strangers.is_empty() || line.len() > takes {
             return Room::None;
         }
-        Room::Behind { free: line.free_at(), attempts: line.len() }
+        let spare = line.len() > number(Self::prefetch(worker, board));
+        Room::Behind { free: line.free_at(), attempts: line.len(), spare }
     }
 
     /// How many attempts have to wait on a board so that it never waits for one: as many as it ends while a
     /// new one is on its way.
-    fn prefetch(&self, worker: &Worker, board: &Board) -> u32 {
+    fn prefetch(worker: &Worker, board: &Board) -> u32 {
         let wanted = match (worker.refill, board.run) {
             (Some(refill), Some(run)) => u32::try_from(refill.div_ceil(run.max(1))).unwrap_or(u32::MAX),
             _ => 1,
         };
-        wanted.max(1).min(self.config.max_prefetch)
+        wanted.max(1)
     }
 
     /// Changes what is kept of a board, and everything that hangs on it.

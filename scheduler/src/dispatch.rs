@@ -60,7 +60,7 @@ impl Scheduler {
         let Some(row) = self.tasks.get_mut(&id) else { return };
         let Some(image) = row.image.as_ref().map(|image| image.digest) else { return };
         let worker = site.worker.clone();
-        let load = if site.image == Some(image) { 0 } else { self.estimates.load(&image, &class.kind) };
+        let load = if site.state.image == Some(image) { 0 } else { self.estimates.load(&image, &class.kind) };
         let run = self.estimates.run(&image, &class.kind, row.work);
         let cost = run.or(self.estimates.usual()).unwrap_or(UNKNOWN);
         let alone = row.deaths > 0;

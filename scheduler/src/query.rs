@@ -58,7 +58,8 @@ impl Scheduler {
         }
         let (shape, spots) = self.queue.needs(id)?;
         let usual = self.estimates.usual()?;
-        let boards: usize = spots.iter().map(|spot| self.boards.serving_at(spot)).sum();
+        let serving = spots.iter().map(|spot| self.boards.serving_at(spot));
+        let (boards, busy) = serving.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
         let run = |spot: &Spot| {
             let class = match spot {
                 Spot::Class(class) => &self.boards.pool(*class)?.class,
@@ -67,7 +68,7 @@ impl Scheduler {
             self.estimates.run(&shape.image.digest, &class.kind, row.work)
         };
         let own = spots.iter().filter_map(run).min().unwrap_or(usual);
-        let before = usual.saturating_mul(self.ahead(id)? as u64).checked_div(boards as u64)?;
+        let before = usual.saturating_mul((self.ahead(id)? + busy) as u64).checked_div(boards as u64)?;
         Some(Duration::from_micros(before.saturating_add(own)))
     }
 
@@ -141,7 +142,7 @@ impl Scheduler {
             worker: id,
             health: if heard || set_aside { self.health_of(board) } else { BoardHealth::Unknown },
             occupant: ours.or(theirs),
-            free: self.boards.site(key).is_some_and(|site| site.room == Room::Idle),
+            free: self.boards.site(key).is_some_and(|site| site.state.room == Room::Idle),
             waiting: line.map_or(0, |line| line.len().saturating_sub(1)),
             busy_for: busy_for(),
             kept: self.kept.get(key),

@@ -38,7 +38,7 @@ impl Scheduler {
 
     /// Recalls an attempt for an idle board. Gives when to look again, if something waits and may yet start.
     fn call_for(&mut self, fx: &mut Effects, board: &BoardId) -> Option<Now> {
-        let site = self.boards.site(board).filter(|site| site.room == Room::Idle)?;
+        let site = self.boards.site(board).filter(|site| site.state.room == Room::Idle)?;
         if self.callers.contains(board) {
             return None;
         }

@@ -18,10 +18,10 @@ impl Scheduler {
     pub(crate) fn reconcile_all(&mut self, fx: &mut Effects, id: &WorkerId, held: &[Held], process: Process) {
         for (attempt, charge) in self.missing(id, held, process == Process::New) {
             let never_began = attempt.phase == AttemptPhase::Offered && process == Process::Same;
-            let forgotten = attempt.recovered && !self.config.planted(Bug::ChargeOnRestart);
+            let planted = attempt.recovered && self.config.planted(Bug::ChargeOnRestart);
             if attempt.closed.is_some() || attempt.task == CANARY {
                 self.settle(fx, &attempt);
-            } else if forgotten || never_began || attempt.came_back() {
+            } else if !planted && (attempt.recovered || never_began || attempt.came_back()) {
                 self.reject(fx, &attempt, Step::Rejected, "its worker does not have it");
             } else {
                 let charge = if process == Process::Returned { Charge::Nothing } else { charge };

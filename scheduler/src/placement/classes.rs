@@ -56,7 +56,30 @@ pub(crate) enum Room {
         free: Option<Now>,
         /// How many they are.
         attempts: usize,
+        /// They are as many as it wants: one more only if that is better than an idle board.
+        spare: bool,
     },
+}
+
+impl Room {
+    /// Whether the next task that waits may have it.
+    pub(crate) const fn wanted(self) -> bool {
+        matches!(self, Self::Idle | Self::Behind { spare: false, .. })
+    }
+}
+
+/// How a board is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) room: Room,
+    /// Where it comes among boards of its class with room behind others, by the policy.
+    pub(crate) key: u64,
+    /// What it will have loaded when its next attempt begins.
+    pub(crate) image: Option<Digest>,
+    /// It gets tasks, now or when it is done with what it has.
+    pub(crate) serving: bool,
+    /// How many attempts it has.
+    pub(crate) attempts: usize,
 }
 
 /// One board.
@@ -64,12 +87,7 @@ pub(crate) enum Room {
 pub(crate) struct Site {
     pub(crate) worker: WorkerId,
     pub(crate) class: ClassId,
-    pub(crate) room: Room,
-    /// What it will have loaded when its next attempt begins.
-    pub(crate) image: Option<Digest>,
-    /// It gets tasks, now or when it is done with what it has.
-    serving: bool,
-    key: u64,
+    pub(crate) state: State,
 }
 
 /// The boards of one class.
@@ -77,12 +95,14 @@ pub(crate) struct Site {
 pub(crate) struct Pool {
     pub(crate) class: Arc<Class>,
     members: usize,
-    /// How many get tasks.
-    pub(crate) serving: usize,
+    /// How many get tasks, and how many attempts those have.
+    serving: (usize, usize),
     pub(crate) idle: BTreeSet<BoardId>,
     pub(crate) loaded: BTreeMap<Digest, BTreeSet<BoardId>>,
     /// With room behind others, in the order that the policy wants.
     pub(crate) behind: BTreeSet<(u64, BoardId)>,
+    /// The same of those with spare room only.
+    pub(crate) spare: BTreeSet<(u64, BoardId)>,
 }
 
 /// What became of a class when a board came or went.
@@ -128,15 +148,15 @@ impl Boards {
             Spot::Class(class) => {
                 self.pools.get(class).is_some_and(|pool| !pool.idle.is_empty() || !pool.behind.is_empty())
             }
-            Spot::Board(board) => self.sites.get(board).is_some_and(|site| site.room != Room::None),
+            Spot::Board(board) => self.sites.get(board).is_some_and(|site| site.state.room.wanted()),
         }
     }
 
-    /// How many boards of a spot get tasks.
-    pub(crate) fn serving_at(&self, spot: &Spot) -> usize {
+    /// How many boards of a spot get tasks, and how many attempts those have.
+    pub(crate) fn serving_at(&self, spot: &Spot) -> (usize, usize) {
         match spot {
-            Spot::Class(class) => self.pools.get(class).map_or(0, |pool| pool.serving),
-            Spot::Board(board) => usize::from(self.sites.get(board).is_some_and(|site| site.serving)),
+            Spot::Class(class) => self.pools.get(class).map_or((0, 0), |pool| pool.serving),
+            Spot::Board(board) => self.sites.get(board).map_or((0, 0), |site| site.state.serves()),
         }
     }
 
@@ -158,14 +178,13 @@ impl Boards {
         if let Some(pool) = self.pools.get_mut(&id) {
             pool.members += 1;
         }
-        let site =
-            Site { worker: worker.clone(), class: id, room: Room::None, image: None, serving: false, key: 0 };
+        let site = Site { worker: worker.clone(), class: id, state: State::default() };
         self.sites.insert(report.id.clone(), site);
         Some(moved)
     }
 
     pub(crate) fn remove(&mut self, board: &BoardId) -> Moved {
-        self.set(board, Room::None, None, false, 0);
+        self.set(board, State::default());
         let mut moved = Moved::default();
         let Some(site) = self.sites.remove(board) else { return moved };
         let Some(pool) = self.pools.get_mut(&site.class) else { return moved };
@@ -178,43 +197,39 @@ impl Boards {
         moved
     }
 
-    /// Sets what a board could take; `key` orders it among those with room behind others. True if it could take
-    /// less before.
-    pub(crate) fn set(
-        &mut self,
-        board: &BoardId,
-        room: Room,
-        image: Option<Digest>,
-        serving: bool,
-        key: u64,
-    ) -> bool {
+    /// Sets how a board is. True if it could take less before.
+    pub(crate) fn set(&mut self, board: &BoardId, state: State) -> bool {
         let Some(site) = self.sites.get_mut(board) else { return false };
         let Some(pool) = self.pools.get_mut(&site.class) else { return false };
-        if (site.room, site.image, site.serving, site.key) == (room, image, serving, key) {
+        let before = std::mem::replace(&mut site.state, state);
+        if before == state {
             return false;
         }
-        match site.room {
+        match before.room {
             Room::None => {}
-            Room::Idle => pool.unlist(board, site.image),
-            Room::Behind { .. } => {
-                pool.behind.remove(&(site.key, board.clone()));
+            Room::Idle => pool.unlist(board, before.image),
+            Room::Behind { spare, .. } => {
+                pool.line(spare).remove(&(before.key, board.clone()));
             }
         }
-        match room {
+        match state.room {
             Room::None => {}
-            Room::Idle => pool.list(board, image),
-            Room::Behind { .. } => {
-                pool.behind.insert((key, board.clone()));
+            Room::Idle => pool.list(board, state.image),
+            Room::Behind { spare, .. } => {
+                pool.line(spare).insert((state.key, board.clone()));
             }
         }
-        pool.serving = pool.serving + usize::from(serving) - usize::from(site.serving);
-        let before = std::mem::replace(&mut site.room, room);
-        (site.image, site.serving, site.key) = (image, serving, key);
-        match (before, room) {
-            (_, Room::None) | (Room::Idle, _) => false,
-            (Room::None, _) | (_, Room::Idle) => true,
-            (Room::Behind { attempts: before, .. }, Room::Behind { attempts: after, .. }) => after < before,
-        }
+        let ((boards, attempts), (off, out), (on, more)) = (pool.serving, before.serves(), state.serves());
+        pool.serving = (boards + on - off, attempts + more - out);
+        let room = state.room;
+        room.wanted() && !before.room.wanted() || room == Room::Idle && before.room != Room::Idle
+    }
+}
+
+impl State {
+    /// What it counts for among those that get tasks.
+    const fn serves(&self) -> (usize, usize) {
+        if self.serving { (1, self.attempts) } else { (0, 0) }
     }
 }
 
@@ -223,11 +238,16 @@ impl Pool {
         Self {
             class,
             members: 0,
-            serving: 0,
+            serving: (0, 0),
             idle: BTreeSet::new(),
             loaded: BTreeMap::new(),
             behind: BTreeSet::new(),
+            spare: BTreeSet::new(),
         }
+    }
+
+    const fn line(&mut self, spare: bool) -> &mut BTreeSet<(u64, BoardId)> {
+        if spare { &mut self.spare } else { &mut self.behind }
     }
 
     fn list(&mut self, board: &BoardId, image: Option<Digest>) {

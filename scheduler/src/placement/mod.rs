@@ -5,7 +5,7 @@ mod estimate;
 mod policy;
 
 pub(crate) use self::{
-    classes::{Boards, Class, ClassId, Moved, Room},
+    classes::{Boards, Class, ClassId, Moved, Room, State},
     estimate::{Estimates, Seen, mean, span},
     policy::{Candidate, Chooser, expected, order},
 };

@@ -37,61 +37,70 @@ pub(crate) struct Chooser<'a> {
 /// Where a task could go, the best first: not tried, then what the policy says, image loaded, lowest id.
 type Cost<'a> = (bool, Option<u64>, bool, &'a BoardId);
 
+/// The best so far.
+struct Best<'a>(Option<Cost<'a>>);
+
+impl<'a> Best<'a> {
+    fn of(&mut self, found: Option<Cost<'a>>) {
+        if let Some(found) = found
+            && self.0.is_none_or(|best| found < best)
+        {
+            self.0 = Some(found);
+        }
+    }
+}
+
 impl<'a> Chooser<'a> {
     /// The best board with room, if there is one.
     pub(crate) fn choose(&self, task: &Candidate<'_>) -> Option<BoardId> {
-        let (mut idle, mut behind): (Option<Cost<'a>>, Option<Cost<'a>>) = (None, None);
-        let better = |best: &mut Option<Cost<'a>>, found: Option<Cost<'a>>| {
-            if let Some(found) = found
-                && best.as_ref().is_none_or(|best| found < *best)
-            {
-                *best = Some(found);
-            }
-        };
+        let (mut idle, mut behind, mut spare) = (Best(None), Best(None), Best(None));
         for spot in task.spots {
             match spot {
                 Spot::Class(class) => {
                     let Some(pool) = self.boards.pool(*class) else { continue };
-                    better(&mut idle, self.idle_in(pool, task).and_then(|board| self.cost(board, task)));
-                    for board in self.behind_in(pool, task) {
-                        better(&mut behind, self.cost(board, task));
+                    idle.of(self.idle_in(pool, task).and_then(|board| self.cost(board, task)));
+                    for board in self.some_of(&pool.behind, task) {
+                        behind.of(self.cost(board, task));
+                    }
+                    for board in self.some_of(&pool.spare, task) {
+                        spare.of(self.cost(board, task));
                     }
                 }
                 Spot::Board(board) => {
                     let Some((board, site)) = self.boards.entry(board) else { continue };
-                    match site.room {
+                    match site.state.room {
                         Room::None => {}
-                        Room::Idle => better(&mut idle, self.cost(board, task)),
-                        Room::Behind { .. } => better(&mut behind, self.cost(board, task)),
+                        Room::Idle => idle.of(self.cost(board, task)),
+                        Room::Behind { spare: false, .. } => behind.of(self.cost(board, task)),
+                        Room::Behind { spare: true, .. } => spare.of(self.cost(board, task)),
                     }
                 }
             }
         }
-        let Some(idle) = idle else { return behind.map(|(.., board)| board.clone()) };
+        let Some(idle) = idle.0 else { return behind.0.map(|(.., board)| board.clone()) };
+        spare.of(behind.0);
         // What is not known is tried: an idle board without history is never passed over.
-        let sooner = |behind: &Cost<'_>| {
+        let sooner = |busy: &Cost<'_>| {
             self.config.policy == Policy::LeastCompletion
-                && idle.1.is_some_and(|idle| behind.1.is_some_and(|behind| behind < idle))
-                && behind.0 <= idle.0
-                && self.soon(behind.3)
+                && idle.1.is_some_and(|idle| busy.1.is_some_and(|busy| busy < idle))
+                && busy.0 <= idle.0
+                && self.soon(busy.3)
         };
-        match behind.filter(sooner) {
-            Some((.., board)) => Some(board.clone()),
-            None => Some(idle.3.clone()),
-        }
+        let (.., board) = spare.0.filter(sooner).unwrap_or(idle);
+        Some(board.clone())
     }
 
     /// When a task would have ended on a board, in µs from now; none where its run time is not known.
     pub(crate) fn completion(&self, image: &Digest, work: u64, board: &BoardId) -> Option<u64> {
         let (site, kind) = (self.boards.site(board)?, &self.boards.class_of(board)?.kind);
         let run = self.estimates.run(image, kind, work)?;
-        let load = if site.image == Some(*image) { 0 } else { self.estimates.load(image, kind) };
+        let load = if site.state.image == Some(*image) { 0 } else { self.estimates.load(image, kind) };
         Some(self.wait(site)?.saturating_add(load).saturating_add(run))
     }
 
     /// How long a board is likely to be busy, in µs.
     fn wait(&self, site: &Site) -> Option<u64> {
-        match site.room {
+        match site.state.room {
             Room::None => None,
             Room::Idle => Some(0),
             Room::Behind { free, .. } => free.map(|free| expected(free, self.now)),
@@ -107,13 +116,13 @@ impl<'a> Chooser<'a> {
         let site = self.boards.site(board)?;
         let policy = match self.config.policy {
             Policy::LeastCompletion => self.completion(&task.image, task.work, board),
-            Policy::LeastLoaded => Some(match site.room {
+            Policy::LeastLoaded => Some(match site.state.room {
                 Room::Behind { attempts, .. } => attempts as u64,
                 Room::None | Room::Idle => 0,
             }),
             Policy::RoundRobin => Some(u64::from(self.last.is_some_and(|last| board <= last))),
         };
-        let unloaded = self.config.policy != Policy::RoundRobin && site.image != Some(task.image);
+        let unloaded = self.config.policy != Policy::RoundRobin && site.state.image != Some(task.image);
         Some((task.tried.contains(board), policy, unloaded, board))
     }
 
@@ -129,21 +138,17 @@ impl<'a> Chooser<'a> {
         loaded.or_else(|| pool.idle.iter().find(fresh)).or_else(|| pool.idle.first())
     }
 
-    /// Some boards of a class with room behind others, the likely best among them.
-    fn behind_in(&self, pool: &'a Pool, task: &Candidate<'_>) -> Vec<&'a BoardId> {
-        let fresh = |board: &&BoardId| !task.tried.contains(*board);
-        if self.config.policy == Policy::RoundRobin {
-            let after = self.last.map_or(Bound::Unbounded, |last| Bound::Excluded((0, last.clone())));
-            let later = pool.behind.range((after, Bound::Unbounded)).map(|(_, board)| board).find(fresh);
-            let first = || pool.behind.iter().map(|(_, board)| board).find(fresh);
-            return later
-                .or_else(first)
-                .or_else(|| pool.behind.first().map(|(_, board)| board))
-                .into_iter()
-                .collect();
+    /// Some of a class's boards with room behind others, the likely best among them.
+    fn some_of(&self, lines: &'a BTreeSet<(u64, BoardId)>, task: &Candidate<'_>) -> Vec<&'a BoardId> {
+        let fresh = |(_, board): &&(u64, BoardId)| !task.tried.contains(board);
+        let turn = self.last.filter(|_| self.config.policy == Policy::RoundRobin);
+        let after = turn.map_or(Bound::Unbounded, |last| Bound::Excluded((0, last.clone())));
+        let later = lines.range((after, Bound::Unbounded)).filter(fresh).take(COMPARED);
+        let mut some: Vec<_> = later.map(|(_, board)| board).collect();
+        if some.is_empty() {
+            some.extend(lines.iter().find(fresh).or_else(|| lines.first()).map(|(_, board)| board));
         }
-        let some: Vec<_> = pool.behind.iter().map(|(_, board)| board).filter(fresh).take(COMPARED).collect();
-        if some.is_empty() { pool.behind.first().map(|(_, board)| board).into_iter().collect() } else { some }
+        some
     }
 }
 
@@ -167,7 +172,10 @@ mod tests {
 
     use edgeprof_common::WorkerId;
 
-    use super::{super::estimate::Seen, *};
+    use super::{
+        super::{classes::State, estimate::Seen},
+        *,
+    };
     use crate::BoardReport;
 
     /// Two fast boards and a slow one, all idle; a run takes 1 s on `m4` and 3 s on `m3`.
@@ -194,7 +202,7 @@ mod tests {
             let mut spots = BTreeSet::new();
             for (name, kind) in [("w/0", "m3"), ("w/1", "m4"), ("w/2", "m4")] {
                 boards.put(&worker, &report(name, kind));
-                boards.set(&id(name), Room::Idle, None, true, 0);
+                boards.set(&id(name), State { room: Room::Idle, ..State::default() });
                 spots.insert(Spot::Class(boards.site(&id(name)).unwrap().class));
             }
             let mut estimates = Estimates::default();
@@ -206,9 +214,13 @@ mod tests {
         }
 
         fn busy(&mut self, board: &str, free: Option<u64>, attempts: usize) {
-            let room = Room::Behind { free: free.map(Now), attempts };
+            let room = Room::Behind { free: free.map(Now), attempts, spare: attempts > 9 };
             let key = order(self.config.policy, room);
-            self.boards.set(&id(board), room, Some(image()), true, key);
+            self.boards.set(&id(board), State { room, key, image: Some(image()), ..State::default() });
+        }
+
+        fn idle(&mut self, board: &str, image: Option<Digest>) {
+            self.boards.set(&id(board), State { room: Room::Idle, image, ..State::default() });
         }
 
         fn choose(&self, tried: &[&str]) -> Option<String> {
@@ -241,7 +253,7 @@ mod tests {
     fn the_fastest_idle_board_goes_first_then_the_loaded_then_the_lowest_and_tried_ones_last() {
         let mut bench = Bench::new(Policy::LeastCompletion);
         assert_eq!(bench.choose(&[]).as_deref(), Some("w/1"));
-        bench.boards.set(&id("w/2"), Room::Idle, Some(image()), true, 0);
+        bench.idle("w/2", Some(image()));
         assert_eq!(bench.choose(&[]).as_deref(), Some("w/2"));
         assert_eq!(bench.choose(&["w/2"]).as_deref(), Some("w/1"));
         assert_eq!(bench.choose(&["w/1", "w/2"]).as_deref(), Some("w/0"));
@@ -263,6 +275,16 @@ mod tests {
         bench.busy("w/1", Some(500), 1);
         bench.config.wait_for_better = std::time::Duration::from_millis(400);
         assert_eq!(bench.choose(&[]).as_deref(), Some("w/0"), "too long to wait");
+    }
+
+    #[test]
+    fn a_line_that_is_long_enough_is_joined_only_instead_of_an_idle_board() {
+        let mut bench = Bench::new(Policy::LeastCompletion);
+        bench.busy("w/1", Some(500), 10);
+        bench.busy("w/2", Some(1900), 10);
+        assert_eq!(bench.choose(&[]).as_deref(), Some("w/1"));
+        bench.busy("w/0", Some(9000), 1);
+        assert_eq!(bench.choose(&[]).as_deref(), Some("w/0"));
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! The scheduler from outside: its transition table, its liveness rules, and what it does with boards.
 
+mod aside;
+mod blame;
+mod fairness;
 mod fuzz;
+mod lines;
 mod liveness;
 mod recovery;
 mod rig;
 mod transitions;
+mod views;
