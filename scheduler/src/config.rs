@@ -64,7 +64,8 @@ pub struct Config {
     pub max_failures: u32,
     /// A task is not retried after this many attempts that failed or were lost.
     pub max_attempts: u32,
-    /// A task is exhausted after this many started attempts that ended with a proven process death.
+    /// A task is exhausted after this many started attempts that ended with a proven process death; one that others
+    /// shared counts half.
     pub max_deaths: u32,
     /// First wait before a retry; doubles with each failure.
     pub backoff: Duration,

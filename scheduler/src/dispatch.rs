@@ -63,7 +63,7 @@ impl Scheduler {
         let load = if site.state.image == Some(image) { 0 } else { self.estimates.load(&image, &class.kind) };
         let run = self.estimates.run(&image, &class.kind, row.work);
         let cost = run.or(self.estimates.usual()).unwrap_or(UNKNOWN);
-        let alone = row.deaths > 0;
+        let alone = row.alone();
         row.attempt = AttemptNo(row.attempt.0.saturating_add(1));
         let number = row.attempt;
 

@@ -128,9 +128,16 @@ impl Scheduler {
         match attempt.phase {
             _ if planted => Charge::Attempt,
             AttemptPhase::Running if attempt.recovered => Charge::Nothing,
+            AttemptPhase::Running if proven && self.has_company(attempt) => Charge::SharedDeath,
             AttemptPhase::Running if proven => Charge::Death,
             AttemptPhase::Running => Charge::Attempt,
             AttemptPhase::Offered | AttemptPhase::Staged => Charge::Nothing,
         }
+    }
+
+    /// Whether its worker runs something else too.
+    fn has_company(&self, attempt: &Attempt) -> bool {
+        let others = self.attempts.on_worker(&attempt.worker).filter(|other| other.token != attempt.token);
+        others.into_iter().any(|other| other.phase == AttemptPhase::Running)
     }
 }

@@ -40,8 +40,12 @@ pub struct TaskRow {
     pub failures: u32,
     /// Attempts that failed or were lost so far.
     pub spent: u32,
-    /// Started attempts that ended with a proven death of the worker's process.
+    /// Started attempts that ended with a proven death of the worker's process while nothing else ran there.
     pub deaths: u32,
+    /// The same while others ran there too. Any of them may have been the cause, so such a death counts half: a host
+    /// that loses its power must not leave all that it ran to be run one by one.
+    #[serde(default)]
+    pub shared_deaths: u32,
     /// Boards that passed a canary run after this task had failed on them: the fault is the task's.
     #[serde(default)]
     pub cleared: BTreeSet<BoardId>,
@@ -187,6 +191,7 @@ impl TaskRow {
             failures: 0,
             spent: 0,
             deaths: 0,
+            shared_deaths: 0,
             cleared: BTreeSet::new(),
             past: Vec::new(),
             error: None,
@@ -203,6 +208,18 @@ impl TaskRow {
     #[must_use]
     pub const fn state(&self) -> TaskState {
         self.phase.state()
+    }
+
+    /// Whether it shares a worker with no other task, because it may be what kills workers.
+    #[must_use]
+    pub const fn alone(&self) -> bool {
+        self.guilt() >= 2
+    }
+
+    /// Proven deaths of workers that may be its doing, in halves.
+    #[must_use]
+    pub const fn guilt(&self) -> u32 {
+        self.deaths.saturating_mul(2).saturating_add(self.shared_deaths)
     }
 
     /// The current lease, if it has one.

@@ -17,8 +17,10 @@ pub(crate) enum Charge {
     Nothing,
     /// One of its attempts.
     Attempt,
-    /// The same, and a proven death of a process that had started it.
+    /// The same, and a proven death of a process that ran nothing else.
     Death,
+    /// The same, where it ran something else too.
+    SharedDeath,
 }
 
 impl Scheduler {
@@ -43,7 +45,7 @@ impl Scheduler {
             return;
         }
         row.image = Some(image);
-        self.alone_news |= row.deaths > 0;
+        self.alone_news |= row.alone();
         self.queue.insert(row, &self.boards, self.now);
         self.touched.insert(id);
         self.watch_ages();
@@ -105,13 +107,15 @@ impl Scheduler {
         keep_past(row, attempt, Closed::Lost);
         row.spent += u32::from(charge != Charge::Nothing);
         row.deaths += u32::from(charge == Charge::Death);
+        row.shared_deaths += u32::from(charge == Charge::SharedDeath);
         row.front = true;
         row.error = Some(error.clone());
-        let (spent, deaths) = (row.spent, row.deaths);
+        let (spent, deaths) = (row.spent, row.deaths + row.shared_deaths);
+        let exhausted = row.guilt() >= 2 * max_deaths;
         let of = Some((attempt.number, &attempt.board));
         self.story(fx, attempt.task, of, Step::Lost, Some(error.message.clone()));
         let by = Some((attempt.number, attempt.lease()));
-        if deaths >= max_deaths {
+        if exhausted {
             let what =
                 format!("{deaths} worker processes died while they ran it; the last: {}", error.message);
             let error = lab_error("workers_died", what)
@@ -268,7 +272,7 @@ impl Scheduler {
             Phase::Queued => {
                 self.waiting -= 1;
                 // It may have kept a worker from others.
-                self.alone_news |= row.deaths > 0;
+                self.alone_news |= row.alone();
                 self.queue.remove(id);
             }
             Phase::Backoff { .. } => {
@@ -286,7 +290,7 @@ impl Scheduler {
         match row.phase {
             Phase::Queued => {
                 self.waiting += 1;
-                self.alone_news |= row.deaths > 0;
+                self.alone_news |= row.alone();
                 self.queue.insert(row, &self.boards, self.now);
             }
             Phase::Backoff { wait } => {

@@ -71,7 +71,7 @@ impl Queue {
         let class = self.aged.get(&row.id).copied().unwrap_or(row.priority);
         let flow = self.flows.key(class, &row.submitter);
         let head = Head { lane: Reverse(row.front), seq: row.seq };
-        self.wait(row.id, Wait { flow, shape, head, alone: row.deaths > 0, since: now });
+        self.wait(row.id, Wait { flow, shape, head, alone: row.alone(), since: now });
     }
 
     fn wait(&mut self, task: TaskId, wait: Wait) {

@@ -149,7 +149,7 @@ proptest! {
             prop_assert!(lines.max().unwrap_or(0) <= 3, "a board has more than it takes");
             let waits = rows.iter().any(|task| {
                 let row = task.row;
-                row.state() == TaskState::Queued && row.image.is_some() && row.deaths == 0
+                row.state() == TaskState::Queued && row.image.is_some() && !row.alone()
             });
             let free = scheduler.boards().find(|board| board.free);
             prop_assert!(!waits || free.is_none(), "{free:?} is free and a task waits");

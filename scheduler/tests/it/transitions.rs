@@ -348,6 +348,28 @@ fn two_started_attempts_under_which_a_process_died_exhaust_a_task() {
 }
 
 #[test]
+fn a_death_that_tasks_shared_counts_half_so_that_a_hosts_tasks_go_on_side_by_side() {
+    let mut rig = Rig::new();
+    let boards = ["a/0", "a/1"];
+    rig.up("a", 1, &boards);
+    rig.submit([1, 2]);
+    let guilt = |rig: &Rig| [1, 2].map(|n| (rig.row(n).guilt(), rig.row(n).alone()));
+    for life in 2..=3 {
+        let before = peer("a", life - 1);
+        rig.start(&before, 1);
+        rig.start(&before, 2);
+        rig.hello("a", life, life, &boards, vec![]);
+        let expected = (u32::try_from(life).unwrap() - 1, life == 3);
+        assert_eq!(guilt(&rig), [expected; 2]);
+        assert_eq!((rig.state(1), rig.state(2)), (Leased, if life == 2 { Leased } else { Queued }));
+    }
+    // Both are suspects now. The guilty one dies by itself, the other never does.
+    rig.start(&peer("a", 3), 1);
+    rig.hello("a", 4, 4, &boards, vec![]);
+    assert_eq!((rig.state(1), rig.state(2), rig.row(2).guilt()), (Exhausted, Leased, 2));
+}
+
+#[test]
 fn the_end_of_a_task_that_had_to_be_alone_frees_its_whole_worker() {
     let mut rig = running();
     rig.hello("a", 2, 2, &["a/0", "a/1"], vec![]);

@@ -139,7 +139,7 @@ impl Checks {
     ) -> Result<(), Violation> {
         let (mut spent, mut failures, mut deaths, mut known) = (0, 0, 0, 0);
         if let Some(before) = before {
-            (spent, failures, deaths) = (before.spent, before.failures, before.deaths);
+            (spent, failures, deaths) = (before.spent, before.failures, before.deaths + before.shared_deaths);
             known = before.past.len();
         }
         let fresh = row.past.get(known..).unwrap_or_default();
@@ -168,10 +168,12 @@ impl Checks {
         {
             return wrong("a failure that nobody reported");
         }
-        if row.deaths > deaths && row.deaths > count(&|run| self.died.contains(run)) {
+        if row.deaths + row.shared_deaths > deaths
+            && row.deaths + row.shared_deaths > count(&|run| self.died.contains(run))
+        {
             return wrong("a death of a process that was not its");
         }
-        if row.spent > 8 || row.failures > 3 || row.deaths > 2 {
+        if row.spent > 8 || row.failures > 3 || row.deaths > 2 || row.shared_deaths > 3 {
             return wrong("more than any task may be");
         }
         Ok(())
@@ -367,7 +369,7 @@ impl Checks {
         let said = self.said.entry(life.id).or_default();
         let tasks = || life.scheduler.jobs().flat_map(|(job, _)| life.scheduler.tasks_of(job)).map(|t| t.row);
         // A task that must be alone may keep boards from others.
-        let shy = tasks().any(|row| row.deaths > 0 && !row.state().is_terminal());
+        let shy = tasks().any(|row| row.alone() && !row.state().is_terminal());
         let queued: Vec<_> =
             tasks().filter(|row| row.state() == TaskState::Queued && row.image.is_some()).collect();
         for (index, worker) in workers.iter().enumerate() {
