@@ -12,6 +12,7 @@ use edgeprof_common::{
     job::{JobSpec, MAX_CELLS},
 };
 use edgeprof_tests::shipped_model;
+use tokio::task::JoinSet;
 
 use crate::cluster::until;
 
@@ -57,13 +58,19 @@ impl Load {
         serde_json::from_value(spec).context("a job as it is specified")
     }
 
-    /// Submits `tasks` tasks in as few jobs as can have them, and gives the jobs' ids.
+    /// Submits `tasks` tasks in as few jobs as can have them, all at once, so that the cluster never waits for
+    /// the client; gives the jobs' ids.
     pub(crate) async fn submit(&self, client: &Client, tasks: usize) -> Result<Vec<String>> {
-        let (mut ids, mut left) = (Vec::new(), tasks);
+        let (mut submitting, mut left) = (JoinSet::new(), tasks);
         while left > 0 {
             let now = left.min(MAX_CELLS);
-            ids.push(client.submit(&Submission::new(&self.spec(now)?, "bench")?).await?.job_id);
+            let (client, submission) = (client.clone(), Submission::new(&self.spec(now)?, "bench")?);
+            submitting.spawn(async move { client.submit(&submission).await });
             left -= now;
+        }
+        let mut ids = Vec::new();
+        while let Some(job) = submitting.join_next().await {
+            ids.push(job??.job_id);
         }
         Ok(ids)
     }

@@ -51,7 +51,13 @@ pub(crate) async fn run(cluster: &Cluster, tasks: usize, rounds: usize) -> Resul
         let client_now = process::cpu(std::process::id())?;
         let cpu = [coordinator_now - coordinator, workers_now - workers, client_now - client];
         let round = Round { tasks, time, cpu, span: (from, to) };
-        eprintln!("    {tasks} tasks in {:.2} s: {:.0} a second", time.as_secs_f64(), round.rate());
+        eprintln!(
+            "    {tasks} tasks in {:.2} s: {:.0} a second; coordinator {:.0} µs a task, {:.0} MiB",
+            time.as_secs_f64(),
+            round.rate(),
+            round.cost(0),
+            process::memory(cluster.coordinator.id())?.0
+        );
         list.push(round);
     }
     Ok(list)

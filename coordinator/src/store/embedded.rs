@@ -14,6 +14,9 @@ use super::{Applied, Change, Row, Store, StoreError, Transaction};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
+/// Bytes of pages that are kept in memory. What the coordinator reads while it works, it has in memory anyway.
+const CACHE: usize = 32 << 20;
+
 /// Rows in a redb file, which one process has open at a time.
 pub struct Embedded {
     database: Database,
@@ -25,7 +28,7 @@ impl Embedded {
     /// # Errors
     /// When another process has it, or it cannot be made or read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let opened = unpanicked(|| Ok(Database::create(path)));
+        let opened = unpanicked(|| Ok(Database::builder().set_cache_size(CACHE).create(path)));
         let database = opened?.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => {
                 StoreError::Locked(path.parent().unwrap_or(path).to_owned())
