@@ -37,7 +37,7 @@ impl Client {
         self.call(request, |mut p, q| async move { p.drain_worker(q).await }).await
     }
 
-    /// Sets a board aside until [`Client::unmark`]; `by` is who asks.
+    /// Sets a board aside until [`Client::unquarantine`]; `by` is who asks.
     ///
     /// # Errors
     /// When there is no such board, or the coordinator is lost.
@@ -63,13 +63,20 @@ impl Client {
         self.mark(board, Mark::Reserve(v1::Reserve { seconds: time.as_secs() }), by).await
     }
 
-    /// Takes back a quarantine or a reservation. A board that was quarantined gets tasks again once it has
-    /// passed a canary run.
+    /// Ends a quarantine: the board gets tasks again once it has passed a canary run.
     ///
     /// # Errors
-    /// When there is no such board, or the coordinator is lost.
-    pub async fn unmark(&self, board: &str, by: &str) -> Result<v1::BoardStatus, ClientError> {
-        self.mark(board, Mark::Unmark(v1::Unmark {}), by).await
+    /// When there is no such board, it is not quarantined, or the coordinator is lost.
+    pub async fn unquarantine(&self, board: &str, by: &str) -> Result<v1::BoardStatus, ClientError> {
+        self.mark(board, Mark::Unmark(v1::Unmark { mark: "quarantined".to_owned() }), by).await
+    }
+
+    /// Ends a reservation, whoever made it.
+    ///
+    /// # Errors
+    /// When there is no such board, it is not reserved, or the coordinator is lost.
+    pub async fn release(&self, board: &str, by: &str) -> Result<v1::BoardStatus, ClientError> {
+        self.mark(board, Mark::Unmark(v1::Unmark { mark: "reserved".to_owned() }), by).await
     }
 
     async fn mark(&self, board: &str, mark: Mark, by: &str) -> Result<v1::BoardStatus, ClientError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgeprof_client::{BoardStatus, Client};
+use edgeprof_client::BoardStatus;
 
 use crate::{
     args::{Global, Who},
@@ -35,8 +35,7 @@ pub(crate) async fn quarantine(
 /// `edgeprof unquarantine`
 pub(crate) async fn unquarantine(global: &Global, board: &str, who: &Who) -> Result<Exit, Failure> {
     let client = global.connect().await?;
-    refuse_other_mark(&client, board, "quarantined").await?;
-    let answer = client.unmark(board, &who.name()).await;
+    let answer = client.unquarantine(board, &who.name()).await;
     tell(global, &close::checked(&client, Kind::Board, board, answer).await?)
 }
 
@@ -58,28 +57,8 @@ pub(crate) async fn reserve(
 /// `edgeprof board reserve --release`
 pub(crate) async fn release(global: &Global, board: &str, who: &Who) -> Result<Exit, Failure> {
     let client = global.connect().await?;
-    refuse_other_mark(&client, board, "reserved").await?;
-    let answer = client.unmark(board, &who.name()).await;
+    let answer = client.release(board, &who.name()).await;
     tell(global, &close::checked(&client, Kind::Board, board, answer).await?)
-}
-
-/// The coordinator takes any mark back; who means one must not hit the other.
-async fn refuse_other_mark(client: &Client, board: &str, mark: &str) -> Result<(), Failure> {
-    let boards = client.boards(&[]).await?;
-    let Some(found) = boards.iter().find(|found| found.id == board) else { return Ok(()) };
-    if found.mark.as_deref() == Some(mark) {
-        return Ok(());
-    }
-    let failure = Failure::usage(format!("{board} is not {mark}"));
-    Err(match found.mark.as_deref() {
-        Some("reserved") => failure
-            .hint(format!("it is {}; edgeprof board reserve {board} --release gives it back", said(found))),
-        Some("quarantined") => {
-            failure.hint(format!("it is {}; edgeprof unquarantine {board} takes it back", said(found)))
-        }
-        Some(_) => failure.hint(format!("it is {}", said(found))),
-        None => failure,
-    })
 }
 
 fn said(board: &BoardStatus) -> String {

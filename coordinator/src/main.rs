@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use edgeprof_common::Epoch;
 use edgeprof_coordinator::{
     adopt::adopt,
-    config::{Config, Flags, Subcommand},
+    config::{Config, Flags, KEYS, Subcommand},
     core::Failed,
     daemon::{Daemon, StartError, write_ready},
     preparing::child,
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         };
     }
     if flags.print_default_config {
-        print!("{}", print_default::<Config>());
+        print!("{}", print_default::<Config>(KEYS));
         return ExitCode::SUCCESS;
     }
     let config = match flags.resolve() {

@@ -1,6 +1,7 @@
 //! TOML configuration: one typed struct a program. What is wrong in a file is told with its file, line and
 //! key, and what was probably meant.
 
+mod printed;
 mod source;
 mod words;
 
@@ -9,8 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
+pub use printed::{Key, print_default};
 pub use source::Source;
 
 /// Why a configuration could not be had.
@@ -91,14 +93,6 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 /// When it cannot be understood.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, ConfigError> {
     Source::new(bytes, path)?.parse()
-}
-
-/// The defaults as TOML, for `--print-default-config`.
-///
-/// # Panics
-/// When `T` cannot be written as TOML: an error of the program, which its tests find.
-pub fn print_default<T: Serialize + Default>() -> String {
-    toml::to_string_pretty(&T::default()).expect("a config struct is TOML")
 }
 
 #[cfg(test)]

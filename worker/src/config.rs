@@ -2,6 +2,7 @@
 
 mod boards;
 mod error;
+mod keys;
 
 use std::{
     net::SocketAddr,
@@ -22,6 +23,7 @@ use self::boards::{beside, check};
 pub use self::{
     boards::{BAUD, Behind, Board, BoardConfig, NoopConfig, Transport, typed_boards},
     error::SetupError,
+    keys::KEYS,
 };
 
 /// The command line.
@@ -107,7 +109,7 @@ pub struct Config {
     /// Bounds.
     pub limits: Limits,
     /// Boards. More may lie in `boards.d/*.toml` beside this file.
-    #[serde(rename = "board")]
+    #[serde(rename = "board", skip_serializing_if = "Vec::is_empty")]
     pub boards: Vec<BoardConfig>,
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use edgeprof_service::{config::print_default, flags, shutdown::Signals, telemetry};
 use edgeprof_worker::{
-    config::{Cli, Config, Subcommand, resolve},
+    config::{Cli, Config, KEYS, Subcommand, resolve},
     daemon,
 };
 
@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> Result<()> {
     if cli.print_default_config {
-        print!("{}", print_default::<Config>());
+        print!("{}", print_default::<Config>(KEYS));
         return Ok(());
     }
     if let Some(Subcommand::Scan { ports, baud }) = &cli.command {

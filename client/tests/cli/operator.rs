@@ -123,7 +123,7 @@ async fn marks_carry_who_set_them_and_one_is_not_taken_for_the_other() {
 
         $ edgeprof board reserve lab-1/mps2-an386-0 --release
         error: lab-1/mps2-an386-0 is not reserved
-        hint: it is quarantined by ann: its line is loose; edgeprof unquarantine lab-1/mps2-an386-0 takes it back
+        hint: it is quarantined by ann
 
         $ edgeprof boards
         board               kind        worker  health
@@ -143,7 +143,7 @@ async fn marks_carry_who_set_them_and_one_is_not_taken_for_the_other() {
 
         $ edgeprof unquarantine lab-1/mps2-an386-0
         error: lab-1/mps2-an386-0 is not quarantined
-        hint: it is reserved by bob, 2 h left; edgeprof board reserve lab-1/mps2-an386-0 --release gives it back
+        hint: it is reserved by bob
 
         $ edgeprof board reserve lab-1/mps2-an386-0 --for 2h --as bob -o csv
         board,kind,worker,health,runs,firmware,labels,reason,task,scenario,mark,marked by,reserved (ms),waiting,busy (ms)

@@ -31,6 +31,14 @@ fn unreachable(board: &str, why: impl std::fmt::Display) -> Status {
     with_hint(Code::Unavailable, format!("the worker of {board} cannot be asked: {why}"), hint)
 }
 
+/// A worker's own words. That it is not there must not read as if the coordinator were not.
+fn of_worker(board: &str, status: Status) -> Status {
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Cancelled => unreachable(board, status.message()),
+        _ => status,
+    }
+}
+
 /// A connection of its own to the worker of a board.
 async fn worker(board: &str, address: Option<String>) -> Result<WorkerClient<Channel>, Status> {
     let address = address.ok_or_else(|| unreachable(board, "it is not known where it listens"))?;
@@ -49,7 +57,7 @@ async fn patiently<T>(
     answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Status> {
     match tokio::time::timeout(LOOK, answer).await {
-        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| of_worker(board, status)),
         Err(_) => Err(unreachable(board, format!("no answer came within {} s", LOOK.as_secs()))),
     }
 }
@@ -95,7 +103,9 @@ pub(super) async fn console(
             };
         }
     });
-    let output = worker.console(Request::new(ReceiverStream::new(line))).await?.into_inner();
+    let output = worker.console(Request::new(ReceiverStream::new(line))).await;
+    let output = output.map_err(|status| of_worker(&board, status))?.into_inner();
+    let output = output.map(move |piece| piece.map_err(|status| of_worker(&board, status)));
     let over = reservation_ends(api.clone(), id);
     let stop = api.stop.clone().cancelled_owned();
     Ok(Box::pin(output.take_until(over).take_until(stop)))

@@ -9,7 +9,7 @@ use edgeprof_service::status::with_hint;
 use tonic::{Code, Status};
 
 use super::{Api, name, unknown_board};
-use crate::core::Command;
+use crate::core::{Command, NotMarked, Wish};
 
 /// Longest reservation.
 const LONGEST: u64 = 30 * 24 * 3600;
@@ -34,23 +34,52 @@ pub(super) async fn mark(api: &Api, request: v1::MarkBoardRequest) -> Result<v1:
     let id: BoardId = board.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
     name("by", &by)?;
     let by = if by.is_empty() { "somebody".to_owned() } else { by };
-    let mark = match mark {
+    let wish = match mark {
         Some(Asked::Quarantine(v1::Quarantine { reason })) => {
             if reason.len() > REASON {
                 return Err(Status::invalid_argument(format!("a reason has at most {REASON} bytes")));
             }
-            Some(Mark::Quarantined { by, reason })
+            Wish::Set(Mark::Quarantined { by, reason })
         }
         Some(Asked::Reserve(v1::Reserve { seconds })) => {
             if !(1..=LONGEST).contains(&seconds) {
                 let what = format!("a reservation lasts 1 s to 30 days, not {seconds} s");
                 return Err(Status::invalid_argument(what));
             }
-            Some(Mark::Reserved { by, left: Duration::from_secs(seconds) })
+            Wish::Set(Mark::Reserved { by, left: Duration::from_secs(seconds) })
         }
-        Some(Asked::Unmark(v1::Unmark {})) => None,
+        Some(Asked::Unmark(v1::Unmark { mark })) => match mark.as_str() {
+            "quarantined" => Wish::Unquarantine,
+            "reserved" => Wish::Release,
+            _ => {
+                let what = format!("a mark to take back is quarantined or reserved, not {mark:?}");
+                return Err(Status::invalid_argument(what));
+            }
+        },
         None => return Err(Status::invalid_argument("the request names no mark")),
     };
-    let status = api.ask(|reply| Command::Mark(id, mark, reply)).await?;
-    status.ok_or_else(|| unknown_board(&board))
+    let asked = wish.clone();
+    match api.ask(|reply| Command::Mark(id, wish, reply)).await? {
+        Ok(status) => Ok(status),
+        Err(NotMarked::Unknown) => Err(unknown_board(&board)),
+        Err(NotMarked::Is(mark)) => Err(otherwise(&board, &asked, mark.as_ref())),
+    }
+}
+
+/// Who means one mark does not get another.
+fn otherwise(board: &str, wish: &Wish, mark: Option<&Mark>) -> Status {
+    let release = format!("`edgeprof board reserve {board} --release` gives it back");
+    let is = match mark {
+        Some(Mark::Reserved { by, .. }) => Some(format!("it is reserved by {by}; {release}")),
+        Some(Mark::Quarantined { by, reason }) => Some(format!(
+            "it is quarantined by {by}: {reason}; `edgeprof unquarantine {board}` takes it back"
+        )),
+        None => None,
+    };
+    let (what, hint) = match wish {
+        Wish::Set(_) => (format!("{board} is somebody else's"), is),
+        Wish::Unquarantine => (format!("{board} is not quarantined"), is),
+        Wish::Release => (format!("{board} is not reserved"), is),
+    };
+    with_hint(Code::FailedPrecondition, what, hint.as_deref())
 }

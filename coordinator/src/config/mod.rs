@@ -1,5 +1,6 @@
 //! Configuration: defaults, then the file, then `EDGEPROF_*`, then flags.
 
+mod keys;
 mod scheduling;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -9,6 +10,7 @@ use edgeprof_common::ClusterId;
 use edgeprof_service::{config::ConfigError, telemetry::LogFormat};
 use serde::{Deserialize, Serialize};
 
+pub use keys::KEYS;
 pub use scheduling::Scheduling;
 
 /// What the daemon can be told. Unknown keys are refused.
@@ -190,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_printed_defaults_are_the_defaults() {
-        let text = edgeprof_service::config::print_default::<Config>();
+        let text = edgeprof_service::config::print_default::<Config>(KEYS);
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
     }
 }

@@ -36,6 +36,7 @@ pub struct Scheduling {
     /// A task is not retried after this many attempts that failed or were lost.
     pub max_attempts: u32,
     /// Shares of submitters in the boards, 1 to 1000; 1 where none is given.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, Weight>,
 }
 

@@ -21,6 +21,43 @@ pub struct Reserved {
     pub by: Option<(String, Duration)>,
 }
 
+/// What an operator wants of a board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Set it aside. Nobody's reservation is taken over by another one.
+    Set(Mark),
+    /// End its quarantine.
+    Unquarantine,
+    /// End its reservation, whoever made it.
+    Release,
+}
+
+/// Why an operator does not get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotMarked {
+    /// There is no such board.
+    Unknown,
+    /// It is set aside otherwise, or not at all.
+    Is(Option<Mark>),
+}
+
+impl Wish {
+    /// The mark that the board gets, if what it has allows that.
+    fn over(self, has: Option<&Mark>) -> Result<Option<Mark>, NotMarked> {
+        match (self, has) {
+            (Self::Set(Mark::Reserved { by, .. }), Some(Mark::Reserved { by: first, .. }))
+                if by != *first =>
+            {
+                Err(NotMarked::Is(has.cloned()))
+            }
+            (Self::Set(mark), _) => Ok(Some(mark)),
+            (Self::Unquarantine, Some(Mark::Quarantined { .. }))
+            | (Self::Release, Some(Mark::Reserved { .. })) => Ok(None),
+            (Self::Unquarantine | Self::Release, _) => Err(NotMarked::Is(has.cloned())),
+        }
+    }
+}
+
 impl Core {
     pub(super) fn put_board(&mut self, row: BoardRow) {
         let at = key::board(&row.board);
@@ -62,12 +99,13 @@ impl Core {
         known(&self.worker_list())
     }
 
-    pub(super) fn mark_board(&mut self, board: &BoardId, mark: Option<Mark>) -> Option<v1::BoardStatus> {
-        if !self.scheduler.boards().any(|known| known.report.id == *board) {
-            return None;
-        }
+    pub(super) fn mark_board(&mut self, board: &BoardId, wish: Wish) -> Result<v1::BoardStatus, NotMarked> {
+        let known = self.scheduler.boards().find(|known| known.report.id == *board);
+        let known = known.ok_or(NotMarked::Unknown)?;
+        let mark = wish.over(known.kept.and_then(|kept| kept.mark.as_ref()))?;
         self.step(Event::Mark { board: board.clone(), mark });
-        self.board_list().into_iter().find(|status| status.id == board.as_str())
+        let status = self.board_list().into_iter().find(|status| status.id == board.as_str());
+        status.ok_or(NotMarked::Unknown)
     }
 
     pub(super) fn reserved(&self, board: &BoardId) -> Option<Reserved> {

@@ -45,7 +45,10 @@ impl Core {
             task_id: job.is_some().then_some(task).flatten().map(|task| task.to_string()),
             job_id: job,
             firmware_version: self.boards.get(id).and_then(|known| known.firmware_version.clone()),
-            reason: kept.reason.or_else(|| board.report.reason.clone()),
+            reason: kept
+                .reason
+                .or_else(|| board.report.reason.clone())
+                .or_else(|| self.out_of_service(board)),
             mark: kept.mark.map(str::to_owned),
             marked_by: kept.by,
             reserved_ms: reserved.then(|| millis(self.reserved_for(id))),
@@ -53,6 +56,17 @@ impl Core {
             waiting: clip(board.waiting),
             busy_ms: board.busy_for.map(millis),
         }
+    }
+
+    /// Why a board that is good gets no tasks for its worker's sake.
+    fn out_of_service(&self, board: &BoardView<'_>) -> Option<String> {
+        let worker = board.worker;
+        if self.drained.contains(worker) {
+            return Some(format!(
+                "{worker} is drained; `edgeprof drain {worker} --undo` takes it back into service"
+            ));
+        }
+        None
     }
 
     /// Where the worker of a board listens.

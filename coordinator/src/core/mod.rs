@@ -2,6 +2,7 @@
 //! in as a [`Command`]; what leaves waits in `commit::Outbox` for the commit that justifies it.
 
 mod boards;
+mod command;
 mod commit;
 mod effects;
 mod jobs;
@@ -21,10 +22,10 @@ use std::{
 
 use edgeprof_common::{BoardId, Digest, JobId, Quant, TaskId, Token, WorkerId};
 use edgeprof_proto::v1;
-use edgeprof_scheduler::{BoardReport, Event, LeaseRef, Mark, Now, QueueFull, Scheduler, SessionId};
+use edgeprof_scheduler::{BoardReport, Event, LeaseRef, Now, Scheduler, SessionId};
 use edgeprof_service::shutdown::Tasks;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,16 +34,15 @@ use crate::{
     artifacts::Artifacts,
     canary::Canary,
     ingest::Measured,
-    preparing::{Outcome, Preparer, Vocabulary},
-    session::SessionEvent,
+    preparing::{Preparer, Vocabulary},
     store::{
-        StoreError, Transaction, Writer,
+        Transaction, Writer,
         rows::{Identity, ImageRow, JobRow, Prepared, TaskDef},
     },
-    submit::Present,
 };
 
-pub use boards::Reserved;
+pub use boards::{NotMarked, Reserved, Wish};
+pub use command::{Busy, Command, Failed};
 pub(crate) use prepare::workload_key;
 pub use tasks::Told;
 
@@ -58,90 +58,6 @@ const PULSE: Duration = Duration::from_secs(1);
 
 /// Watchers of ephemeral changes are told at most this often.
 const COALESCE: Duration = Duration::from_millis(50);
-
-/// What happens to the coordinator.
-#[derive(Debug)]
-pub enum Command {
-    /// A client submitted a job that was planned.
-    Submit {
-        /// The job.
-        job: Box<JobRow>,
-        /// Its tasks, in order.
-        tasks: Vec<TaskDef>,
-        /// Workloads of theirs that were made ready before.
-        ready: Vec<(Digest, Prepared)>,
-        /// The durable job.
-        reply: oneshot::Sender<Result<v1::Job, Busy>>,
-    },
-    /// The job that a client's key made before.
-    Known {
-        /// The key.
-        key: String,
-        /// The job and what was asked for it.
-        reply: oneshot::Sender<Option<(v1::Job, Box<JobRow>)>>,
-    },
-    /// A job with its tasks.
-    Job(JobId, oneshot::Sender<Option<v1::Job>>),
-    /// The newest jobs, without tasks.
-    Jobs(usize, oneshot::Sender<Vec<v1::Job>>),
-    /// The tasks of a job, in order.
-    Tasks(JobId, oneshot::Sender<Option<Vec<TaskId>>>),
-    /// Cancel a job.
-    Cancel(JobId, oneshot::Sender<Option<v1::Job>>),
-    /// A job and all that becomes of it.
-    Watch(JobId, oneshot::Sender<Option<watch::Receiver<Arc<v1::JobUpdate>>>>),
-    /// Boards, for clients.
-    Boards(oneshot::Sender<Vec<v1::BoardStatus>>),
-    /// Boards, for planning.
-    Present(oneshot::Sender<Vec<Present>>),
-    /// Workers, for clients.
-    Workers(oneshot::Sender<Vec<v1::WorkerStatus>>),
-    /// Where the worker of a board listens.
-    AddressOf(BoardId, oneshot::Sender<Option<String>>),
-    /// What happened to tasks, in the order of these.
-    Stories(Vec<TaskId>, oneshot::Sender<Vec<Told>>),
-    /// Take a worker out of service, or back in; nothing where it is not known.
-    Drain(WorkerId, bool, oneshot::Sender<Option<v1::WorkerStatus>>),
-    /// Set a board aside, or take it back; nothing where it is not known.
-    Mark(BoardId, Option<Mark>, oneshot::Sender<Option<v1::BoardStatus>>),
-    /// How a board is reserved; nothing where it is not known.
-    Reserved(BoardId, oneshot::Sender<Option<Reserved>>),
-    /// From a session.
-    Session(SessionEvent),
-    /// From a preparing child.
-    Prepared(u64, Outcome),
-    /// A preparing child ended.
-    PrepareEnded(u64),
-}
-
-/// Why a planned job is not taken.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub enum Busy {
-    /// Too many tasks wait.
-    #[error(transparent)]
-    Full(#[from] QueueFull),
-}
-
-/// Why the loop ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum Failed {
-    /// The store cannot be used any more.
-    #[error(transparent)]
-    Store(#[from] Arc<StoreError>),
-    /// Another life of this coordinator commands the workers.
-    #[error("{0}")]
-    Superseded(String),
-}
-
-impl Failed {
-    /// The way out, where the words do not name it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Store(error) => Some(error.hint()),
-            Self::Superseded(_) => None,
-        }
-    }
-}
 
 /// What the loop needs from outside.
 #[derive(Debug)]
@@ -416,10 +332,6 @@ impl Core {
                 let workers = self.worker_list();
                 self.reply(reply, workers);
             }
-            Command::AddressOf(board, reply) => {
-                let address = self.address_of(&board);
-                self.reply(reply, address);
-            }
             Command::Stories(tasks, reply) => {
                 let stories = tasks.into_iter().filter_map(|task| self.told(task)).collect();
                 self.reply(reply, stories);
@@ -428,8 +340,8 @@ impl Core {
                 let status = self.drain(worker, on);
                 self.reply(reply, status);
             }
-            Command::Mark(board, mark, reply) => {
-                let status = self.mark_board(&board, mark);
+            Command::Mark(board, wish, reply) => {
+                let status = self.mark_board(&board, wish);
                 self.reply(reply, status);
             }
             Command::Reserved(board, reply) => {

@@ -65,6 +65,11 @@ impl Core {
         if what == Step::Submitted {
             return;
         }
+        let known = |line: &StoryLine| line.what == what && line.attempt == attempt.0 && line.board == board;
+        // A new life hears again what attempts of an earlier one are at.
+        if matches!(what, Step::Accepted | Step::Started) && open.story.iter().any(known) {
+            return;
+        }
         if open.story.len() >= LINES {
             open.story.remove(0);
         }

@@ -14,6 +14,10 @@ fn reserve(seconds: u64) -> Mark {
     Mark::Reserve(v1::Reserve { seconds })
 }
 
+fn take_back(mark: &str) -> Mark {
+    Mark::Unmark(v1::Unmark { mark: mark.into() })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_cannot_be_drained_or_marked() {
     let worker = Played::start("w", &["riscv32"]).await;
@@ -76,8 +80,39 @@ async fn the_line_of_a_board_is_for_who_reserved_it_and_as_long() {
     }
     assert_eq!(said, format!("{BOARD}{BOARD}hello").into_bytes());
     // Taken back, the line is cut.
-    lab.client.mark(BOARD, Mark::Unmark(v1::Unmark {})).await.unwrap();
+    lab.client.mark(BOARD, take_back("reserved")).await.unwrap();
     assert_eq!(soon("the end", line.message()).await.unwrap(), None);
+    lab.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_mark_is_not_taken_for_another_nor_a_reservation_from_its_owner() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    lab.client.until_boards().await;
+    let status = lab.client.mark(BOARD, take_back("")).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let status = lab.client.mark(BOARD, take_back("reserved")).await.unwrap_err();
+    assert_eq!((status.code(), hint(&status)), (Code::FailedPrecondition, None));
+
+    lab.client.mark(BOARD, reserve(3600)).await.unwrap();
+    let status = lab.client.mark(BOARD, take_back("quarantined")).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.message(), "w/riscv32-0 is not quarantined");
+    assert!(hint(&status).unwrap().contains("reserved by ann"), "{status:?}");
+    let bob = v1::MarkBoardRequest { board: BOARD.into(), mark: Some(reserve(60)), by: "bob".into() };
+    let status = lab.client.0.mark_board(bob).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(hint(&status).unwrap().contains("reserved by ann"), "{status:?}");
+    let board = lab.client.mark(BOARD, reserve(7200)).await.unwrap();
+    assert!(board.reserved_ms.unwrap() > 3_600_000, "its owner may lengthen it: {board:?}");
+
+    let quarantine = Mark::Quarantine(v1::Quarantine { reason: "it smells".into() });
+    lab.client.mark(BOARD, quarantine).await.unwrap();
+    let status = lab.client.mark(BOARD, take_back("reserved")).await.unwrap_err();
+    assert!(hint(&status).unwrap().contains("quarantined by ann: it smells"), "{status:?}");
+    let board = lab.client.mark(BOARD, take_back("quarantined")).await.unwrap();
+    assert_ne!(board.mark.as_deref(), Some("quarantined"), "{board:?}");
     lab.daemon.stop().await;
 }
 

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::*;
 
@@ -10,6 +10,7 @@ struct Sample {
     listen: SocketAddr,
     sessions: u32,
     limits: Limits,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     board: Vec<Board>,
 }
 
@@ -135,7 +136,47 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn the_printed_defaults_parse_to_the_defaults() {
-    let text = print_default::<Sample>();
+fn the_printed_defaults_say_what_they_do_and_parse_to_the_defaults() {
+    let text = print_default::<Sample>(&KEYS);
+    expect_test::expect![[r#"
+        # Where it listens.
+        listen = "127.0.0.1:1"
+
+        # How many.
+        sessions = 0
+
+        [limits]
+        # How long.
+        wait = "0s"
+
+        # How much,
+        # in bytes.
+        bytes = 0
+
+        # Boards.
+        # [[board]]
+        # name = "a"
+    "#]]
+    .assert_eq(&text);
     assert_eq!(parse::<Sample>(text.as_bytes(), "w.toml".as_ref()).unwrap(), Sample::default());
+}
+
+const KEYS: [Key; 5] = [
+    Key::new("listen", "Where it listens."),
+    Key::new("sessions", "How many."),
+    Key::new("limits.wait", "How long."),
+    Key::new("limits.bytes", "How much,\nin bytes."),
+    Key::unset("board", "Boards.", "[[board]]\nname = \"a\""),
+];
+
+#[test]
+#[should_panic(expected = "nothing says what these keys do: sessions")]
+fn a_key_that_nothing_is_said_of_is_found() {
+    print_default::<Sample>(&[KEYS[0], KEYS[2], KEYS[3], KEYS[4]]);
+}
+
+#[test]
+#[should_panic(expected = "the key limits.byte has neither")]
+fn a_word_on_a_key_that_is_not_there_is_found() {
+    print_default::<Sample>(&[KEYS[0], Key::new("limits.byte", "How much.")]);
 }

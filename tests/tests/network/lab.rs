@@ -1,25 +1,12 @@
 //! A simulated lab: one coordinator and its workers, the jobs of one client, and what must hold at every step.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
-use edgeprof_common::{
-    JobId, Kv, Priority, Quant, TaskId,
-    job::{Cell, JobSpec, ModelRef, Prompt},
-};
-use edgeprof_coordinator::{
-    core::{Busy, Command},
-    store::rows::{FirmwarePin, JobRow, TaskDef},
-};
+use edgeprof_common::{JobId, TaskId};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::Requirement;
 use edgeprof_worker::outbox::Key;
 use tempfile::TempDir;
-use tokio::sync::oneshot::{self, error::TryRecvError};
 use turmoil::Sim;
 
 use super::{
@@ -27,6 +14,7 @@ use super::{
     ledger::Ledger,
     net::Cuts,
     story::Story,
+    submission::Submission,
     worker::{KIND, Worker},
 };
 
@@ -78,15 +66,6 @@ impl Default for Shape {
             cached: true,
         }
     }
-}
-
-/// A job that is submitted until it is taken.
-#[derive(Debug)]
-struct Submission {
-    job: JobRow,
-    tasks: Vec<TaskDef>,
-    answer: Option<oneshot::Receiver<Result<v1::Job, Busy>>>,
-    taken: bool,
 }
 
 /// The lab.
@@ -179,96 +158,14 @@ impl Lab {
     /// The same for some boards only.
     pub(crate) fn submit_for(&mut self, tasks: u32, boards: &Requirement) {
         let job = JobId::from_raw(1 + self.submissions.len() as u64);
-        let defs = (0..tasks).map(|n| self.task(job, n, boards)).collect::<Vec<_>>();
-        let spec = JobSpec {
-            models: vec![model()],
-            boards: vec![KIND.into()],
-            each: false,
-            prompts: Vec::new(),
-            n_prompt: vec![4],
-            n_gen: vec![1],
-            n_depth: Vec::new(),
-            quants: Vec::new(),
-            kvs: Vec::new(),
-            ctx: None,
-            temperature: 0.0,
-            seed: 0,
-            repetitions: Some(1),
-            warmup: None,
-            firmware: None,
-            suite: None,
-            priority: Priority::Normal,
-            labels: BTreeMap::new(),
-            wait_for_board_ms: None,
-        };
-        let row = JobRow {
-            id: job,
-            spec,
-            submitted_at: format!("{job}"),
-            tasks: defs.iter().map(|def| def.id).collect(),
-            first_seq: 0,
-            submitter: "net".into(),
-            idempotency_key: Some(job.to_string()),
-        };
-        self.submissions.push(Submission { job: row, tasks: defs, answer: None, taken: false });
-    }
-
-    fn task(&self, job: JobId, number: u32, boards: &Requirement) -> TaskDef {
-        let firmware = self.coordinator.firmware;
-        TaskDef {
-            id: TaskId::from_raw(u128::from(job.raw()) * 10_000 + u128::from(number)),
-            job,
-            cell: Cell {
-                model: model(),
-                quant: Quant::Native,
-                kv: Kv::F16,
-                prompt: Prompt::Synthetic(4),
-                n_gen: 1,
-                n_depth: 0,
-                ctx: None,
-                temperature: 0.0,
-                seed: 0,
-            },
-            selector: KIND.into(),
-            scenario: "any".into(),
-            requirement: boards.clone(),
-            repetitions: 1,
-            warmup: 0,
-            firmware: BTreeMap::from([(
-                KIND.into(),
-                FirmwarePin { file: firmware, loaded: firmware, size: 8 },
-            )]),
-            model: None,
-            refusal: None,
-        }
+        self.submissions.push(Submission::new(job, tasks, boards, self.coordinator.firmware));
     }
 
     /// One tick, and what must hold after it.
     pub(crate) fn step(&mut self) {
-        self.push_submissions();
+        self.submissions.iter_mut().for_each(|submission| submission.push(&self.coordinator));
         self.sim.step().expect("no host fails");
         self.check();
-    }
-
-    fn push_submissions(&mut self) {
-        for submission in self.submissions.iter_mut().filter(|submission| !submission.taken) {
-            match submission.answer.as_mut().map(oneshot::Receiver::try_recv) {
-                Some(Ok(taken)) => {
-                    taken.expect("there is room");
-                    submission.taken = true;
-                }
-                Some(Err(TryRecvError::Empty)) => {}
-                Some(Err(TryRecvError::Closed)) | None => {
-                    submission.answer = self.coordinator.commands().and_then(|commands| {
-                        let (reply, answer) = oneshot::channel();
-                        let job = Box::new(submission.job.clone());
-                        let (tasks, ready) = (submission.tasks.clone(), Vec::new());
-                        let submit = Command::Submit { job, tasks, ready, reply };
-                        commands.try_send(submit).ok().map(|()| answer)
-                    });
-                }
-            }
-        }
     }
 
     fn check(&mut self) {
@@ -402,9 +299,4 @@ impl Drop for Lab {
             self.story.lines().iter().for_each(|line| eprintln!("{line}"));
         }
     }
-}
-
-fn model() -> ModelRef {
-    let name = "model.gguf".to_owned();
-    ModelRef { digest: edgeprof_common::Digest::of(name.as_bytes()), name, tokenizer: None }
 }

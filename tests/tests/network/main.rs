@@ -15,4 +15,5 @@ mod scenarios;
 mod seeds;
 mod story;
 mod stuck;
+mod submission;
 mod worker;

@@ -260,7 +260,14 @@ impl Profiler for Fake {
                 Mark::Reserve(v1::Reserve { seconds }) => {
                     (Some(("reserved", by, None)), Some(seconds * 1000))
                 }
-                Mark::Unmark(_) => (None, None),
+                Mark::Unmark(v1::Unmark { mark }) => match &state.mark {
+                    Some((is, ..)) if *is == mark => (None, None),
+                    is => {
+                        let hint = is.as_ref().map(|(is, by, _)| format!("it is {is} by {by}"));
+                        let what = format!("{board} is not {mark}");
+                        return Err(status::with_hint(Code::FailedPrecondition, what, hint.as_deref()));
+                    }
+                },
             };
         }
         Ok(Response::new(self.board()))

@@ -1,0 +1,101 @@
+//! What the loop is asked and told, and how it ends.
+
+use std::sync::Arc;
+
+use edgeprof_common::{BoardId, Digest, JobId, TaskId, WorkerId};
+use edgeprof_proto::v1;
+use edgeprof_scheduler::QueueFull;
+use tokio::sync::{oneshot, watch};
+
+use super::{NotMarked, Reserved, Told, Wish};
+use crate::{
+    preparing::Outcome,
+    session::SessionEvent,
+    store::{
+        StoreError,
+        rows::{JobRow, Prepared, TaskDef},
+    },
+    submit::Present,
+};
+
+/// What happens to the coordinator.
+#[derive(Debug)]
+pub enum Command {
+    /// A client submitted a job that was planned.
+    Submit {
+        /// The job.
+        job: Box<JobRow>,
+        /// Its tasks, in order.
+        tasks: Vec<TaskDef>,
+        /// Workloads of theirs that were made ready before.
+        ready: Vec<(Digest, Prepared)>,
+        /// The durable job.
+        reply: oneshot::Sender<Result<v1::Job, Busy>>,
+    },
+    /// The job that a client's key made before.
+    Known {
+        /// The key.
+        key: String,
+        /// The job and what was asked for it.
+        reply: oneshot::Sender<Option<(v1::Job, Box<JobRow>)>>,
+    },
+    /// A job with its tasks.
+    Job(JobId, oneshot::Sender<Option<v1::Job>>),
+    /// The newest jobs, without tasks.
+    Jobs(usize, oneshot::Sender<Vec<v1::Job>>),
+    /// The tasks of a job, in order.
+    Tasks(JobId, oneshot::Sender<Option<Vec<TaskId>>>),
+    /// Cancel a job.
+    Cancel(JobId, oneshot::Sender<Option<v1::Job>>),
+    /// A job and all that becomes of it.
+    Watch(JobId, oneshot::Sender<Option<watch::Receiver<Arc<v1::JobUpdate>>>>),
+    /// Boards, for clients.
+    Boards(oneshot::Sender<Vec<v1::BoardStatus>>),
+    /// Boards, for planning.
+    Present(oneshot::Sender<Vec<Present>>),
+    /// Workers, for clients.
+    Workers(oneshot::Sender<Vec<v1::WorkerStatus>>),
+    /// What happened to tasks, in the order of these.
+    Stories(Vec<TaskId>, oneshot::Sender<Vec<Told>>),
+    /// Take a worker out of service, or back in; nothing where it is not known.
+    Drain(WorkerId, bool, oneshot::Sender<Option<v1::WorkerStatus>>),
+    /// Set a board aside, or take it back.
+    Mark(BoardId, Wish, oneshot::Sender<Result<v1::BoardStatus, NotMarked>>),
+    /// How a board is reserved; nothing where it is not known.
+    Reserved(BoardId, oneshot::Sender<Option<Reserved>>),
+    /// From a session.
+    Session(SessionEvent),
+    /// From a preparing child.
+    Prepared(u64, Outcome),
+    /// A preparing child ended.
+    PrepareEnded(u64),
+}
+
+/// Why a planned job is not taken.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum Busy {
+    /// Too many tasks wait.
+    #[error(transparent)]
+    Full(#[from] QueueFull),
+}
+
+/// Why the loop ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The store cannot be used any more.
+    #[error(transparent)]
+    Store(#[from] Arc<StoreError>),
+    /// Another life of this coordinator commands the workers.
+    #[error("{0}")]
+    Superseded(String),
+}
+
+impl Failed {
+    /// The way out, where the words do not name it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => Some(error.hint()),
+            Self::Superseded(_) => None,
+        }
+    }
+}
