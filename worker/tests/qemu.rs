@@ -12,28 +12,11 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{LIFE, Lab, Session, firmware, lease, model};
+use support::{LIFE, Lab, Session, firmware, lease, model, spec};
 use tokio::sync::Mutex;
 
 /// One test at a time: they count the emulators of this process, and share its two cores with them.
 static ALONE: Mutex<()> = Mutex::const_new(());
-
-fn spec(session: &mut Session, kind: &str, n_gen: u32) -> v1::AttemptSpec {
-    let (firmware, image) = (firmware(kind), model());
-    v1::AttemptSpec {
-        firmware_size: firmware.len() as u64,
-        image_size: image.len() as u64,
-        firmware_digest: session.keep(firmware),
-        image_digest: session.keep(image),
-        tokens: vec![1, 7, 3, 9],
-        n_depth: 1,
-        n_gen,
-        ctx: 4 + n_gen,
-        kv: "f16".into(),
-        repetitions: 1,
-        ..v1::AttemptSpec::default()
-    }
-}
 
 /// The model that ships with the project, which fits the smallest board at q4_0.
 fn shipped() -> Model {

@@ -57,12 +57,14 @@ pub fn print_default<T: Serialize + Default>(keys: &[Key]) -> String {
             Some(value) if key.example.is_empty() => {
                 let _ = writeln!(text, "{name} = {value}");
             }
+            None if key.example.is_empty() => {
+                panic!("the key {} has neither a default nor an example", key.path)
+            }
             None => key.example.lines().for_each(|line| {
                 let _ = writeln!(text, "# {line}");
             }),
             Some(value) => panic!("the key {} has the default {value} and needs no example", key.path),
         }
-        assert!(text.ends_with('\n'), "the key {} has neither a default nor an example", key.path);
     }
     rest.retain(|_, value| value.as_table().is_none_or(|section| !section.is_empty()));
     assert!(rest.is_empty(), "nothing says what these keys do: {rest}");

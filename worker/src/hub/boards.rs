@@ -29,6 +29,10 @@ impl Hub {
                 "{board} is busy with task {}; {what} when it is idle",
                 taken.lease.task
             ))),
+            // The board itself would answer once the person leaves.
+            None if member.slot.health == BoardHealth::Maintenance => Err(Status::failed_precondition(
+                format!("{board} is in use: {}; {what} when it is idle", console::OPEN),
+            )),
             None => Ok(member),
         }
     }

@@ -41,10 +41,8 @@ pub const SOON: Duration = Duration::from_secs(120);
 pub struct Lab {
     pub folder: TempDir,
     pub daemon: Option<Daemon>,
-    boards: Vec<(&'static str, Transport)>,
+    boards: Vec<(&'static str, Behind)>,
     limits: Limits,
-    /// What an attempt takes on a board that does nothing.
-    noop: Duration,
 }
 
 impl Lab {
@@ -53,24 +51,26 @@ impl Lab {
     }
 
     pub async fn with(boards: &[(&'static str, Transport)], limits: Limits) -> Self {
-        Self::made(boards, Duration::ZERO, limits).await
+        let emulated = |(kind, transport): &(_, _)| (*kind, Behind::Emulator(*transport));
+        Self::behind(boards.iter().map(emulated).collect(), limits).await
     }
 
     /// One board that does nothing, for so long.
     pub async fn idling(run: Duration, limits: Limits) -> Self {
-        Self::made(&[("noop", Transport::Socket)], run, limits).await
+        Self::behind(vec![("noop", Behind::Nothing(run))], limits).await
     }
 
-    async fn made(boards: &[(&'static str, Transport)], noop: Duration, limits: Limits) -> Self {
+    /// Boards of given kinds, and what is behind their lines.
+    pub async fn behind(boards: Vec<(&'static str, Behind)>, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut lab = Self { folder, daemon: None, boards: boards.to_vec(), limits, noop };
+        let mut lab = Self { folder, daemon: None, boards, limits };
         lab.up().await;
         lab
     }
 
     pub async fn up(&mut self) {
         let mut numbers = BTreeMap::new();
-        let boards = self.boards.iter().map(|(kind, transport)| {
+        let boards = self.boards.iter().map(|(kind, behind)| {
             let number: &mut u32 = numbers.entry(*kind).or_default();
             let name = format!("{kind}.{number}");
             *number += 1;
@@ -78,10 +78,7 @@ impl Lab {
                 name,
                 kind: edgeprof_boards::catalogue().get(kind).unwrap(),
                 labels: BTreeMap::new(),
-                behind: match *kind {
-                    "noop" => Behind::Nothing(self.noop),
-                    _ => Behind::Emulator(*transport),
-                },
+                behind: behind.clone(),
             }
         });
         let settings = Settings {
@@ -319,6 +316,24 @@ pub fn nothing() -> v1::AttemptSpec {
         tokens: vec![1],
         n_gen: 1,
         ctx: 8,
+        kv: "f16".into(),
+        repetitions: 1,
+        ..v1::AttemptSpec::default()
+    }
+}
+
+/// A task with a model of random weights, for a board that computes.
+pub fn spec(session: &mut Session, kind: &str, n_gen: u32) -> v1::AttemptSpec {
+    let (firmware, image) = (firmware(kind), model());
+    v1::AttemptSpec {
+        firmware_size: firmware.len() as u64,
+        image_size: image.len() as u64,
+        firmware_digest: session.keep(firmware),
+        image_digest: session.keep(image),
+        tokens: vec![1, 7, 3, 9],
+        n_depth: 1,
+        n_gen,
+        ctx: 4 + n_gen,
         kv: "f16".into(),
         repetitions: 1,
         ..v1::AttemptSpec::default()
