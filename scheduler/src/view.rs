@@ -8,7 +8,7 @@ use crate::{BoardReport, BoardRow, SessionId, TaskRow};
 
 /// A full queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the queue is full: {queued} tasks wait, at most {limit} may")]
+#[error("the queue is full: {queued} of at most {limit} tasks wait")]
 pub struct QueueFull {
     /// Tasks that wait.
     pub queued: usize,

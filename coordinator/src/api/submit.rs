@@ -66,8 +66,17 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
         submitter,
         first_seq: 0,
     };
+    let count = tasks.len();
     let answer = api.ask(|reply| Command::Submit { job: Box::new(row), tasks, ready, reply }).await?;
-    answer.map_err(|Busy::Full(full)| exhausted(full.to_string(), full.retry_after))
+    answer.map_err(|Busy::Full(full)| match count > full.limit {
+        // Waiting never helps.
+        true => with_hint(
+            Code::InvalidArgument,
+            format!("the job has {count} tasks, and at most {} may wait here", full.limit),
+            Some("submit it in parts, or raise max_queued_tasks in the coordinator's configuration"),
+        ),
+        false => exhausted(full.to_string(), full.retry_after),
+    })
 }
 
 /// Tasks, and those of their workloads that were made ready before.

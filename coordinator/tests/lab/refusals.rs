@@ -63,6 +63,31 @@ async fn the_reserve_of_the_disk_is_not_for_uploads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_says_when_to_try_again_and_a_job_that_never_fits_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { max_queued_tasks: 3, ..config(folder.path(), &[]) };
+    let daemon = Daemon::start(&config, program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    let mut spec = client.spec(&["riscv32"]).await;
+    spec.wait_for_board_ms = Some(3_600_000);
+    let first = client.try_submit(spec.clone(), "").await.unwrap();
+    spec.n_gen = vec![1, 2, 3];
+    let status = client.try_submit(spec.clone(), "").await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert_eq!(status.message(), "the queue is full: 1 of at most 3 tasks wait");
+    assert!(retry_after(&status).is_some_and(|after| !after.is_zero()), "{status:?}");
+    spec.n_gen = vec![1, 2, 3, 4];
+    let status = client.try_submit(spec.clone(), "").await.unwrap_err();
+    assert_eq!((status.code(), retry_after(&status)), (Code::InvalidArgument, None), "{status:?}");
+    assert!(status.message().contains("4 tasks") && hint(&status).unwrap().contains("max_queued_tasks"));
+    // What is cancelled makes room.
+    client.0.cancel_job(v1::CancelJobRequest { job_id: first.job_id }).await.unwrap();
+    spec.n_gen.pop();
+    client.try_submit(spec, "").await.unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_job_is_refused_by_field() {
     let (code, message, _) = refused(|spec| spec.quants = vec!["q9".into()]).await;
     assert_eq!(code, Code::InvalidArgument);
