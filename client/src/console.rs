@@ -41,7 +41,11 @@ pub(crate) async fn open(global: &Global, board: &str, linger: Duration) -> Resu
     let (typed, line) = close::checked(&client, Kind::Board, board, opened).await?;
     let person = stdin().is_terminal();
     if person {
-        say(&format!("on the line of {}; Ctrl-] leaves\n", edgeprof_report::printable(board)));
+        // Firmware of ours is silent unless it is asked in frames: whoever types has to know.
+        say(&format!(
+            "on the line of {}; Ctrl-] leaves. The firmware answers frames only, so typed text gets no echo\n",
+            edgeprof_report::printable(board)
+        ));
     }
     let raw = if person { Some(Raw::enter()?) } else { None };
     let end = carry(typed, line, person, linger).await;
