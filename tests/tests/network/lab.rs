@@ -3,10 +3,12 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use edgeprof_common::{JobId, TaskId};
+use edgeprof_coordinator::core::Command;
 use edgeprof_proto::v1;
 use edgeprof_scheduler::Requirement;
 use edgeprof_worker::outbox::Key;
 use tempfile::TempDir;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use turmoil::Sim;
 
 use super::{
