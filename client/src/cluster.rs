@@ -32,7 +32,11 @@ pub(crate) async fn workers(global: &Global) -> Result<Exit, Failure> {
     let workers = global.connect().await?.workers().await?;
     let items = workers.iter().map(output::value).collect::<Result<Vec<_>, _>>()?;
     let sheet = worker_sheet(global.output, &workers);
-    output::print(&output::list(global.output, &items, &sheet, "no workers: none was found or named yet"))?;
+    let mut text = output::list(global.output, &items, &sheet, "no workers: none was found or named yet");
+    if global.output == Format::Table {
+        text += &reasons(&workers);
+    }
+    output::print(&text)?;
     Ok(Exit::Ok)
 }
 
@@ -81,8 +85,21 @@ pub(crate) fn board_sheet(format: Format, boards: &[BoardStatus]) -> Sheet {
 
 /// What the table of boards has no room for.
 fn notes(boards: &[BoardStatus]) -> String {
-    let lines =
-        boards.iter().filter_map(|board| Some(format!("{}: {}", board.id, note(board)?.replace('\n', " "))));
+    below(boards.iter().filter_map(|board| Some(format!("{}: {}", board.id, note(board)?))))
+}
+
+/// What the table of workers has no room for.
+fn reasons(workers: &[WorkerStatus]) -> String {
+    below(workers.iter().filter_map(|worker| {
+        // One that was never greeted has no name yet.
+        let name = if worker.id.is_empty() { &worker.address } else { &worker.id };
+        Some(format!("{name}: {}", worker.reason.as_ref()?))
+    }))
+}
+
+/// Lines under a table.
+fn below(lines: impl Iterator<Item = String>) -> String {
+    let lines = lines.map(|line| line.replace('\n', " "));
     let text: String = lines.map(|line| edgeprof_report::printable(&line) + "\n").collect();
     if text.is_empty() { text } else { format!("\n{text}") }
 }
@@ -178,7 +195,10 @@ fn worker_sheet(format: Format, workers: &[WorkerStatus]) -> Sheet {
     }
     match format {
         Format::Csv => sheet,
-        Format::Table => output::fitting(sheet.without_empty_columns(), &["found by", "version"]),
+        // Reasons are long and stand below.
+        Format::Table => {
+            output::fitting(sheet.without("reason").without_empty_columns(), &["found by", "version"])
+        }
         _ => sheet.without_empty_columns(),
     }
 }

@@ -99,3 +99,28 @@ fn a_worker_that_drains_says_so_once() {
     "#]]
     .assert_eq(&worker_sheet(Format::Csv, &workers[..2]).csv());
 }
+
+#[test]
+fn why_a_worker_is_not_served_stands_below_the_table() {
+    let refused = WorkerStatus {
+        address: "10.0.0.2:7451".into(),
+        health: "dead".into(),
+        reason: Some("it was claimed by another cluster;\nadopt it".into()),
+        ..WorkerStatus::default()
+    };
+    let contested = WorkerStatus {
+        id: "host-1".into(),
+        reason: Some("two machines claim this worker id".into()),
+        ..refused.clone()
+    };
+    let served = WorkerStatus { reason: None, ..contested.clone() };
+    let table = worker_sheet(Format::Table, &[refused.clone(), contested.clone()]).table();
+    assert!(!table.contains("claim"), "{table}");
+    expect![[r#"
+
+        10.0.0.2:7451: it was claimed by another cluster; adopt it
+        host-1: two machines claim this worker id
+    "#]]
+    .assert_eq(&reasons(&[refused, served.clone(), contested]));
+    assert_eq!(reasons(&[served]), "");
+}

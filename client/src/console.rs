@@ -43,7 +43,7 @@ pub(crate) async fn open(global: &Global, board: &str, linger: Duration) -> Resu
     if person {
         // Firmware of ours is silent unless it is asked in frames: whoever types has to know.
         say(&format!(
-            "on the line of {}; Ctrl-] leaves. The firmware answers frames only, so typed text gets no echo\n",
+            "on the line of {}, whose firmware answers frames and echoes no text; Ctrl-] leaves\n",
             edgeprof_report::printable(board)
         ));
     }
