@@ -11,7 +11,7 @@ use crate::suites::Suite;
 /// Who asks. Not proven: there is no authentication yet.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Who {
-    /// Who asks [default: USER@HOST]; submitters share the boards fairly
+    /// Who asks, USER@HOST where it is left out; submitters share the boards fairly
     #[arg(long = "as", value_name = "NAME", env = "EDGEPROF_SUBMITTER", help_heading = "Scheduling")]
     name: Option<String>,
 }
