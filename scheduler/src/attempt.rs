@@ -26,6 +26,8 @@ pub(crate) struct Attempt {
     pub(crate) image: Option<Digest>,
     pub(crate) leased_at: Now,
     pub(crate) started_at: Option<Now>,
+    /// Its worker was heard all the time since it was leased, so that what is seen of it is when it happened.
+    pub(crate) timed: bool,
     /// Time on the board that is expected of it, in µs.
     pub(crate) expected: Option<u64>,
     /// Time that loading took, in µs, where it can be told apart.
@@ -216,6 +218,15 @@ impl Attempts {
     pub(crate) fn in_work(&self, attempt: &Attempt) -> bool {
         attempt.phase == AttemptPhase::Running
             || self.line(&attempt.board).and_then(Line::first) == Some(attempt.token)
+    }
+
+    /// A worker was not heard for a while: nobody knows when what happened to its attempts did.
+    pub(crate) fn lose_sight(&mut self, worker: &WorkerId) {
+        for token in self.by_worker.get(worker).into_iter().flatten() {
+            if let Some(attempt) = self.by_token.get_mut(token) {
+                attempt.timed = false;
+            }
+        }
     }
 
     /// Attempts of a board, first in line first.

@@ -104,6 +104,7 @@ impl Scheduler {
             image: None,
             leased_at: self.now,
             started_at: None,
+            timed: true,
             expected: None,
             load: None,
             charged: None,

@@ -72,7 +72,7 @@ impl Scheduler {
         let before = std::mem::replace(&mut attempt.phase, phase);
         let (task, number, board) = (attempt.task, attempt.number, attempt.board.clone());
         attempt.resend_at = None;
-        if before == AttemptPhase::Offered && attempt.resends == 0 && attempt.command.is_some() {
+        if before == AttemptPhase::Offered && attempt.resends == 0 && attempt.timed {
             let took = span(self.now.0 - attempt.leased_at.0);
             if let Some(worker) = self.workers.get_mut(worker) {
                 worker.refill = Some(mean(worker.refill, took));

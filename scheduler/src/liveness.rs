@@ -24,6 +24,7 @@ impl Scheduler {
         draining: bool,
     ) {
         let (id, now) = (&peer.worker, self.now);
+        self.attempts.lose_sight(id);
         let worker = self
             .workers
             .entry(id.clone())
@@ -149,6 +150,9 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let before = (worker.belief, worker.health());
         worker.belief = belief;
+        if belief == Belief::Suspect {
+            self.attempts.lose_sight(id);
+        }
         self.alarms.set(Alarm::Worker(id.clone()), worker.alarm(&self.config));
         let unheard = matches!(before.0, Belief::Unheard { .. });
         if unheard || before.1 != worker.health() {

@@ -78,9 +78,8 @@ impl Scheduler {
                 continue;
             }
             self.advance(fx, id, &held.lease, phase);
-            // When it started is not known.
             if let Some(open) = self.attempts.get_mut(held.lease.token) {
-                (open.started_at, open.load) = (None, None);
+                open.timed = false;
             }
             let ours = self.attempts.get(held.lease.token).is_some_and(|open| open.board == held.lease.board);
             if held.state != HeldState::Outbox && !ours && owns(id, &held.lease.board) {

@@ -93,10 +93,10 @@ impl Scheduler {
         }
     }
 
-    /// Time that an attempt has had its board, in µs; none if it has not started.
+    /// Time that an attempt has had its board, in µs; none if it has not started, or nobody knows when.
     pub(crate) fn board_time(&self, attempt: &Attempt) -> Option<u64> {
         let known = self.workers.get(&attempt.worker).and_then(|worker| worker.boards.get(&attempt.board));
-        let started = attempt.started_at?;
+        let started = attempt.started_at.filter(|_| attempt.timed)?;
         // A board's next attempt may be called started before the result of the one before it is in.
         let from = known.and_then(|board| board.ended_at).map_or(started, |ended| ended.max(started));
         Some(span(self.now.0 - from.0))

@@ -215,6 +215,7 @@ impl Scheduler {
             self.attempts.insert(Attempt {
                 number: row.attempt,
                 recovered: true,
+                timed: false,
                 alone: row.alone(),
                 image: row.image.as_ref().map(|image| image.digest),
                 ..self.attempt(row.id, lease.token, &lease.worker, &lease.board)

@@ -1,7 +1,9 @@
 //! Several attempts on a board: the first is in work, the rest wait, and come back when that is better.
 
 use edgeprof_common::{BoardHealth, TaskState};
-use edgeprof_scheduler::{AttemptPhase, BoardReport, Config, Event, Frame, HeldState, Outcome, RejectReason};
+use edgeprof_scheduler::{
+    AttemptPhase, BoardReport, Config, Event, Frame, HeldState, Outcome, RejectReason, Write,
+};
 
 use super::rig::{Rig, board, held, new_task, peer, task};
 use TaskState::{Leased, Queued, Succeeded};
@@ -311,6 +313,21 @@ fn a_board_that_is_bad_gets_nothing_behind_what_it_has() {
     rig.frame(&peer("a", 1), Frame::Board(bad));
     rig.submit([2]);
     assert_eq!(line(&rig), [1]);
+}
+
+#[test]
+fn nothing_is_learned_of_a_run_whose_end_was_told_late() {
+    let mut rig = one(9);
+    rig.submit([1]);
+    rig.start(&peer("a", 1), 1);
+    let lease = rig.lease(1);
+    rig.event(Event::SessionLost { peer: peer("a", 1) });
+    rig.now += 3000;
+    rig.hello("a", 2, 1, &["a/0"], vec![held(&lease, HeldState::Outbox)]);
+    rig.result(&peer("a", 2), &lease, Outcome::Succeeded);
+    assert!(!rig.fx.writes.iter().any(|write| matches!(write, Write::PutEstimate(_))));
+    rig.submit([2]);
+    assert_eq!(rig.scheduler.eta(task(2)), None);
 }
 
 #[test]

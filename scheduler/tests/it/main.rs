@@ -1,5 +1,6 @@
 //! The scheduler from outside: its transition table, its liveness rules, and what it does with boards.
 
+mod alone;
 mod aside;
 mod blame;
 mod fairness;

@@ -368,8 +368,11 @@ impl Checks {
     pub(crate) fn sample(&mut self, life: &Life, workers: &[Worker]) -> Result<(), Violation> {
         let said = self.said.entry(life.id).or_default();
         let tasks = || life.scheduler.jobs().flat_map(|(job, _)| life.scheduler.tasks_of(job)).map(|t| t.row);
-        // A task that must be alone may keep boards from others.
-        let shy = tasks().any(|row| row.alone() && !row.state().is_terminal());
+        // A task that must be alone may keep boards from others, until its worker shows that it has ended.
+        let occupants = life.scheduler.boards().filter_map(|board| board.occupant);
+        let on_a_board: BTreeSet<TaskId> = occupants.map(|occupant| occupant.task).collect();
+        let shy =
+            tasks().any(|row| row.alone() && (!row.state().is_terminal() || on_a_board.contains(&row.id)));
         let queued: Vec<_> =
             tasks().filter(|row| row.state() == TaskState::Queued && row.image.is_some()).collect();
         for (index, worker) in workers.iter().enumerate() {
