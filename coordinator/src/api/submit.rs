@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use super::{Api, FULL, name};
 use crate::{
     artifacts::{Artifacts, firmware},
-    core::{Busy, Command, workload_key},
+    core::{Busy, Command, Keys},
     preparing::child::blame,
     store::rows::{self, FirmwarePin, JobRow, Prepared, TaskDef},
     submit::{Facts, Present, Refusal, kinds, plan},
@@ -106,8 +106,8 @@ fn look(api: &Api, id: JobId, spec: &JobSpec, boards: &[Present]) -> Result<Plan
         .collect();
     let firmware = firmware_of(api, spec, &kinds(spec, boards)?);
     let tasks = plan(id, spec, &Facts { boards, headers, firmware })?;
-    let mut ready = BTreeMap::new();
-    for of in tasks.iter().filter(|task| task.refusal.is_none()).map(workload_key) {
+    let (mut keys, mut ready) = (Keys::default(), BTreeMap::new());
+    for of in tasks.iter().filter(|task| task.refusal.is_none()).map(|task| keys.of(task)) {
         if let Entry::Vacant(unknown) = ready.entry(of) {
             unknown.insert(rows::read::<Prepared>(&*api.store, &rows::key::prep(of)).ok().flatten());
         }

@@ -43,7 +43,7 @@ use crate::{
 
 pub use boards::{NotMarked, Reserved, Wish};
 pub use command::{Busy, Command, Failed};
-pub(crate) use prepare::workload_key;
+pub(crate) use prepare::Keys;
 pub use tasks::Told;
 
 /// Commands that may wait for the loop.

@@ -51,13 +51,30 @@ impl Group {
     }
 }
 
-/// What a prepared workload is known by, over all jobs: the image follows from it.
-pub(crate) fn workload_key(def: &TaskDef) -> Digest {
-    let model = &def.cell.model;
-    let tokenizer = model.tokenizer.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default();
-    let workload = rows::encode(&Workload::of(&def.cell));
-    let quant = def.cell.quant.to_string();
-    Digest::of_parts([&model.digest.as_bytes()[..], &tokenizer, quant.as_bytes(), &workload])
+/// What prepared workloads are known by, over all jobs: the image follows from it. Of tasks that have the same in
+/// a row it is computed once.
+#[derive(Debug, Default)]
+pub(crate) struct Keys(Option<(Source, Workload, Digest)>);
+
+/// Model, tokenizer file, and quantization.
+type Source = (Digest, Option<Digest>, Quant);
+
+impl Keys {
+    /// The key of a task's workload.
+    pub(crate) fn of(&mut self, def: &TaskDef) -> Digest {
+        let model = &def.cell.model;
+        let source = (model.digest, model.tokenizer, def.cell.quant);
+        let workload = Workload::of(&def.cell);
+        match &self.0 {
+            Some((s, w, key)) if *s == source && *w == workload => *key,
+            _ => {
+                let tokenizer = model.tokenizer.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default();
+                let (quant, text) = (def.cell.quant.to_string(), rows::encode(&workload));
+                let parts = [&model.digest.as_bytes()[..], &tokenizer, quant.as_bytes(), &text];
+                self.0.insert((source, workload, Digest::of_parts(parts))).2
+            }
+        }
+    }
 }
 
 /// What waits and what is under way.
@@ -80,10 +97,16 @@ impl Core {
     /// Places tasks whose workload was prepared before, and queues the others to be made ready.
     pub(super) fn prepare(&mut self, tasks: impl Iterator<Item = Arc<TaskDef>>) {
         let mut unknown = Vec::new();
+        let (mut keys, mut looked_up) = (Keys::default(), HashMap::new());
         for def in tasks {
-            match self.workloads.get(&workload_key(&def)).cloned() {
-                Some(prepared) if self.is_built(&prepared.image) => self.ready(&def, prepared),
-                _ => unknown.push(def),
+            let of = keys.of(&def);
+            let prepared = looked_up.entry(of).or_insert_with(|| {
+                let prepared = self.workloads.get(&of).cloned();
+                prepared.filter(|prepared| self.is_built(&prepared.image))
+            });
+            match prepared.clone() {
+                Some(prepared) => self.ready(&def, prepared),
+                None => unknown.push(def),
             }
         }
         self.queue_preparing(unknown);
@@ -260,7 +283,7 @@ impl Core {
         let prepared = Arc::new(Prepared { image, tokens, stop_tokens, ctx, arena_bytes, reference });
         let defs: Vec<_> = tasks.iter().filter_map(|task| self.defs.get(task).cloned()).collect();
         if let Some(def) = defs.first() {
-            let of = workload_key(def);
+            let of = Keys::default().of(def);
             self.transaction.put(key::prep(of), rows::encode(&*prepared));
             self.remember(of, prepared.clone());
         }

@@ -139,7 +139,7 @@ impl Core {
     /// what was not.
     fn resume(&mut self, store: &dyn Store, tasks: Vec<Unfinished>) -> Result<(), StoreError> {
         let mut again = Vec::new();
-        let mut looked_up = HashMap::new();
+        let (mut keys, mut looked_up) = (prepare::Keys::default(), HashMap::new());
         let open = tasks.len();
         for (task, started_at, story) in tasks {
             let Some(def) = self.defs.get(&task).cloned() else { continue };
@@ -148,7 +148,7 @@ impl Core {
                 (open.started_at, open.story) = (started_at, story);
                 open.inherited = self.scheduler.task(task).is_some_and(|task| task.row.lease().is_some());
             }
-            let of = prepare::workload_key(&def);
+            let of = keys.of(&def);
             let prepared = match looked_up.entry(of) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {

@@ -26,6 +26,10 @@ const PARKED: Duration = Duration::from_secs(5);
 /// A session that lasted this long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
 
+/// After a session was lost, dials that are refused follow each other quickly for so long: two of them,
+/// `refused_apart` from each other, prove that the worker's process is gone.
+const PROOF: Duration = Duration::from_secs(3);
+
 /// A worker to be served.
 #[derive(Debug)]
 pub struct Target {
@@ -52,6 +56,7 @@ async fn forever(target: &mut Target, context: &Context) {
     let mut jitter = jitter(context.jitter, &target.key);
     let mut wait = FIRST;
     let mut told = None;
+    let mut lost: Option<Instant> = None;
     loop {
         let addresses = target.addresses.borrow_and_update().clone();
         if addresses.is_empty() {
@@ -63,7 +68,7 @@ async fn forever(target: &mut Target, context: &Context) {
             }
             continue;
         }
-        let mut pause = None;
+        let (mut pause, mut dead) = (None, false);
         for address in addresses {
             let since = Instant::now();
             let (reason, refused, next) = match attempt(target, context, &address).await {
@@ -75,6 +80,7 @@ async fn forever(target: &mut Target, context: &Context) {
                     if since.elapsed() > GOOD {
                         wait = FIRST;
                     }
+                    lost = Some(Instant::now());
                     (reason, false, None)
                 }
                 Attempt::Ended(End::Refused(reason)) => (reason, false, Some(REFUSED)),
@@ -93,6 +99,7 @@ async fn forever(target: &mut Target, context: &Context) {
                 told = Some(reason.clone());
             }
             pause = pause.or(next);
+            dead |= refused;
             report(target, context, &address, Some(reason), refused).await;
             if pause.is_some() {
                 // The worker itself has answered: at another address it would say the same.
@@ -102,7 +109,7 @@ async fn forever(target: &mut Target, context: &Context) {
         // Full jitter, so that many coordinators' dials do not fall together.
         let jittered = wait.mul_f64(jitter.random_range(0.0..1.0)).max(Duration::from_millis(50));
         let pause = pause.unwrap_or_else(|| {
-            wait = (wait * 2).min(LONGEST);
+            wait = longer(wait, lost.filter(|_| dead).map(|lost| lost.elapsed()));
             jittered
         });
         tokio::select! {
@@ -113,6 +120,11 @@ async fn forever(target: &mut Target, context: &Context) {
             },
         }
     }
+}
+
+/// The next bound of a pause; `dead` is how long ago the session was lost of a worker whose host refuses dials.
+fn longer(wait: Duration, dead: Option<Duration>) -> Duration {
+    if dead.is_some_and(|ago| ago < PROOF) { FIRST } else { (wait * 2).min(LONGEST) }
 }
 
 /// Each target's own: two with one seed do not dial together.
@@ -151,4 +163,38 @@ async fn report(target: &Target, context: &Context, address: &str, reason: Optio
         refused,
     };
     let _ = context.commands.send(Command::Session(dialled)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use edgeprof_scheduler::Config;
+
+    use super::*;
+
+    /// When dials come after a session was lost, where each pause is as long as it may be.
+    fn dials(refused: bool) -> Vec<Duration> {
+        let (mut at, mut wait, mut dials) = (FIRST, FIRST, Vec::new());
+        while dials.len() < 40 {
+            dials.push(at);
+            wait = longer(wait, refused.then_some(at));
+            at += wait;
+        }
+        dials
+    }
+
+    #[test]
+    fn a_worker_that_refuses_dials_is_proven_dead_well_within_two_seconds() {
+        let dials = dials(true);
+        let proof = dials.iter().find(|at| **at - dials[0] >= Config::default().refused_apart).unwrap();
+        assert!(*proof < Duration::from_millis(1500), "{dials:?}");
+    }
+
+    #[test]
+    fn pauses_grow_where_nothing_answers_and_once_the_proof_is_there() {
+        for refused in [true, false] {
+            let dials = dials(refused);
+            assert!(dials.windows(2).any(|pair| pair[1] - pair[0] == LONGEST), "{dials:?}");
+        }
+        assert!(dials(false)[2] - dials(false)[1] > FIRST);
+    }
 }

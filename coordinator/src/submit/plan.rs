@@ -12,6 +12,7 @@ use edgeprof_scheduler::{Requirement, Term};
 
 use super::{Present, Refusal, Target, fit, resolve};
 use crate::{
+    clock,
     preparing::child::model_quant,
     store::rows::{FirmwarePin, ModelFacts, TaskDef},
 };
@@ -65,12 +66,11 @@ pub fn plan(job: JobId, spec: &JobSpec, facts: &Facts<'_>) -> Result<Vec<TaskDef
         ));
     }
     let several = spec.models.len() > 1;
-    let mut tasks = Vec::with_capacity(count);
-    for cell in &cells {
-        for target in &targets {
-            tasks.push(task(job, spec, cell, target, several, facts));
-        }
-    }
+    let places = cells.iter().flat_map(|cell| targets.iter().map(move |target| (cell, target)));
+    let tasks: Vec<_> = TaskId::of_job(clock::now_ms())
+        .zip(places)
+        .map(|(id, (cell, target))| task(id, job, spec, cell, target, several, facts))
+        .collect();
     match tasks.iter().find_map(|task| task.refusal.clone()) {
         Some(first) if tasks.iter().all(|task| task.refusal.is_some()) => Err(first.into()),
         _ => Ok(tasks),
@@ -78,6 +78,7 @@ pub fn plan(job: JobId, spec: &JobSpec, facts: &Facts<'_>) -> Result<Vec<TaskDef
 }
 
 fn task(
+    id: TaskId,
     job: JobId,
     spec: &JobSpec,
     cell: &Cell,
@@ -98,7 +99,7 @@ fn task(
         requirement.0.push(Term::Kinds(firmware.keys().cloned().collect()));
     }
     TaskDef {
-        id: TaskId::random(),
+        id,
         job,
         cell: cell.clone(),
         selector: target.selector.clone(),
