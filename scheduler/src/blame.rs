@@ -1,11 +1,13 @@
 //! Whose fault a failure is: a board that fails a task runs a canary, and the one of the two that was at fault
 //! bears it.
 
-use edgeprof_common::{BoardId, TaskId, WorkerId};
+use edgeprof_common::{AttemptNo, BoardId, TaskId, WorkerId};
 
 use crate::{
     BoardRow, CANARY, Closed, Effects, LeaseRef, Mark, Order, Outcome, Scheduler, Step, Suspicion, Verdict,
     attempt::Attempt,
+    placement::Class,
+    queue::Shape,
 };
 
 /// A task that failed on this many boards which pass their canary has failed for good.
@@ -90,12 +92,8 @@ impl Scheduler {
         let Some(row) = self.tasks.get_mut(&id).filter(|row| !row.state().is_terminal()) else { return };
         row.cleared.insert(board.clone());
         let cleared = row.cleared.len();
-        let last = row.past.iter().rfind(|past| matches!(past.closed, Closed::Failed | Closed::Lost));
-        let by = last.map(|past| {
-            let lease = LeaseRef { token: past.token, task: id, board: past.board.clone() };
-            (past.attempt, lease)
-        });
         let error = row.error.clone();
+        let by = self.last_begun(id);
         self.touched.insert(id);
         self.story(fx, id, None, Step::Judged, Some(format!("{board} passed its canary run")));
         if let Some(error) = error.filter(|_| cleared >= CLEARED) {
@@ -125,8 +123,33 @@ impl Scheduler {
         let Some(id) = task else { return };
         let Some(row) = self.tasks.get_mut(&id).filter(|row| !row.state().is_terminal()) else { return };
         row.failures = row.failures.saturating_sub(1);
+        let error = row.error.clone().filter(|_| row.lease().is_none());
         self.touched.insert(id);
         self.story(fx, id, None, Step::Judged, Some(format!("{board} {reason}")));
+        if let Some(error) = error.filter(|_| !self.has_place(id)) {
+            let hint = format!("{board} {reason}, and no other board can run it: see `edgeprof boards`");
+            let by = self.last_begun(id);
+            self.finish(fx, id, Verdict::Failed(error.with_hint(hint)), by);
+        }
+    }
+
+    /// Whether a task has a board that is not quarantined, here or away. Looks at every board: for rare events.
+    fn has_place(&self, id: TaskId) -> bool {
+        let Some(row) = self.tasks.get(&id) else { return false };
+        let Some(image) = row.image.clone() else { return true };
+        let shape = Shape { requirement: row.requirement.clone(), image };
+        let mut boards = self.workers.values().flat_map(|worker| &worker.boards);
+        boards.any(|(id, board)| {
+            let mark = self.kept.get(id).and_then(|row| row.mark.as_ref());
+            !matches!(mark, Some(Mark::Quarantined { .. })) && shape.able(id, &Class::of(&board.report))
+        })
+    }
+
+    /// The attempt of a task that failed or was lost last.
+    fn last_begun(&self, id: TaskId) -> Option<(AttemptNo, LeaseRef)> {
+        let past = &self.tasks.get(&id)?.past;
+        let last = past.iter().rfind(|past| matches!(past.closed, Closed::Failed | Closed::Lost))?;
+        Some((last.attempt, LeaseRef { token: last.token, task: id, board: last.board.clone() }))
     }
 
     /// A cancel got no answer: the attempt is given up, and its board restarted.

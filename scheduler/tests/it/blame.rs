@@ -77,17 +77,28 @@ fn a_board_that_fails_its_canary_is_quarantined_and_the_task_is_not_charged() {
     let mut rig = failed(&["a/0"]);
     assert_eq!(rig.row(1).failures, 1);
     let canary = rig.canary().unwrap();
+    rig.up("b", 2, &["b/0"]);
     rig.result(&peer("a", 1), &canary, lab_fault());
     assert_eq!((rig.row(1).failures, quarantined(&rig, "a/0").as_deref()), (0, Some("edgeprof")));
     assert_eq!((rig.put(), rig.rows[&task(1)].failures), (vec![task(1)], 0));
     rig.tick_at(1000);
-    assert_eq!(
-        (rig.state(1), rig.scheduler.position(task(1))),
-        (Queued, Some(1)),
-        "it waits for another board"
-    );
-    rig.up("b", 2, &["b/0"]);
     assert_eq!(rig.lease(1).board.as_str(), "b/0");
+}
+
+#[test]
+fn a_task_whose_last_board_is_quarantined_ends_with_what_happened_there() {
+    let mut rig = failed(&["a/0"]);
+    let (lease, canary) = (rig.row(1).past[0].token, rig.canary().unwrap());
+    rig.result(&peer("a", 1), &canary, lab_fault());
+    let error = rig.row(1).error.clone().unwrap();
+    assert_eq!((rig.state(1), error.code.as_str()), (Failed, "board_hung"));
+    let hint = error.hint.unwrap();
+    assert!(hint.starts_with("a/0 failed its canary run") && hint.contains("no other board"), "{hint}");
+    let by = rig.fx.writes.iter().find_map(|write| match write {
+        Write::RecordRun { lease, .. } => lease.clone(),
+        _ => None,
+    });
+    assert_eq!(by.map(|by| by.token), Some(lease));
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn a_line_that_damages_loses_repeats_splits_and_stalls_costs_time_and_nothing_el
 }
 
 #[test]
-fn a_board_goes_bad_and_good_with_its_plug_and_a_load_goes_on_where_it_was() {
+fn a_board_goes_bad_and_good_with_its_plug_and_a_load_that_it_cut_off_is_done_again() {
     let bench = bench("riscv32", "");
     let lab = &bench.lab;
     lab.wait_for_boards(1);
@@ -164,13 +164,10 @@ fn a_board_goes_bad_and_good_with_its_plug_and_a_load_goes_on_where_it_was() {
     bench.line.put_back();
     let ended = lab.wait_for_job(&id, "ended", |job| job["state"] != "open");
     assert_eq!(ended["state"], "succeeded", "{ended}");
+    // The board has proved itself by a canary run in between, whose image has taken the place of the half one.
     let logs = logs(lab, &id);
-    let had = |text: &str| -> u64 {
-        let line = text.lines().find(|line| line.contains("· image of")).unwrap_or_else(|| panic!("{text}"));
-        line.split(": ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
-    };
-    assert_eq!(had(logs.first().unwrap()), 0, "{logs:?}");
-    assert!(had(logs.last().unwrap()) > 40_000, "{logs:?}");
+    let loads = |text: &String| text.lines().any(|line| line.contains("· image of"));
+    assert!(logs.len() == 2 && logs.iter().all(loads), "{logs:?}");
 }
 
 #[test]
