@@ -236,7 +236,8 @@ impl Checks {
     pub(crate) fn leaves(&mut self, now: u64, store: &Store, order: &Order) -> Result<(), Violation> {
         let what = match order {
             Order::Start { lease, .. } | Order::Canary { lease } => {
-                if self.offered.insert(lease.clone(), now).is_none() {
+                if !self.offered.contains_key(lease) {
+                    self.offered.insert(lease.clone(), now);
                     self.attempts += 1;
                 }
                 let committed = store.tokens.get(&lease.board) >= Some(&lease.token);

@@ -116,7 +116,7 @@ pub(crate) struct Failure {
 const EXCERPT: usize = 60;
 
 /// By when everything has ended, in ms.
-const END: u64 = 3_600_000;
+const END: u64 = 4 * 3_600_000;
 
 #[derive(Clone, Debug)]
 enum Ev {
