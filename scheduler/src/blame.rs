@@ -5,9 +5,7 @@ use edgeprof_common::{AttemptNo, BoardId, TaskId, WorkerId};
 
 use crate::{
     BoardRow, CANARY, Closed, Effects, LeaseRef, Mark, Order, Outcome, Scheduler, Step, Suspicion, Verdict,
-    attempt::Attempt,
-    placement::Class,
-    queue::Shape,
+    attempt::Attempt, placement::Class, queue::Shape,
 };
 
 /// A task that failed on this many boards which pass their canary has failed for good.
