@@ -272,7 +272,7 @@ impl Lab {
         let program = program(name);
         self.hosts.get(host).map_or_else(
             || {
-                let mut command = Command::new("setpriv");
+                let mut command = Command::new(setpriv());
                 command.args(["--pdeathsig", "KILL"]).arg(&program);
                 command
             },
@@ -370,4 +370,11 @@ impl Default for Lab {
 /// The name of the worker at this place, of its data and of its host.
 fn worker_name(index: usize) -> String {
     format!("host-{}", index + 1)
+}
+
+/// Where `setpriv` of util-linux is: some tests take the path away from what they start.
+fn setpriv() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("setpriv")).find(|file| file.exists());
+    found.expect("setpriv is on the path")
 }
