@@ -118,7 +118,7 @@ impl Board {
     /// Its id on `worker`.
     ///
     /// # Panics
-    /// Never: [`resolve`] has checked the name.
+    /// Never: `resolve` has checked the name.
     pub fn id(&self, worker: &WorkerId) -> BoardId {
         BoardId::on(worker, &self.name).expect("the name was checked")
     }

@@ -8,10 +8,10 @@
 //! | `task/<task>` | [`StoredTask`]: where it is; absent while it is as it was submitted |
 //! | `run/<run>` | the record, JSON in lz4 |
 //! | `log/<task>/<lease>` | [`LogRow`] in lz4: what passed on a board's line in an attempt, if anything did |
-//! | `token/<board>` | the last [`Token`] issued for a board |
+//! | `token/<board>` | the last `Token` issued for a board |
 //! | `board/<board>` | [`StoredBoard`]: marks and suspicions |
 //! | `drained/<worker>` | `true`: an operator took it out of service |
-//! | `estimate/<image>/<kind>` | [`Estimate`]: what was learned of run times |
+//! | `estimate/<image>/<kind>` | `Estimate`: what was learned of run times |
 //! | `image/<model>/<quant>` | [`ImageRow`]; of model and tokenizer file where there is one |
 //! | `prep/<workload>` | [`Prepared`]: what a worker needs to run a workload on an image |
 //! | `aside/<number>` | a result of a task that is not known here, lz4; numbers are eight bytes, big endian |
