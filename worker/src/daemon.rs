@@ -13,7 +13,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
 use crate::{
@@ -187,7 +187,9 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let hub = tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
 
     let face = Face::new(inputs.clone(), blobs, tasks.clone());
-    let server = tasks.spawn(serve(face, TcpListenerStream::new(listener), tasks.stop_token()));
+    // A short frame must not wait for the acknowledgement of the one before it.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = tasks.spawn(serve(face, incoming, tasks.stop_token()));
 
     let announcement = if config.announce {
         Announcement::start(WORKER_SERVICE, worker.as_str(), &config.site, address)
