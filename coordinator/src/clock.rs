@@ -13,6 +13,12 @@ pub(crate) fn text(ms: u64) -> String {
     at.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
+/// Milliseconds since 1970 of such a text.
+pub(crate) fn ms(text: &str) -> Option<u64> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
 /// The present as text.
 pub(crate) fn now() -> String {
     text(now_ms())
@@ -20,11 +26,13 @@ pub(crate) fn now() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use super::{ms, text};
 
     #[test]
     fn milliseconds_are_shown_in_utc() {
         assert_eq!(text(1_700_000_000_250), "2023-11-14T22:13:20.25Z");
+        assert_eq!(ms("2023-11-14T22:13:20.25Z"), Some(1_700_000_000_250));
+        assert_eq!(ms("yesterday"), None);
         // Beyond what the calendar has.
         assert_eq!(text(u64::MAX), "");
     }

@@ -13,6 +13,10 @@ use edgeprof_service::{
     channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
     shutdown::Tasks,
+    telemetry::{
+        metrics::{observe, table},
+        rpc::Traced,
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -141,6 +145,7 @@ impl Daemon {
         let core = Core::recover(&*store, parts)?;
         let core = tasks.spawn(core.run(waiting, stop.clone()));
 
+        watch_disk(config, &artifacts);
         let api = Api {
             commands: commands.clone(),
             store,
@@ -204,6 +209,24 @@ impl Daemon {
     }
 }
 
+/// Observes what fills the disk.
+fn watch_disk(config: &Config, artifacts: &Artifacts) {
+    let (store, data, artifacts) = (config.data.join("store.redb"), config.data.clone(), artifacts.clone());
+    observe(&table::STORE_SIZE, move |seen| {
+        if let Ok(file) = fs::metadata(&store) {
+            seen.is(file.len() as f64, &[]);
+        }
+    });
+    observe(&table::ARTIFACTS_SIZE, move |seen| seen.is(artifacts.bytes() as f64, &[]));
+    observe(&table::DISK_FREE, move |seen| {
+        if let Some(free) = crate::api::free(&data) {
+            seen.is(free as f64, &[]);
+        }
+    });
+    let reserve = config.reserve_bytes as f64;
+    observe(&table::DISK_RESERVE, move |seen| seen.is(reserve, &[]));
+}
+
 async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), tonic::transport::Error> {
     let stop = tasks.stop_token();
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -216,6 +239,7 @@ async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), toni
     let profiler =
         ProfilerServer::new(api).max_decoding_message_size(MESSAGE).max_encoding_message_size(4 * MESSAGE);
     let server = Server::builder()
+        .layer(Traced)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(health_service)
         .add_service(reflection)

@@ -12,7 +12,11 @@ use edgeprof_coordinator::{
     daemon::{Daemon, StartError, write_ready},
     preparing::child,
 };
-use edgeprof_service::{config::print_default, shutdown::signalled, telemetry};
+use edgeprof_service::{
+    config::print_default,
+    shutdown::signalled,
+    telemetry::{self, TelemetryError},
+};
 
 const TRY_AGAIN: u8 = 75;
 const DO_NOT_RESTART: u8 = 78;
@@ -46,12 +50,19 @@ fn main() -> ExitCode {
         println!("the configuration is good");
         return ExitCode::SUCCESS;
     }
-    telemetry::init(config.log_format);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error, None),
     };
+    let started = runtime
+        .block_on(async { telemetry::start("edgeprof-coordinator", config.log_format, &config.telemetry) });
+    let telemetry = match started {
+        Ok(telemetry) => telemetry,
+        Err(error @ TelemetryError::Listen { .. }) => return fail(TRY_AGAIN, &error, None),
+        Err(error) => return fail(DO_NOT_RESTART, &error, None),
+    };
     let code = runtime.block_on(run(&config, &flags));
+    runtime.block_on(telemetry.stop());
     // What hangs on a disk does not keep the process.
     runtime.shutdown_background();
     code

@@ -143,6 +143,7 @@ fn measured(result: &v1::Result) {
         tasks: vec![task.id],
         idempotency_key: None,
         first_seq: 0,
+        trace: None,
         submitter: String::new(),
     };
     let subject = Subject {

@@ -64,10 +64,25 @@ impl Detector {
         self.heard.plus(self.patience(config).clamp(config.dead_min, config.dead_max))
     }
 
+    /// How unlikely the present silence is by chance, as the negative decimal logarithm; 0 within the pause that
+    /// is forgiven.
+    pub(crate) fn phi(&self, now: Now, config: &Config) -> f64 {
+        let (mean, deviation) = self.usual(config);
+        let silence = now.since(self.heard).saturating_sub(config.pause);
+        let deviations = (silence.as_secs_f64() * 1000.0 - mean) / deviation;
+        if deviations > 0.0 { -log10_tail(deviations) } else { 0.0 }
+    }
+
     /// The silence at which φ reaches 8.
     fn patience(&self, config: &Config) -> Duration {
+        let (mean, deviation) = self.usual(config);
+        config.pause + Duration::from_millis((mean + DEVIATIONS_AT_PHI_8 * deviation) as u64)
+    }
+
+    /// Mean and standard deviation of the distances of heartbeats, in ms.
+    fn usual(&self, config: &Config) -> (f64, f64) {
         let floor = config.min_deviation.as_secs_f64() * 1000.0;
-        let (mean, deviation) = if self.distances.is_empty() {
+        if self.distances.is_empty() {
             (USUAL_MS as f64, floor)
         } else {
             let n = self.distances.len() as f64;
@@ -75,9 +90,17 @@ impl Detector {
             let square = |&ms: &u64| (ms as f64 - mean) * (ms as f64 - mean);
             let variance = self.distances.iter().map(square).sum::<f64>() / n;
             (mean, variance.sqrt().max(floor))
-        };
-        config.pause + Duration::from_millis((mean + DEVIATIONS_AT_PHI_8 * deviation) as u64)
+        }
     }
+}
+
+/// The decimal logarithm of the upper tail of the normal distribution, for deviations from 0 up: Laplace's continued
+/// fraction, whose logarithm has no underflow.
+fn log10_tail(deviations: f64) -> f64 {
+    const TERMS: u32 = 200;
+    let fraction = (1..=TERMS).rev().fold(deviations, |below, n| deviations + f64::from(n) / below);
+    let density = -deviations * deviations / 2.0 - (2.0 * std::f64::consts::PI).sqrt().ln();
+    (density - fraction.ln()) / std::f64::consts::LN_10
 }
 
 #[cfg(test)]
@@ -99,6 +122,24 @@ mod tests {
     fn steady_beats_die_after_mean_plus_pause_plus_phi_8() {
         assert_eq!(after(&[]), 1000 + 3000 + 1122);
         assert_eq!(after(&[1000; 500]), 1000 + 3000 + 1122);
+    }
+
+    #[test]
+    fn phi_is_eight_where_patience_ends_and_nothing_before_the_pause_is_over() {
+        let (mut detector, config) = (Detector::new(Now(0)), Config::default());
+        detector.beat(Now(0));
+        let phi = |ms| detector.phi(Now(ms), &config);
+        assert_eq!([phi(0), phi(3000), phi(4000)], [0.0; 3]);
+        assert!((phi(5122) - 8.0).abs() < 0.02, "{}", phi(5122));
+        assert!(phi(4100) > 0.3 && phi(4100) < phi(4500) && phi(4500) < phi(60_000));
+    }
+
+    #[test]
+    fn the_tail_is_that_of_the_tables() {
+        for (deviations, tail) in [(0.5, 0.308_54), (1.0, 0.158_66), (3.0, 1.3499e-3), (6.0, 9.866e-10)] {
+            let ours = 10_f64.powf(log10_tail(deviations));
+            assert!((ours / tail - 1.0).abs() < 1e-3, "{deviations}: {ours:e}, not {tail:e}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! scheduler.next_seq() -> u64                             place of the next task that is submitted
 //! scheduler.task(TaskId) / tasks_of(JobId) / job(JobId) / jobs() / position(TaskId) / eta(TaskId)
 //! scheduler.workers() / boards()
+//! scheduler.backlog() / suspicion(&WorkerId)             for metrics
 //! ```
 
 mod alarms;
@@ -27,6 +28,7 @@ mod drain;
 mod effect;
 mod event;
 mod frames;
+mod gauges;
 mod job;
 mod liveness;
 mod marks;
@@ -52,6 +54,7 @@ pub use event::{
     BoardReport, Command, Event, Frame, Held, HeldState, LeaseRef, Mark, NewTask, Outcome, Peer, Recovered,
     RejectReason, SessionId,
 };
+pub use gauges::Backlog;
 pub use requirement::{Image, Requirement, Term};
 pub use row::{BoardRow, Closed, Estimate, Lease, Past, Phase, Suspicion, TaskRow};
 pub use scheduler::Scheduler;

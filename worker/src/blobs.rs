@@ -173,6 +173,11 @@ impl Blobs {
         self.shared.arrivals.subscribe()
     }
 
+    /// Bytes of all blobs that are here.
+    pub fn bytes(&self) -> u64 {
+        self.shared.index().blobs.values().map(|known| known.size).sum()
+    }
+
     /// Begins to receive a blob of `size` bytes.
     ///
     /// # Errors

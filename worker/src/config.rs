@@ -15,7 +15,7 @@ use edgeprof_common::WorkerId;
 use edgeprof_service::{
     WORKER_PORT,
     config::{self, Source},
-    telemetry::LogFormat,
+    telemetry::{LogFormat, Settings as Telemetry},
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,8 @@ pub struct Config {
     pub allow_noop: bool,
     /// Bounds.
     pub limits: Limits,
+    /// What is told of the daemon's work, and to whom.
+    pub telemetry: Telemetry,
     /// Boards. More may lie in `boards.d/*.toml` beside this file.
     #[serde(rename = "board", skip_serializing_if = "Vec::is_empty")]
     pub boards: Vec<BoardConfig>,
@@ -169,6 +171,7 @@ impl Default for Config {
             announce: true,
             allow_noop: false,
             limits: Limits::default(),
+            telemetry: Telemetry::default(),
             boards: Vec::new(),
         }
     }

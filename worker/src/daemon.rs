@@ -26,6 +26,7 @@ use crate::{
         process::Spawner,
         queue::Queue,
         stage::Stager,
+        usage::Usage,
     },
     config::{Behind, Settings},
     disk,
@@ -165,7 +166,8 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
                 tasks.spawn(actor(Source::Attached(port), inbox).run(stop));
             }
             Behind::Nothing(run) => {
-                let noop = Noop { id: id.clone(), run, inbox, events: events.clone() };
+                let usage = Usage::new(&id, &board.kind.name);
+                let noop = Noop { id: id.clone(), run, inbox, events: events.clone(), usage };
                 tasks.spawn(noop.run(stop));
             }
         }

@@ -6,6 +6,7 @@
 mod attempts;
 mod boards;
 mod drain;
+mod gauges;
 mod open;
 mod send;
 
@@ -18,6 +19,7 @@ use std::{
 use edgeprof_boards::Kind;
 use edgeprof_common::{BoardId, Epoch, Incarnation, WorkerId};
 use edgeprof_proto::v1::{self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To};
+use edgeprof_service::telemetry::trace::Span;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -26,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::{info, warn};
 
-use self::drain::Drain;
+use self::{drain::Drain, gauges::Gauges};
 use crate::{
     blobs::Blobs,
     board::{
@@ -144,6 +146,9 @@ pub struct Hub {
     sessions: u64,
     last_command: u64,
     drain: Option<Drain>,
+    /// Results that are on their way to the coordinator, and have a trace; those of an earlier life have none.
+    uploads: BTreeMap<Key, Span>,
+    gauges: Arc<Gauges>,
 }
 
 /// A board and how to reach it.
@@ -181,6 +186,7 @@ impl Hub {
             (id, Member { slot, kind, queue, orders, reset, said: None })
         };
         let boards = boards.into_iter().map(member).collect();
+        let gauges = Gauges::observed(limits.outbox, &blobs);
         Self {
             worker,
             site,
@@ -195,6 +201,8 @@ impl Hub {
             sessions: 0,
             last_command: 0,
             drain: None,
+            uploads: BTreeMap::new(),
+            gauges,
         }
     }
 
@@ -315,6 +323,7 @@ impl Hub {
 
     fn tick(&mut self) {
         self.doubt();
+        self.gauges.set(self.outbox.iter().len(), self.session.is_some());
         let before = self.closed_to_work();
         self.outbox.retry();
         self.reopened(before);

@@ -35,7 +35,8 @@ async fn run(cli: &Cli) -> Result<()> {
         println!("the configuration is good: {} boards", settings.boards.len());
         return Ok(());
     }
-    telemetry::init(settings.config.log_format);
+    let Config { log_format, telemetry, .. } = &settings.config;
+    let telemetry = telemetry::start("edgeprof-worker", *log_format, telemetry)?;
     // Before anything is served: a signal that comes early is not lost.
     let mut signals = Signals::new().map_err(|error| anyhow::anyhow!("cannot wait for signals: {error}"))?;
     let mut daemon = daemon::start(settings).await?;
@@ -52,5 +53,6 @@ async fn run(cli: &Cli) -> Result<()> {
         ended = daemon.failed() => Err(anyhow::anyhow!(ended)),
     };
     daemon.stop().await;
+    telemetry.stop().await;
     outcome
 }

@@ -198,7 +198,7 @@ impl Outbox {
     }
 
     /// All results, in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &v1::Result)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Key, &v1::Result)> {
         self.entries.iter().map(|(key, entry)| (key, &entry.result))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use edgeprof_common::{BoardHealth, BoardId, Digest, Token};
 use edgeprof_proto::v1;
+use edgeprof_service::telemetry::trace::SpanContext;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -43,12 +44,14 @@ pub struct Taken {
     pub cancel: CancellationToken,
     /// It was ended because the worker stops: somebody else is to run it.
     pub given_back: bool,
+    /// Where its spans belong, if its trace is kept.
+    pub trace: Option<SpanContext>,
 }
 
 impl Taken {
     /// One that was just accepted.
     pub fn new(lease: LeaseRef, cancel: CancellationToken) -> Self {
-        Self { lease, held: Held::Staged, needs: Vec::new(), cancel, given_back: false }
+        Self { lease, held: Held::Staged, needs: Vec::new(), cancel, given_back: false, trace: None }
     }
 }
 

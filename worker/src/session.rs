@@ -9,7 +9,7 @@ use edgeprof_proto::v1::{
     to_worker::Frame as To,
     worker_server::{Worker as Service, WorkerServer},
 };
-use edgeprof_service::shutdown::Tasks;
+use edgeprof_service::{shutdown::Tasks, telemetry::rpc::Traced};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
@@ -71,6 +71,7 @@ where
         .build_v1()
         .expect("the embedded descriptors are descriptors");
     Server::builder()
+        .layer(Traced)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(health_service)

@@ -9,7 +9,12 @@ mod results;
 mod submit;
 mod watch;
 
-use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use edgeprof_common::{BoardId, JobId, RunId, TaskId};
 use edgeprof_proto::v1::{self, profiler_server::Profiler};
@@ -59,9 +64,7 @@ pub struct Api {
 impl Api {
     /// Whether the disk takes `more` bytes without touching the reserve, which is for results.
     fn room(&self, more: u64) -> Result<(), String> {
-        let Ok(stat) = nix::sys::statvfs::statvfs(&self.data) else { return Ok(()) };
-        #[allow(clippy::useless_conversion)]
-        let free = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size());
+        let Some(free) = free(&self.data) else { return Ok(()) };
         let reserve = self.reserve_bytes;
         if free >= reserve.saturating_add(more) {
             return Ok(());
@@ -86,6 +89,13 @@ impl Api {
         self.commands.send(command(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
     }
+}
+
+/// Free bytes of the disk that a folder is on.
+pub(crate) fn free(folder: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(folder).ok()?;
+    #[allow(clippy::useless_conversion)]
+    Some(u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()))
 }
 
 fn job_id(text: &str) -> Result<JobId, Status> {

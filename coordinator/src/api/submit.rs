@@ -6,7 +6,10 @@ use edgeprof_boards::{NOOP, catalogue};
 use edgeprof_common::{Digest, ErrorClass, JobId, TaskError, job::JobSpec};
 use edgeprof_model::{Format, ModelError};
 use edgeprof_proto::v1;
-use edgeprof_service::status::{exhausted, with_hint};
+use edgeprof_service::{
+    status::{exhausted, with_hint},
+    telemetry::trace::{self, SpanContext},
+};
 use tonic::{Code, Status};
 
 use super::{Api, FULL, name};
@@ -65,6 +68,7 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
         idempotency_key: key,
         submitter,
         first_seq: 0,
+        trace: trace::current().filter(SpanContext::is_sampled).map(|context| trace::to_text(&context)),
     };
     let count = tasks.len();
     let answer = api.ask(|reply| Command::Submit { job: Box::new(row), tasks, ready, reply }).await?;

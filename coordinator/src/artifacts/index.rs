@@ -41,6 +41,11 @@ impl Index {
         Self { quota, blobs: HashMap::new(), holds: HashMap::new(), reserved: 0 }
     }
 
+    /// Bytes of all blobs.
+    pub(super) fn bytes(&self) -> u64 {
+        self.blobs.values().map(|known| known.size).sum()
+    }
+
     /// Takes up a blob that an earlier life has left.
     pub(super) fn found(&mut self, digest: Digest, size: u64, used: SystemTime) {
         self.blobs.insert(digest, Known { size, used, spared: None });

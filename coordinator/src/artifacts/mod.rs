@@ -110,6 +110,11 @@ impl Artifacts {
         self.size(digest).is_some()
     }
 
+    /// Bytes of all blobs.
+    pub fn bytes(&self) -> u64 {
+        self.index().bytes()
+    }
+
     /// Drops the least recently used blob that nobody needs; whether there was one.
     pub fn evict(&self) -> bool {
         let mut index = self.index();

@@ -1,6 +1,6 @@
 //! What each key of the configuration file does.
 
-use edgeprof_service::config::Key;
+use edgeprof_service::{config::Key, telemetry};
 
 /// In the order in which they are printed.
 pub const KEYS: &[Key] = &[
@@ -71,4 +71,9 @@ pub const KEYS: &[Key] = &[
         "Shares of submitters in the boards, 1 to 1000; 1 for whoever is not named.",
         "weights = { ann = 3, nightly = 1 }",
     ),
+    telemetry::KEYS[0],
+    telemetry::KEYS[1],
+    telemetry::KEYS[2],
+    telemetry::KEYS[3],
+    telemetry::KEYS[4],
 ];

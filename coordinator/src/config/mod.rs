@@ -7,7 +7,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use edgeprof_common::ClusterId;
-use edgeprof_service::{config::ConfigError, telemetry::LogFormat};
+use edgeprof_service::{
+    config::ConfigError,
+    telemetry::{LogFormat, Settings},
+};
 use serde::{Deserialize, Serialize};
 
 pub use keys::KEYS;
@@ -46,8 +49,10 @@ pub struct Config {
     pub reference_limit: u64,
     /// Shape of log lines: text or json.
     pub log_format: LogFormat,
-    /// How tasks are spread over boards. Last, because it is a table.
+    /// How tasks are spread over boards. Tables come last.
     pub scheduler: Scheduling,
+    /// What is told of the daemon's work, and to whom.
+    pub telemetry: Settings,
 }
 
 impl Default for Config {
@@ -68,6 +73,7 @@ impl Default for Config {
             reference_limit: 50_000_000_000,
             log_format: LogFormat::Text,
             scheduler: Scheduling::default(),
+            telemetry: Settings::default(),
         }
     }
 }

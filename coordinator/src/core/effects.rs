@@ -107,6 +107,7 @@ impl Core {
             Verdict::Cancelled => assemble(&subject, Ended::Cancelled),
         };
         self.transaction.put(key::run(record.run_id), rows::pack(&record));
+        self.trace_commit(&def);
     }
 
     /// Keeps a result of a task that is not known here, the newest thousand.
@@ -143,7 +144,7 @@ impl Core {
 
     fn frame(&self, order: Order) -> Option<To> {
         Some(match order {
-            Order::Start { lease, .. } => {
+            Order::Start { lease, attempt } => {
                 let spec = self.spec(&lease);
                 if spec.is_none() {
                     tracing::error!(task = %lease.task, board = %lease.board, "a lease without a specification");
@@ -153,6 +154,7 @@ impl Core {
                     task_id: lease.task.to_string(),
                     board: lease.board.to_string(),
                     spec: Some(spec?),
+                    traceparent: self.traceparent(lease.task, attempt.0),
                 })
             }
             Order::Canary { lease } => To::Start(v1::Start {
@@ -160,6 +162,7 @@ impl Core {
                 task_id: lease.task.to_string(),
                 board: lease.board.to_string(),
                 spec: Some(self.canary(&lease)?),
+                traceparent: None,
             }),
             Order::Reset { board } => To::Reset(v1::ResetNow { board: board.to_string() }),
             Order::Recall { lease } => To::Recall(v1::Recall {
@@ -225,6 +228,7 @@ impl Core {
             Notice::Task { task, job, state, attempt, board, error } => {
                 tracing::debug!(%task, %job, %state, attempt = attempt.0, board = board.map(tracing::field::display),
                     error = error.as_ref().map(tracing::field::display), "task");
+                self.clock_task(task, state);
                 if let Some(open) = self.open.get_mut(&task) {
                     if state != TaskState::Leased {
                         open.progress = None;
@@ -241,6 +245,7 @@ impl Core {
             }
             Notice::Job { job, state } => {
                 tracing::info!(%job, %state, "job ended");
+                self.meters.job_ended(state.as_str());
                 self.changed(job);
                 self.mark(job, Dirty::End);
             }
@@ -261,6 +266,7 @@ impl Core {
                 }
             }
             Notice::Story { task, attempt, board, what, why, .. } => {
+                self.measure(task, board.as_ref(), what);
                 self.tell(task, attempt, board, what, why);
             }
             Notice::Worker { worker, health, reason } => {

@@ -7,9 +7,11 @@ mod commit;
 mod effects;
 mod jobs;
 mod lists;
+mod measure;
 mod prepare;
 mod recover;
 mod sessions;
+mod spans;
 mod tasks;
 
 pub use recover::RecoverError;
@@ -132,6 +134,7 @@ struct Payload {
 pub struct Core {
     parts: Parts,
     scheduler: Scheduler,
+    meters: measure::Meters,
     origin: Instant,
     /// When the last frame was read from its socket.
     heard: Instant,
@@ -207,6 +210,7 @@ impl Core {
                 self.step_at(now, Event::Tick);
                 self.end_waiting();
                 self.tell_stories();
+                self.picture();
                 self.finish_step().await;
             }
             let wake = self.wake(pulse).max(began);

@@ -11,7 +11,7 @@ use edgeprof_common::{Digest, ErrorClass, Quant, TaskError, TaskId};
 use edgeprof_scheduler::{Event, Image};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Command, Core, tasks::Open};
+use super::{Command, Core, measure::Clocks, tasks::Open};
 use crate::{
     artifacts::{Artifacts, Hold},
     preparing::{Outcome, Ready, Request, Workload},
@@ -217,6 +217,7 @@ impl Core {
             progress: None,
             started_at: None,
             inherited: false,
+            clocks: Clocks::default(),
             story: Vec::new(),
         };
         self.open.insert(def.id, open);

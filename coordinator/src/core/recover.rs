@@ -10,7 +10,7 @@ use edgeprof_common::{Digest, TaskId, TaskState};
 use edgeprof_scheduler::{EpochNotNew, Now, Recovered as ForScheduler, Scheduler, TaskRow};
 use tokio::time::Instant;
 
-use super::{Core, Dirty, Job, Parts, boards, commit, jobs::new_task, prepare};
+use super::{Core, Dirty, Job, Parts, boards, commit, jobs::new_task, measure, prepare};
 use crate::{
     preparing::Vocabulary,
     store::{
@@ -98,6 +98,7 @@ impl Core {
             Scheduler::new(Now(0), parts.scheduler.clone(), parts.identity.life.epoch, for_scheduler)?;
         let mut core = Self {
             scheduler,
+            meters: measure::Meters::new(),
             origin: now,
             heard: now,
             outbox: commit::Outbox::default(),

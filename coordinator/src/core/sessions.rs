@@ -142,6 +142,7 @@ impl Core {
         let frame = match message.frame {
             Some(From::Result(result)) => return self.result(from, result, at),
             Some(From::Heartbeat(beat)) => {
+                self.meters.heartbeat();
                 news = session.reported.0 != beat.boards;
                 let read = if news { frames::reports(&beat.boards) } else { Ok(session.reported.1.clone()) };
                 if let (true, Ok(read)) = (news, &read) {

@@ -7,7 +7,7 @@ use edgeprof_proto::v1;
 use edgeprof_scheduler::Step;
 use tokio::time::Instant;
 
-use super::Core;
+use super::{Core, measure::Clocks};
 use crate::{
     artifacts::Hold,
     clock,
@@ -34,6 +34,7 @@ pub(super) struct Open {
     pub(super) started_at: Option<u64>,
     /// Its attempt is of an earlier life, which may have seen it start and not have told.
     pub(super) inherited: bool,
+    pub(super) clocks: Clocks,
     /// Without its submission, which its job knows.
     pub(super) story: Vec<StoryLine>,
 }
@@ -102,6 +103,7 @@ impl Core {
             let row = TaskToStore { row: task.row, started_at: open.started_at, story: &open.story };
             self.transaction.put(key::task(id), rows::encode(&row));
             if task.row.state().is_terminal() {
+                self.tell_spans(id, &open.story);
                 self.open.remove(&id);
             }
         }

@@ -52,6 +52,7 @@ fn world() -> World {
             idempotency_key: None,
             submitter: String::new(),
             first_seq: 0,
+            trace: None,
         },
         prepared: Prepared {
             image: ImageRow { image: Digest::of(b"i"), size: 1, vocabulary: Digest::of(b"v") },

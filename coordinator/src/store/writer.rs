@@ -1,6 +1,13 @@
 //! Group commit: one writer takes all that waits, commits it at once, and then says so.
 
-use std::{collections::HashMap, sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use edgeprof_service::telemetry::metrics::{Histogram, table};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -103,6 +110,8 @@ struct Log<'a> {
     say: &'a watch::Sender<Committed>,
     done: u64,
     batch: Vec<Transaction>,
+    took: Histogram,
+    size: Histogram,
     /// The loop knows that this ends.
     told: bool,
 }
@@ -118,7 +127,15 @@ impl Drop for Log<'_> {
 
 impl<'a> Log<'a> {
     fn new(store: &'a dyn Store, say: &'a watch::Sender<Committed>) -> Self {
-        Self { store, say, done: 0, batch: Vec::with_capacity(BATCH), told: false }
+        Self {
+            store,
+            say,
+            done: 0,
+            batch: Vec::with_capacity(BATCH),
+            took: Histogram::new(&table::COMMIT),
+            size: Histogram::new(&table::COMMIT_BATCH),
+            told: false,
+        }
     }
 
     /// Commits `first` and what waits behind it. False once nothing more can be committed.
@@ -134,6 +151,7 @@ impl<'a> Log<'a> {
                 Err(_) => break,
             }
         }
+        let began = Instant::now();
         let failed = match self.store.commit(&self.batch) {
             Ok(outcomes) => outcomes.into_iter().find_map(|outcome| match outcome {
                 Applied::Yes => None,
@@ -149,6 +167,8 @@ impl<'a> Log<'a> {
             self.say.send_replace(Committed::Failed(Arc::new(error)));
             return false;
         }
+        self.took.took(began.elapsed(), &[], None);
+        self.size.record(self.batch.len() as f64, &[], None);
         log_commit(&self.batch);
         self.done += self.batch.len() as u64;
         self.batch.clear();

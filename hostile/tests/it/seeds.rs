@@ -302,7 +302,13 @@ fn start() -> v1::ToWorker {
         repetitions: 1,
         warmup: 0,
     };
-    let start = v1::Start { lease: lease(), task_id: task(), board: "w/b".into(), spec: Some(spec) };
+    let start = v1::Start {
+        lease: lease(),
+        task_id: task(),
+        board: "w/b".into(),
+        spec: Some(spec),
+        traceparent: None,
+    };
     v1::ToWorker { command: 1, frame: Some(To::Start(start)) }
 }
 

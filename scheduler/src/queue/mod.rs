@@ -42,6 +42,16 @@ struct Wait {
     since: Now,
 }
 
+/// Tasks that wait in one lane, or alone.
+#[derive(Debug)]
+pub(crate) struct Line<'a> {
+    pub(crate) class: Priority,
+    pub(crate) spots: &'a BTreeSet<Spot>,
+    pub(crate) depth: usize,
+    /// Since when its first task waits.
+    pub(crate) since: Now,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
     shapes: Shapes,
@@ -249,6 +259,17 @@ impl Queue {
         let kept = self.waits.get(&task).and_then(|wait| self.shapes.get(wait.shape));
         let mut spots = kept.into_iter().flat_map(|kept| &kept.spots);
         spots.any(|spot| self.spots.get(spot).and_then(SpotQueue::class).is_some_and(|first| first > class))
+    }
+
+    /// Everything that waits, line by line.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let lanes = self.lanes.values().filter_map(|lane| Some((lane.first_key_value()?.1, lane.len())));
+        let alone = self.alone.iter().map(|(_, _, task)| (task, 1));
+        lanes.chain(alone).filter_map(|(first, depth)| {
+            let wait = self.waits.get(first)?;
+            let spots = &self.shapes.get(wait.shape)?.spots;
+            Some(Line { class: wait.flow.class.0, spots, depth, since: wait.since })
+        })
     }
 
     /// What a task that waits needs, and where that is.

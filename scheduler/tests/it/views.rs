@@ -125,3 +125,37 @@ fn a_fresh_task_is_not_written_before_something_happens_to_it() {
     rig.up("a", 1, &["a/0"]);
     assert_eq!(rig.put(), vec![task(2)]);
 }
+
+#[test]
+fn what_waits_is_counted_by_class_and_kind_of_board() {
+    use edgeprof_common::Priority;
+    let mut rig = Rig::new();
+    assert_eq!(rig.scheduler.backlog(), []);
+    rig.submit([1, 2]);
+    rig.now += 1500;
+    rig.event(Event::Submitted { tasks: vec![NewTask { priority: Priority::High, ..new_task(3) }] });
+    rig.now += 500;
+    rig.event(Event::Tick);
+    let seen = |rig: &Rig| {
+        let seen = rig.scheduler.backlog().into_iter();
+        seen.map(|b| (b.class, b.kind, b.depth, b.age.as_millis())).collect::<Vec<_>>()
+    };
+    let none = || "none".to_owned();
+    assert_eq!(seen(&rig), [(Priority::Normal, none(), 2, 2000), (Priority::High, none(), 1, 500)]);
+    rig.up_with("a", 1, 0, &["a/0"]);
+    let kind = rig.scheduler.boards().next().unwrap().report.kind.clone();
+    assert_eq!(seen(&rig), [(Priority::Normal, kind, 2, 2000)], "the first of the higher class runs");
+}
+
+#[test]
+fn silence_raises_suspicion_and_a_heartbeat_takes_it_away() {
+    let mut rig = Rig::new();
+    let a = super::rig::worker("a");
+    assert_eq!(rig.scheduler.suspicion(&a), None);
+    rig.up("a", 1, &["a/0"]);
+    assert_eq!(rig.scheduler.suspicion(&a), Some(0.0));
+    rig.tick_at(4600);
+    assert!(rig.scheduler.suspicion(&a).is_some_and(|phi| phi > 1.0));
+    rig.beat(&peer("a", 1), &["a/0"], vec![], 9);
+    assert_eq!(rig.scheduler.suspicion(&a), Some(0.0));
+}

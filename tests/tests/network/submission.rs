@@ -56,6 +56,7 @@ impl Submission {
             submitted_at: format!("{job}"),
             tasks: defs.iter().map(|def| def.id).collect(),
             first_seq: 0,
+            trace: None,
             submitter: "net".into(),
             idempotency_key: Some(job.to_string()),
         };

@@ -18,6 +18,7 @@ use super::{
     error::BoardError,
     queue::Queue,
     stage::Stager,
+    usage::Usage,
 };
 use crate::{spec::LeaseRef, trust::Trusted};
 
@@ -94,6 +95,7 @@ pub struct Actor {
     trouble: Option<String>,
     /// What the hub knows to run on it.
     told: Option<Content>,
+    pub(super) usage: Usage,
     /// Who waits for what becomes of a restart.
     resetting: Vec<oneshot::Sender<Result<(), String>>>,
 }
@@ -101,7 +103,8 @@ pub struct Actor {
 impl Actor {
     /// A board that is not running yet.
     pub fn new(device: Device, stager: Stager, inbox: Inbox) -> Self {
-        Self { device, stager, inbox, proven: None, trouble: None, told: None, resetting: Vec::new() }
+        let usage = Usage::new(&stager.id, &device.kind().name);
+        Self { device, stager, inbox, proven: None, trouble: None, told: None, usage, resetting: Vec::new() }
     }
 
     /// Serves attempts until `stop`, and leaves no emulator behind.

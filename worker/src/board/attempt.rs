@@ -1,6 +1,9 @@
 //! One attempt on a board, from its blobs to its measurement.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use edgeprof_common::BoardHealth;
 use edgeprof_proto::v1;
@@ -15,6 +18,7 @@ use super::{
     queue::Attempt,
     run::{Ended, Patience, repetition},
     stage::{Staged, Stager},
+    usage::Phase,
 };
 use crate::{
     blobs::Pin,
@@ -25,6 +29,9 @@ use crate::{
 
 /// Between two progress events.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(100);
+
+/// A run of all tokens, as metrics and traces call it: discarded, and counted.
+const REPETITION: [&str; 2] = ["warmup", "repetition"];
 
 enum Stopped {
     Error(BoardError),
@@ -54,7 +61,7 @@ impl Actor {
             measured = self.measure(attempt, &mut started) => measured,
         };
         if started {
-            attempt.log_end();
+            self.usage.end(attempt);
         }
         let (outcome, failure) = match measured {
             Ok(measurement) => (Some(Outcome::Measured(Box::new(measurement))), None),
@@ -108,7 +115,7 @@ impl Actor {
             return Err(Stopped::TakenBack);
         }
         *started = true;
-        attempt.log_start();
+        self.usage.begin(attempt);
         self.stager.tell(Event::Started(attempt.lease.clone())).await;
         match self.repeat(attempt, &parsed, image_bytes).await {
             Err(Stopped::Error(error)) => Err(self.explained(error).await.into()),
@@ -119,10 +126,15 @@ impl Actor {
     /// Brings firmware and image onto the board. Dropped before its end, it leaves no emulator half started.
     async fn ready(&mut self, attempt: &Attempt) -> Result<(Firmware, u64), BoardError> {
         let Attempt { lease, spec, .. } = attempt;
+        let kind = &self.device.kind().name;
+        let phase = Phase::begin("stage", kind, attempt);
         let Staged { firmware, image } = self.stager.stage(attempt).await?;
+        phase.end();
         let program = self.program(firmware, spec).await?;
         let image_bytes = size(&image).await?;
         self.stager.report(lease, "start", 0, 1);
+        let phase =
+            Phase::begin("load", kind, attempt).with("edgeprof.image", || spec.image.digest.to_string());
         let Self { device, stager, .. } = self;
         let mut pace = Pace::default();
         if let Some(spare) = stager.spare.take()
@@ -142,6 +154,7 @@ impl Actor {
             self.proven = Some(program);
         }
         up?;
+        phase.end();
         self.tell_content().await;
         Ok((parsed, image_bytes))
     }
@@ -153,7 +166,8 @@ impl Actor {
         parsed: &Firmware,
         image_bytes: u64,
     ) -> Result<v1::Measurement, Stopped> {
-        let Attempt { lease, spec, cancel } = attempt;
+        let Attempt { lease, spec, cancel, .. } = attempt;
+        let kind = &self.device.kind().name;
         let Self { device, stager, inbox, .. } = self;
         let Stager { limits, events, id, .. } = &*stager;
         let patience = Patience::of(limits.frame_timeout, limits.cancel_timeout, image_bytes, spec.uncounted);
@@ -170,8 +184,14 @@ impl Actor {
                 let (phase, base) =
                     (if number < spec.warmup { "warmup" } else { "run" }, each * u64::from(number));
                 let mut done = base;
+                let (whole, began) =
+                    (Phase::begin(REPETITION[usize::from(phase == "run")], kind, attempt), SystemTime::now());
+                let mut prefilled = None;
                 let progress = |n| {
                     done += n;
+                    if prefilled.is_none() && done - base >= u64::from(spec.n_prompt()) {
+                        prefilled = Some(SystemTime::now());
+                    }
                     if pace.due() {
                         // A hub that has more to do than this can do without.
                         let event = Event::Progress(lease.clone(), phase, done, total);
@@ -179,10 +199,12 @@ impl Actor {
                     }
                 };
                 match repetition(&mut running.board, spec, patience, cancel, progress).await {
-                    Ok(Ended::Whole(figures, stop)) if number >= spec.warmup => {
-                        repetitions.push((figures, stop));
+                    Ok(Ended::Whole(figures, stop)) => {
+                        whole.end_repetition(began, prefilled, spec.n_prompt(), figures.tokens.len());
+                        if number >= spec.warmup {
+                            repetitions.push((figures, stop));
+                        }
                     }
-                    Ok(Ended::Whole(..)) => {}
                     Ok(Ended::Cancelled) => return Err(Stopped::Cancelled { board_is_well: true }),
                     Ok(Ended::CancelledUnanswered) => {
                         return Err(Stopped::Cancelled { board_is_well: false });

@@ -19,6 +19,7 @@ pub mod run;
 pub mod spare;
 pub mod stage;
 pub mod transcript;
+pub mod usage;
 pub mod window;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use edgeprof_boards::NOOP;
 use edgeprof_common::{BoardHealth, BoardId};
 use edgeprof_proto::v1;
 use tokio::{sync::mpsc, time::sleep};
@@ -12,6 +13,7 @@ use super::{
     check::Check,
     error::BoardError,
     queue::Attempt,
+    usage::{Phase, Usage},
 };
 
 /// Why there are no figures.
@@ -28,6 +30,8 @@ pub struct Noop {
     pub inbox: Inbox,
     /// To the hub.
     pub events: mpsc::Sender<(BoardId, Event)>,
+    /// Of its time.
+    pub usage: Usage,
 }
 
 impl Noop {
@@ -81,15 +85,17 @@ impl Noop {
         if !self.inbox.queue.start(attempt.lease.token) {
             return;
         }
-        attempt.log_start();
+        self.usage.begin(attempt);
         self.tell(Event::Started(attempt.lease.clone())).await;
+        let phase = Phase::begin("run", NOOP, attempt);
         let outcome = tokio::select! {
             biased;
             () = attempt.cancel.cancelled() => Outcome::Cancelled,
             () = self.inbox.reset.notified() => Outcome::Failed(BoardError::Reset.task_error()),
             () = pass(self.run) => Outcome::Measured(Box::new(nothing())),
         };
-        attempt.log_end();
+        phase.end();
+        self.usage.end(attempt);
         self.tell(Event::Finished(attempt.lease.clone(), outcome, String::new())).await;
     }
 }

@@ -6,9 +6,11 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use edgeprof_common::Token;
+use edgeprof_service::telemetry::trace::SpanContext;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +25,10 @@ pub struct Attempt {
     pub spec: Spec,
     /// Fires when it was taken back, or is to end.
     pub cancel: CancellationToken,
+    /// Where its spans belong, if its trace is kept.
+    pub trace: Option<SpanContext>,
+    /// Since when it waits here.
+    pub queued: Instant,
 }
 
 /// Where the log tells of every start and end of an attempt on a board, at level debug. The time between an end
@@ -125,6 +131,8 @@ mod tests {
             },
             spec: Spec::check(&good(), catalogue().get("riscv32").unwrap()).unwrap(),
             cancel: CancellationToken::new(),
+            trace: None,
+            queued: Instant::now(),
         }
     }
 

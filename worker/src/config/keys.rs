@@ -1,6 +1,6 @@
 //! What each key of the configuration file does.
 
-use edgeprof_service::config::Key;
+use edgeprof_service::{config::Key, telemetry};
 
 /// In the order in which they are printed.
 pub const KEYS: &[Key] = &[
@@ -37,6 +37,11 @@ pub const KEYS: &[Key] = &[
     Key::new("limits.outbox", "Results that may wait for a coordinator; beyond that boards take no work."),
     Key::new("limits.queue", "Attempts that a board takes behind the one in work."),
     Key::new("limits.drain_grace", "How long attempts that run may go on when the worker is told to stop."),
+    telemetry::KEYS[0],
+    telemetry::KEYS[1],
+    telemetry::KEYS[2],
+    telemetry::KEYS[3],
+    telemetry::KEYS[4],
     Key::unset(
         "board",
         "Boards. More may lie in boards.d/*.toml beside this file; `edgeprof-worker scan` prints stanzas\n\

@@ -2,6 +2,7 @@
 
 use edgeprof_common::{BoardHealth, BoardId};
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
+use edgeprof_service::telemetry::trace::{self, Span, SpanContext};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -20,7 +21,7 @@ use crate::{
 
 impl Hub {
     pub(super) fn start(&mut self, start: v1::Start) {
-        let v1::Start { lease, task_id, board, spec } = start;
+        let v1::Start { lease, task_id, board, spec, traceparent } = start;
         let refused = |reason: Reason, message: String| {
             From::Rejected(v1::Rejected {
                 lease,
@@ -69,8 +70,12 @@ impl Hub {
                     }
                 };
                 let cancel = CancellationToken::new();
-                member.slot.attempts.push_back(Taken::new(lease.clone(), cancel.clone()));
-                member.queue.push(Attempt { lease: lease.clone(), spec, cancel });
+                let trace = traceparent.filter(|_| trace::is_on()).and_then(|text| trace::from_text(&text));
+                let trace = trace.filter(SpanContext::is_sampled);
+                let taken = Taken { trace: trace.clone(), ..Taken::new(lease.clone(), cancel.clone()) };
+                member.slot.attempts.push_back(taken);
+                let queued = std::time::Instant::now();
+                member.queue.push(Attempt { lease: lease.clone(), spec, cancel, trace, queued });
                 self.send(accepted(&lease));
                 self.board_changed(&lease.board);
             }
@@ -128,6 +133,9 @@ impl Hub {
         let key = (task, spec::token(lease));
         let before = self.closed_to_work();
         self.outbox.remove(&key);
+        if let Some(upload) = self.uploads.remove(&key) {
+            upload.end();
+        }
         if let Some(session) = &mut self.session {
             session.sent.remove(&key);
         }
@@ -181,7 +189,12 @@ impl Hub {
                         let message = "it was ended because the worker stops".to_owned();
                         self.send(rejected(&lease, Reason::Draining, message));
                     }
-                    outcome => self.finish(&lease, outcome, &transcript),
+                    outcome => {
+                        if let Some(trace) = &taken.trace {
+                            self.uploads.insert((lease.task, lease.token), Span::child(trace, "upload"));
+                        }
+                        self.finish(&lease, outcome, &transcript);
+                    }
                 }
                 // The result first: a board that is idle has ended what it had.
                 self.deliver();

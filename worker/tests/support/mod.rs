@@ -260,6 +260,7 @@ impl Session {
             task_id: TaskId::from_raw(task).to_string(),
             board: board.into(),
             spec: Some(spec.clone()),
+            traceparent: None,
         };
         self.send(To::Start(start)).await;
     }

@@ -77,6 +77,9 @@ pub struct JobRow {
     pub submitter: String,
     /// Place of its first task in the order of submission; the others follow.
     pub first_seq: u64,
+    /// The trace that it was submitted in, as `traceparent` has it, if that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 /// A firmware as a task pins it.

@@ -1,9 +1,11 @@
-//! Logging: structured lines on standard error.
+//! Log lines on standard error, and the same to a collector.
 
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, prelude::*};
 
 /// Shape of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -17,14 +19,17 @@ pub enum LogFormat {
 }
 
 /// Starts logging. `EDGEPROF_LOG` filters as tracing's `EnvFilter` does; the default is `info` for
-/// edgeprof's own crates and `warn` for everything else.
-pub fn init(format: LogFormat) {
+/// edgeprof's own crates and `warn` for everything else. A collector gets edgeprof's own lines alone: what the
+/// exporter's libraries say of a collector must not go there as well.
+pub(super) fn start(format: LogFormat, collector: Option<&SdkLoggerProvider>) {
     let filter = EnvFilter::try_from_env("EDGEPROF_LOG").unwrap_or_else(|_| {
         EnvFilter::new(
             "warn,edgeprof_coordinator=info,edgeprof_worker=info,edgeprof_service=info,edgeprof_scheduler=info",
         )
     });
-    let registry = tracing_subscriber::registry().with(filter);
+    let own = filter_fn(|metadata| metadata.target().starts_with("edgeprof"));
+    let bridge = collector.map(|provider| OpenTelemetryTracingBridge::new(provider).with_filter(own));
+    let registry = tracing_subscriber::registry().with(filter).with(bridge);
     let outcome = match format {
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal();
