@@ -49,6 +49,20 @@ macro_rules! vocabulary {
 }
 
 vocabulary!(
+    /// What somebody may do; each role may do what those before it may.
+    Role, "role" {
+        /// Looks.
+        Viewer = "viewer",
+        /// Submits jobs, and cancels their own.
+        Submitter = "submitter",
+        /// Takes boards and workers out of service and back, and cancels anybody's job.
+        Operator = "operator",
+        /// Gives access, and reads who did what.
+        Admin = "admin",
+    }
+);
+
+vocabulary!(
     /// How weights are stored on the board.
     Quant, "quantization" {
         /// As they are in the model file.

@@ -3,6 +3,7 @@
 
 mod digest;
 mod error;
+mod identity;
 mod ids;
 pub mod job;
 mod kinds;
@@ -11,6 +12,7 @@ mod token;
 
 pub use digest::{Digest, DigestError};
 pub use error::{ErrorClass, TaskError};
+pub use identity::Identity;
 pub use ids::{AttemptNo, BoardId, ClusterId, IdError, Incarnation, JobId, Nonce, RunId, TaskId, WorkerId};
-pub use kinds::{BoardHealth, JobState, Kv, Priority, Quant, TaskState, UnknownWord, WorkerHealth};
+pub use kinds::{BoardHealth, JobState, Kv, Priority, Quant, Role, TaskState, UnknownWord, WorkerHealth};
 pub use token::{Epoch, Token};

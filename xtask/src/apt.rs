@@ -119,7 +119,8 @@ fn by_hand(packages: &[&str]) -> String {
     format!("{sudo}apt-get update && {sudo}apt-get install --no-install-recommends {packages}")
 }
 
-fn update() -> Result<()> {
+/// Asks the mirrors what they have now.
+pub(crate) fn update() -> Result<()> {
     step("updating apt's package lists");
     apt(&["-qq", "update"]).status().context("running apt-get update")?;
     Ok(())

@@ -42,6 +42,11 @@ pub(crate) fn prepare(kinds: &[Kind]) -> Result<()> {
         format!("\n\nor, instead:\n\n    rustup target add {}", targets.join(" "))
     });
     apt::install(&DEBIAN_RUST, &instead)?;
+    // Package lists grow old, and the first release's compiler is still on the mirror.
+    if !debian_rust_serves() && apt::may_install() {
+        apt::update()?;
+        apt::install(&DEBIAN_RUST, &instead)?;
+    }
     ensure!(
         debian_rust_serves(),
         "Debian's {} is {}, and firmware needs {}.{} or later: let apt have Debian's security updates{instead}",
