@@ -68,13 +68,25 @@ impl Cluster {
     /// Starts it in a folder of its own within `folder`, and waits until every board is good. `filter` is what
     /// daemons log.
     pub(crate) async fn start(folder: &Path, name: &str, hosts: Hosts<'_>, filter: &str) -> Result<Self> {
+        Self::observed(folder, name, hosts, filter, None).await
+    }
+
+    /// The same, whose daemons send telemetry to `collector`.
+    pub(crate) async fn observed(
+        folder: &Path,
+        name: &str,
+        hosts: Hosts<'_>,
+        filter: &str,
+        collector: Option<&str>,
+    ) -> Result<Self> {
         let folder = folder.join(name);
         fs::create_dir_all(&folder)?;
         let (workers, boards) = match hosts {
             Hosts::Real(list) => {
                 let mut workers = Vec::new();
                 for (index, boards) in list.iter().enumerate() {
-                    workers.push(worker(&folder, &format!("host-{}", index + 1), boards, filter)?);
+                    let name = format!("host-{}", index + 1);
+                    workers.push(worker(&folder, &name, boards, filter, collector)?);
                 }
                 (workers, list.iter().flat_map(|boards| boards.iter()).map(|boards| boards.count).sum())
             }
@@ -84,7 +96,8 @@ impl Cluster {
         };
         let addresses: Vec<String> =
             workers.iter().flat_map(|worker| worker.url().lines()).map(str::to_owned).collect();
-        let command = coordinator(&folder, "127.0.0.1:0", &addresses, filter);
+        let mut command = coordinator(&folder, "127.0.0.1:0", &addresses, filter);
+        observe(&mut command, collector);
         let coordinator = Daemon::start("coordinator", &folder, command);
         let client = Client::connect(coordinator.url()).await?;
         let cluster = Self { folder, coordinator, workers, client };
@@ -110,7 +123,7 @@ impl Cluster {
 
     /// A further worker, which the coordinator is not told of before its next start.
     pub(crate) fn add_worker(&mut self, name: &str, boards: &[Boards], filter: &str) -> Result<()> {
-        self.workers.push(worker(&self.folder, name, boards, filter)?);
+        self.workers.push(worker(&self.folder, name, boards, filter, None)?);
         Ok(())
     }
 
@@ -142,7 +155,22 @@ fn coordinator(folder: &Path, listen: &str, workers: &[String], filter: &str) ->
     command
 }
 
-fn worker(folder: &Path, name: &str, boards: &[Boards], filter: &str) -> Result<Daemon> {
+/// Names the collector to a daemon; without one there is no telemetry, whatever the environment says.
+fn observe(command: &mut Command, collector: Option<&str>) {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    match collector {
+        Some(collector) => command.env(ENDPOINT, collector),
+        None => command.env_remove(ENDPOINT),
+    };
+}
+
+fn worker(
+    folder: &Path,
+    name: &str,
+    boards: &[Boards],
+    filter: &str,
+    collector: Option<&str>,
+) -> Result<Daemon> {
     let sections: String = boards.iter().map(|boards| boards.toml()).collect();
     let config = folder.join(format!("{name}.toml"));
     fs::write(&config, format!("allow_noop = true\nannounce = false\n{sections}"))
@@ -151,6 +179,7 @@ fn worker(folder: &Path, name: &str, boards: &[Boards], filter: &str) -> Result<
     command.args(["--listen", "127.0.0.1:0", "--site", "bench", "--log-format", "json", "--name", name]);
     command.arg("--config").arg(config).arg("--data").arg(folder.join(name)).env("EDGEPROF_LOG", filter);
     command.env("EDGEPROF_FIRMWARE", firmware());
+    observe(&mut command, collector);
     Ok(Daemon::start(name, folder, command))
 }
 

@@ -77,6 +77,8 @@ enum What {
     Restart,
     /// Many workers
     Fleet,
+    /// What traces, metrics and logs cost, with a collector that takes them and with one that hangs
+    Telemetry,
 }
 
 fn main() -> ExitCode {
@@ -134,6 +136,7 @@ async fn one(what: What, arguments: &Arguments, folder: &Path) -> Result<Vec<fig
         What::Gap => measure::gap::measure(folder).await,
         What::Failover => measure::failover::measure(folder, rounds).await,
         What::Restart => measure::restart::measure(folder, arguments.queued, rounds).await,
+        What::Telemetry => measure::telemetry::measure(folder, arguments.tasks, rounds).await,
         What::Fleet => measure::fleet::measure(folder, arguments.workers, arguments.tasks, rounds).await,
     }
 }

@@ -7,10 +7,11 @@ use edgeprof_proto::{CHUNK, bridge, v1};
 use edgeprof_service::{
     WORKER_PORT,
     channel::{self, ConnectError},
+    telemetry::rpc::Inject,
 };
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, service::interceptor::InterceptedService, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use v1::{profiler_client::ProfilerClient, profiler_server::SERVICE_NAME};
 
@@ -59,10 +60,13 @@ impl Submission {
     }
 }
 
+/// A channel, and what each call carries beside its message.
+pub(crate) type Carried = InterceptedService<Channel, Inject>;
+
 /// A connection to a coordinator. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    profiler: ProfilerClient<Channel>,
+    profiler: ProfilerClient<Carried>,
     address: String,
     patience: Duration,
 }
@@ -82,7 +86,8 @@ impl Client {
         if let Some(reason) = stranger(&channel).await {
             return Err(ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] });
         }
-        let profiler = ProfilerClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let profiler =
+            ProfilerClient::with_interceptor(channel, Inject).max_decoding_message_size(MAX_MESSAGE);
         Ok(Self { profiler, address: address.to_owned(), patience: PATIENCE })
     }
 
@@ -98,7 +103,7 @@ impl Client {
         &self.address
     }
 
-    pub(crate) fn profiler(&self) -> ProfilerClient<Channel> {
+    pub(crate) fn profiler(&self) -> ProfilerClient<Carried> {
         self.profiler.clone()
     }
 
@@ -106,7 +111,7 @@ impl Client {
     pub(crate) async fn call<Q, T, F>(
         &self,
         request: Q,
-        send: impl Fn(ProfilerClient<Channel>, Q) -> F,
+        send: impl Fn(ProfilerClient<Carried>, Q) -> F,
     ) -> Result<T, ClientError>
     where
         Q: Clone,
@@ -120,7 +125,7 @@ impl Client {
     pub(crate) async fn call_once<Q, T, F>(
         &self,
         request: Q,
-        send: impl Fn(ProfilerClient<Channel>, Q) -> F,
+        send: impl Fn(ProfilerClient<Carried>, Q) -> F,
     ) -> Result<T, ClientError>
     where
         Q: Clone,

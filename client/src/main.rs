@@ -22,6 +22,8 @@ mod programs;
 mod progress;
 mod run;
 mod suites;
+mod telemetry;
+mod top;
 
 use std::process::ExitCode;
 
@@ -35,7 +37,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::usage(format!("cannot start: {error}")).report(),
     };
-    let outcome = runtime.block_on(dispatch(cli));
+    let name = telemetry::name(&cli.command);
+    let outcome = runtime.block_on(telemetry::observed(name, dispatch(cli)));
     // A blocked read of a dead file system must not hold the process.
     runtime.shutdown_background();
     match outcome {
@@ -49,6 +52,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Boards { labels } => cluster::boards(&global, &labels).await,
         Command::Workers => cluster::workers(&global).await,
+        Command::Top { every } => top::run(&global, every).await,
         Command::Run { local: false, job, who } => run::run(&global, job, &who).await,
         Command::Run { local: true, job, who } => local::run(&global, &job, &who).await,
         Command::Submit { file, job, who } => run::submit(&global, file, job, &who).await,

@@ -54,8 +54,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error, None),
     };
-    let started = runtime
-        .block_on(async { telemetry::start("edgeprof-coordinator", config.log_format, &config.telemetry) });
+    let started = runtime.block_on(async {
+        telemetry::start("edgeprof-coordinator", Some(config.log_format), &config.telemetry)
+    });
     let telemetry = match started {
         Ok(telemetry) => telemetry,
         Err(error @ TelemetryError::Listen { .. }) => return fail(TRY_AGAIN, &error, None),

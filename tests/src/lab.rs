@@ -173,15 +173,20 @@ impl Lab {
     /// A lab of one worker with this configuration file, whose boards need not be good yet.
     pub fn with_config(config: &str) -> Self {
         let mut lab = Self::with_addresses(&[]);
-        let file = lab.file("worker.toml", config.as_bytes());
-        let mut command = lab.worker_command("host-1");
-        command.arg("--config").arg(file);
-        let worker = Daemon::start("host-1", lab.folder.path(), command);
-        lab.workers.push(worker);
+        lab.add_worker_with("host-1", config);
         // A coordinator is told its workers when it starts.
         lab.kill_coordinator();
         lab.start_coordinator();
         lab
+    }
+
+    /// Starts one more worker, with this configuration file. A coordinator that runs is not told of it.
+    pub fn add_worker_with(&mut self, name: &str, config: &str) {
+        let file = self.file(&format!("{name}.toml"), config.as_bytes());
+        let mut command = self.worker_command(name);
+        command.arg("--config").arg(file);
+        let worker = Daemon::start(name, self.folder.path(), command);
+        self.workers.push(worker);
     }
 
     /// Waits until a board has this health, and gives the reason.

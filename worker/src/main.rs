@@ -4,7 +4,12 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use edgeprof_service::{config::print_default, flags, shutdown::Signals, telemetry};
+use edgeprof_service::{
+    config::print_default,
+    flags,
+    shutdown::Signals,
+    telemetry::{self, TelemetryError},
+};
 use edgeprof_worker::{
     config::{Cli, Config, KEYS, Subcommand, resolve},
     daemon::{self, StartError},
@@ -36,7 +41,10 @@ async fn run(cli: &Cli) -> Result<(), u8> {
         return Ok(());
     }
     let Config { log_format, telemetry, .. } = &settings.config;
-    let telemetry = telemetry::start("edgeprof-worker", *log_format, telemetry)?;
+    let telemetry = telemetry::start("edgeprof-worker", Some(*log_format), telemetry).map_err(|error| {
+        let busy = matches!(error, TelemetryError::Listen { .. });
+        fail(if busy { TRY_AGAIN } else { DO_NOT_RESTART }, error)
+    })?;
     // Before anything is served: a signal that comes early is not lost.
     let mut signals = Signals::new().map_err(|error| fail(1, format!("cannot wait for signals: {error}")))?;
     let mut daemon = daemon::start(settings).await.map_err(|error| {

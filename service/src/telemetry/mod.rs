@@ -77,13 +77,13 @@ pub struct Telemetry {
     pub scraped_at: Option<SocketAddr>,
 }
 
-/// Starts logging, and what else is configured. To be called within a runtime, before anything is served.
+/// Starts logging, on standard error in the shape of `lines` or not there, and what else is configured. To be called within a runtime, before anything is served.
 ///
 /// # Errors
 /// When the collector's address is none, or that of the metrics is taken.
 pub fn start(
     program: &'static str,
-    format: LogFormat,
+    lines: Option<LogFormat>,
     settings: &Settings,
 ) -> Result<Telemetry, TelemetryError> {
     let settings = settings.clone().or_env(std::env::var(settings::ENDPOINT).ok());
@@ -99,7 +99,7 @@ pub fn start(
         // A second start in one process keeps the first.
         let _ = SINK.set(sink(spans, &resource, &settings));
     }
-    log::start(format, telemetry.logs.as_ref());
+    log::start(lines, telemetry.logs.as_ref());
     let scraped = settings.metrics_listen.map(|listen| (listen, scrape::Reader::default()));
     if let Some((_, reader)) = &scraped {
         meters = meters.with_reader(reader.clone());

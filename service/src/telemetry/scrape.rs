@@ -139,3 +139,47 @@ pub(super) fn serve(listen: SocketAddr, reader: Reader) -> std::io::Result<Socke
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(address)
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+    use super::*;
+    use crate::telemetry::{
+        metrics::{self, Histogram, observe, table},
+        trace,
+    };
+
+    /// One process, one provider: what is asked of the whole is asked here.
+    #[test]
+    fn what_is_recorded_is_scraped_with_its_unit_and_the_trace_that_it_is_of() {
+        let reader = Reader::default();
+        let provider = SdkMeterProvider::builder().with_reader(reader.clone()).build();
+        opentelemetry::global::set_meter_provider(provider);
+        metrics::switch_on();
+        let trace = trace::from_text("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        Histogram::new(&table::DISPATCH).record(0.003, &[], trace.as_ref());
+        Histogram::new(&table::RPC).record(
+            0.2,
+            &[("rpc.method", "a/b"), ("rpc.response.status_code", "OK")],
+            None,
+        );
+        metrics::Counter::new(&table::ATTEMPTS).add(2.0, &[("kind", "k"), ("outcome", "lost")]);
+        observe(&table::MEMORY, |seen| seen.is(4096.0, &[]));
+        let mut text = String::new();
+        encode(&mut text, &registry(reader)).unwrap();
+        for line in [
+            "# TYPE edgeprof_dispatch_duration_seconds histogram",
+            "# UNIT edgeprof_dispatch_duration_seconds seconds",
+            "edgeprof_dispatch_duration_seconds_count 1",
+            "edgeprof_dispatch_duration_seconds_bucket{le=\"0.005\"} 1 # \
+             {trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\"} 0.003",
+            "edgeprof_attempts_total{kind=\"k\",outcome=\"lost\"} 2.0",
+            "process_memory_usage_bytes 4096.0",
+            "rpc_server_call_duration_seconds_bucket{le=\"+Inf\",rpc_method=\"a/b\",rpc_response_status_code=\"OK\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

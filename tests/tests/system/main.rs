@@ -15,6 +15,7 @@ mod main_job;
 mod partitions;
 mod promises;
 mod service;
+mod telemetry;
 
 use edgeprof_tests::shipped_model;
 

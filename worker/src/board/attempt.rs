@@ -133,8 +133,7 @@ impl Actor {
         let program = self.program(firmware, spec).await?;
         let image_bytes = size(&image).await?;
         self.stager.report(lease, "start", 0, 1);
-        let phase =
-            Phase::begin("load", kind, attempt).with("edgeprof.image", || spec.image.digest.to_string());
+        let phase = Phase::begin("load", kind, attempt).with("edgeprof.image", || spec.image.to_string());
         let Self { device, stager, .. } = self;
         let mut pace = Pace::default();
         if let Some(spare) = stager.spare.take()

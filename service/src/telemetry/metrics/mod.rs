@@ -32,7 +32,8 @@ static ON: AtomicBool = AtomicBool::new(false);
 /// A name and a value.
 pub type Label<'a> = (&'static str, &'a str);
 
-type Labels = Vec<(&'static str, String)>;
+/// Prometheus' names have no dots.
+type Labels = Vec<(String, String)>;
 
 /// What a scraped bucket says of the trace that fell into it last.
 type TraceLabel = [(&'static str, String); 1];
@@ -124,7 +125,8 @@ impl Histogram {
         }
         self.sent.record(value, &attributes(labels));
         if let Some(family) = &self.scraped {
-            let labels = labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+            let labels =
+                labels.iter().map(|(key, value)| (key.replace('.', "_"), (*value).to_owned())).collect();
             let trace = trace.filter(|trace| trace.is_sampled());
             let trace = trace.map(|trace| [("trace_id", trace.trace_id().to_string())]);
             family.get_or_create_owned(&labels).observe(value, trace, None);

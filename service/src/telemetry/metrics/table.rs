@@ -118,6 +118,8 @@ instruments! {
         "Free space where the store is.";
     DISK_RESERVE = Gauge, "coordinator", "edgeprof.disk.reserve", "By", [],
         "Free space below which submissions are refused.";
+    COMMAND = Histogram(LONG), "client", "edgeprof.command.duration", "s", ["command", "outcome"],
+        "From a command's start to its end.";
     RPC = Histogram(SHORT), "both", "rpc.server.call.duration", "s", ["rpc.method", "rpc.response.status_code"],
         "From a request to the head of its answer: of a stream it is what opening it took.";
     SESSIONS = Gauge, "both", "edgeprof.sessions", "{session}", [],
