@@ -1,13 +1,13 @@
 //! What is due when: at most one alarm for each thing that waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use edgeprof_common::{BoardId, TaskId, Token, WorkerId};
 
-use crate::Now;
+use crate::{Now, table::Table};
 
 /// What an alarm wakes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Alarm {
     /// A task in backoff.
     Task(TaskId),
@@ -26,7 +26,7 @@ pub(crate) enum Alarm {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alarms {
     by_time: BTreeSet<(Now, Alarm)>,
-    by_owner: BTreeMap<Alarm, Now>,
+    by_owner: Table<Alarm, Now>,
 }
 
 impl Alarms {

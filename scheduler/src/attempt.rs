@@ -7,6 +7,7 @@ use edgeprof_common::{AttemptNo, BoardId, Digest, TaskId, Token, WorkerId};
 use crate::{
     AttemptPhase, CANARY, Closed, Command, LeaseRef, Now, Order,
     queue::{Charged, ShapeId},
+    table::Table,
 };
 
 /// An attempt that occupies a board or a place in its line, as far as is known here.
@@ -125,9 +126,9 @@ impl Line {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attempts {
     by_token: BTreeMap<Token, Attempt>,
-    by_board: BTreeMap<BoardId, Line>,
-    by_worker: BTreeMap<WorkerId, BTreeSet<Token>>,
-    alone: BTreeMap<WorkerId, usize>,
+    by_board: Table<BoardId, Line>,
+    by_worker: Table<WorkerId, BTreeSet<Token>>,
+    alone: Table<WorkerId, usize>,
 }
 
 impl Attempts {

@@ -39,6 +39,7 @@ mod requirement;
 mod results;
 mod row;
 mod scheduler;
+mod table;
 mod task;
 mod time;
 mod view;

@@ -7,7 +7,7 @@ use std::{
 
 use edgeprof_common::{BoardId, Digest, WorkerId};
 
-use crate::{BoardReport, Now, queue::Spot};
+use crate::{BoardReport, Now, queue::Spot, table::Table};
 
 /// What is alike of boards.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +116,7 @@ pub(crate) struct Moved {
 pub(crate) struct Boards {
     ids: BTreeMap<Arc<Class>, ClassId>,
     pools: BTreeMap<ClassId, Pool>,
-    sites: BTreeMap<BoardId, Site>,
+    sites: Table<BoardId, Site>,
     last: u64,
 }
 
