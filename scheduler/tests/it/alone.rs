@@ -3,7 +3,7 @@
 use edgeprof_common::TaskState;
 use edgeprof_scheduler::{Event, Frame, Outcome, RejectReason};
 
-use super::rig::{Rig, lab_fault, peer, task};
+use super::rig::{Rig, lab_fault, peer};
 use TaskState::{Exhausted, Leased, Queued};
 
 /// Task 1 runs on the one board of worker `a`, session 1.

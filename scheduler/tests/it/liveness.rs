@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgeprof_common::{BoardHealth, TaskState, WorkerHealth};
-use edgeprof_scheduler::{Config, Event, Frame, HeldState, NewTask, Notice, Outcome, RejectReason};
+use edgeprof_scheduler::{Config, Event, Frame, HeldState, NewTask, Notice, Outcome};
 
 use super::rig::{Rig, board, held, new_task, peer, task, worker};
 use TaskState::{Leased, Queued};
