@@ -68,10 +68,10 @@ fn a_task_that_must_be_alone_gets_a_worker_emptied_for_it() {
     let mut rig = running();
     rig.hello("a", 2, 2, &["a/0"], vec![]);
     rig.result(&peer("a", 2), &rig.lease(1), lab_fault());
-    rig.fall_silent("a", 2);
+    rig.event(Event::Drain { worker: super::rig::worker("a"), on: true });
     rig.up("b", 3, &["b/0", "b/1"]);
     rig.submit([2]);
-    rig.now += 1000;
+    rig.now = 1000;
     rig.frame(&peer("b", 3), Frame::Heard);
     assert_eq!((rig.state(1), rig.state(2)), (Queued, Leased), "task 1 waits for b to be empty");
     rig.submit([3]);
