@@ -7,7 +7,7 @@ use edgeprof_common::{BoardHealth, BoardId, JobId, TaskId, Token, WorkerId};
 use crate::{
     AttemptPhase, BoardRow, BoardView, HeldState, JobView, Now, Occupant, Scheduler, TaskView, WorkerView,
     boards::owns,
-    placement::{Room, expected},
+    placement::expected,
     queue::Spot,
     worker::{Belief, Board, Worker},
 };
@@ -148,7 +148,6 @@ impl Scheduler {
             worker: id,
             health: if heard || set_aside { self.health_of(board) } else { BoardHealth::Unknown },
             occupant: ours.or(theirs),
-            free: self.boards.site(key).is_some_and(|site| site.state.room == Room::Idle),
             waiting: line.map_or(0, |line| line.len().saturating_sub(1)),
             busy_for: busy_for(),
             kept: self.kept.get(key),
