@@ -34,7 +34,7 @@ impl Alarms {
     pub(crate) fn set(&mut self, owner: Alarm, at: Option<Now>) {
         let before = match at {
             Some(at) => self.by_owner.insert(owner.clone(), at),
-            None => self.by_owner.remove(&owner),
+            None => self.by_owner.swap_remove(&owner),
         };
         if before == at {
             return;
@@ -58,7 +58,7 @@ impl Alarms {
             return None;
         }
         let (_, owner) = self.by_time.pop_first()?;
-        self.by_owner.remove(&owner);
+        self.by_owner.swap_remove(&owner);
         Some(owner)
     }
 }

@@ -159,7 +159,7 @@ impl Attempts {
             line.unknown -= usize::from(attempt.expected.is_none());
             line.halted -= usize::from(attempt.answer_by.is_some());
             if line.tokens.is_empty() {
-                self.by_board.remove(&attempt.board);
+                self.by_board.swap_remove(&attempt.board);
             }
         }
         if attempt.alone
@@ -167,13 +167,13 @@ impl Attempts {
         {
             *count -= 1;
             if *count == 0 {
-                self.alone.remove(&attempt.worker);
+                self.alone.swap_remove(&attempt.worker);
             }
         }
         if let Some(tokens) = self.by_worker.get_mut(&attempt.worker) {
             tokens.remove(&token);
             if tokens.is_empty() {
-                self.by_worker.remove(&attempt.worker);
+                self.by_worker.swap_remove(&attempt.worker);
             }
         }
         Some(attempt)

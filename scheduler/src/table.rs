@@ -1,13 +1,12 @@
 //! Maps with many names for keys: thousands of boards are looked up several times for each task.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
-};
+use std::{collections::BTreeSet, hash::Hash};
 
-/// Looked up by key; walked only where the order does not matter. Its hasher has no random source, so that the same
-/// events give the same effects.
-pub(crate) type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+use indexmap::IndexMap;
+
+/// Looked up by key, walked in the order in which its keys came and went. Its hasher has no random source, so that
+/// the same events cost the same.
+pub(crate) type Table<K, V> = IndexMap<K, V, foldhash::fast::FixedState>;
 
 /// The same, walked in the order of its keys.
 #[derive(Clone, Debug)]
@@ -41,11 +40,6 @@ impl<K: Clone + Eq + Hash + Ord, V> OrderedTable<K, V> {
             self.keys.insert(key.clone());
         }
         self.values.entry(key.clone()).or_insert_with(value)
-    }
-
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        self.keys.remove(key);
-        self.values.remove(key)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {

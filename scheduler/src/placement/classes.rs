@@ -186,7 +186,7 @@ impl Boards {
     pub(crate) fn remove(&mut self, board: &BoardId) -> Moved {
         self.set(board, State::default());
         let mut moved = Moved::default();
-        let Some(site) = self.sites.remove(board) else { return moved };
+        let Some(site) = self.sites.swap_remove(board) else { return moved };
         let Some(pool) = self.pools.get_mut(&site.class) else { return moved };
         pool.members -= 1;
         if pool.members == 0 {
