@@ -30,7 +30,7 @@ use crate::{
     artifacts::{Artifacts, firmware::Folders},
     canary::Canary,
     config::Config,
-    core::{Core, Failed, Parts, QUEUE, RecoverError},
+    core::{Command, Core, Failed, Parts, QUEUE, RecoverError},
     discovery::{browse, dial_static},
     preparing::{Children, Limits},
     session::Context,
@@ -99,6 +99,7 @@ impl StartError {
 #[derive(Debug)]
 pub struct Daemon {
     address: SocketAddr,
+    commands: mpsc::Sender<Command>,
     tasks: Tasks,
     core: JoinHandle<Result<(), Failed>>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -131,6 +132,7 @@ impl Daemon {
         let parts = Parts {
             identity,
             writer: Writer::start(store.clone())?,
+            store: store.clone(),
             preparer: Arc::new(Children { program: program.clone(), artifacts: artifacts.clone(), limits }),
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),
@@ -142,13 +144,14 @@ impl Daemon {
                 .ok(),
             scheduler: config.scheduler.resolve(config.max_queued_tasks),
         };
-        let core = Core::recover(&*store, parts)?;
+        let core = Core::recover(parts)?;
         let core = tasks.spawn(core.run(waiting, stop.clone()));
 
         watch_disk(config, &artifacts);
         let api = Api {
             commands: commands.clone(),
             store,
+            first_event: identity.life.first_event(),
             artifacts: artifacts.clone(),
             firmware,
             data: config.data.clone(),
@@ -157,6 +160,7 @@ impl Daemon {
             stop: stop.clone(),
         };
         let server = tasks.spawn(serve(listener, api, tasks.clone()));
+        let own = commands.clone();
 
         let context = Context {
             commands,
@@ -181,12 +185,17 @@ impl Daemon {
         }
         tracing::info!(%address, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
-        Ok(Self { address, tasks, core, server, announcement, _fixed: fixed })
+        Ok(Self { address, commands: own, tasks, core, server, announcement, _fixed: fixed })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The way to the loop, past the service: it tells what the loop itself knows.
+    pub fn commands(&self) -> &mpsc::Sender<Command> {
+        &self.commands
     }
 
     /// Waits until the daemon cannot go on by itself.

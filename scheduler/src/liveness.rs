@@ -25,10 +25,8 @@ impl Scheduler {
     ) {
         let (id, now) = (&peer.worker, self.now);
         self.attempts.lose_sight(id);
-        let worker = self
-            .workers
-            .entry(id.clone())
-            .or_insert_with(|| Worker::new(Belief::Unheard { until: now }, now));
+        let new = || Worker::new(Belief::Unheard { until: now }, now);
+        let worker = self.workers.get_or_insert_with(id, new);
         let process = worker.meet(incarnation);
         let contested = worker.contested_until.is_some();
         if process == Process::Returned || (contested && process != Process::Same) {
@@ -89,17 +87,6 @@ impl Scheduler {
         if self.now.since(first) >= self.config.refused_apart {
             self.dead(fx, id, true, "its host refuses connections");
         }
-    }
-
-    pub(crate) fn drop_worker(&mut self, fx: &mut Effects, id: &WorkerId) {
-        self.close(fx, id, CloseReason::Dropped);
-        self.dead(fx, id, false, "dropped by an operator");
-        self.alarms.set(Alarm::Worker(id.clone()), None);
-        let boards = self.workers.get(id).into_iter().flat_map(|worker| worker.boards.keys());
-        for board in boards.cloned().collect::<Vec<_>>() {
-            self.board_gone(fx, id, &board);
-        }
-        self.workers.remove(id);
     }
 
     pub(crate) fn worker_alarm(&mut self, fx: &mut Effects, id: &WorkerId) {

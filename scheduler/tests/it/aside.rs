@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgeprof_common::{BoardHealth, TaskState, WorkerHealth};
 use edgeprof_scheduler::{
-    BoardRow, Config, Event, Frame, HeldState, LeaseRef, Mark, Notice, Outcome, RejectReason, Write,
+    Config, Event, Frame, HeldState, LeaseRef, Mark, Notice, Outcome, RejectReason, Write,
 };
 
 use super::rig::{Rig, board, held, lab_fault, peer, task, worker};
@@ -164,9 +164,6 @@ fn a_reservation_ends_by_itself_also_after_a_restart() {
     rig.submit([1]);
     assert_eq!((rig.state(1), health(&rig)), (Queued, BoardHealth::Maintenance));
     rig.tick_at(2000);
-    // The caller hands in what is left.
-    let BoardRow { mark, .. } = rig.kept.values_mut().next().unwrap();
-    *mark = reserved(8);
     rig.restart();
     rig.up("a", 2, &["a/0"]);
     rig.tick_at(4000);
@@ -225,4 +222,27 @@ fn a_failure_on_a_reserved_board_is_looked_into_after_the_reservation() {
     rig.tick_at(1000);
     assert!(rig.canary().is_some());
     assert_eq!(rig.row(1).id, task(1));
+}
+
+#[test]
+fn a_reservation_is_made_anew_by_the_same_words_and_by_nothing_else() {
+    let mut rig = Rig::new();
+    rig.up("a", 1, &["a/0"]);
+    rig.submit([1]);
+    let lease = rig.lease(1);
+    let left = |rig: &Rig| match rig.kept.values().next().and_then(|row| row.mark.clone()) {
+        Some(Mark::Reserved { left, .. }) => left.as_secs(),
+        other => panic!("{other:?}"),
+    };
+    mark(&mut rig, "a/0", reserved(3600));
+    rig.now += 600_000;
+    rig.result(&peer("a", 1), &lease, lab_fault());
+    assert!(rig.kept.values().any(|row| row.suspicion.is_some()), "the board is suspected meanwhile");
+    assert_eq!(left(&rig), 3000, "what is written is what is left");
+    mark(&mut rig, "a/0", reserved(3600));
+    assert_eq!(left(&rig), 3600);
+    rig.tick_at(3_600_001);
+    assert_eq!(health(&rig), BoardHealth::Maintenance, "the first end is no end any more");
+    rig.tick_at(4_200_001);
+    assert_ne!(health(&rig), BoardHealth::Maintenance);
 }
