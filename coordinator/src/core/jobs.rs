@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use edgeprof_common::{Digest, JobId, JobState, TaskId, TaskState};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::{Event, NewTask};
+use edgeprof_service::telemetry::trace;
 use tokio::{
     sync::{oneshot, watch},
     time::Instant,
@@ -80,7 +81,9 @@ impl Core {
             }
         }
         self.prepare(defs.into_iter().filter(|def| def.refusal.is_none()));
-        tracing::info!(job = %id, tasks = ids.len(), "submitted");
+        let trace = self.jobs.get(&id).and_then(|job| trace::from_text(job.row.trace.as_deref()?));
+        tracing::info!(job = %id, tasks = ids.len(),
+            trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())), "submitted");
         if let Some(job) = self.view(id, true) {
             self.reply(reply, Ok(job));
         }

@@ -17,6 +17,9 @@ use super::{
     trace::{self, FutureExt, Kind, Span, TRACEPARENT},
 };
 
+/// A method that is not ours, as OpenTelemetry calls it.
+const OTHER: &str = "_OTHER";
+
 static CALLS: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(&RPC));
 
 /// Adds the context of the work at hand to every request.
@@ -82,8 +85,7 @@ where
             Some(caller) => Span::child(caller, method.clone()),
             None => Span::root(method.clone()),
         };
-        let span =
-            span.with_kind(Kind::Server).with("rpc.system.name", "grpc").with("rpc.method", method.clone());
+        let span = span.with_kind(Kind::Server).with("rpc.system.name", "grpc");
         let (began, context) = (Instant::now(), span.context().clone());
         let answer = self.inner.call(request).with_context(trace::within(&context));
         Box::pin(async move {
@@ -92,9 +94,12 @@ where
                 Ok(response) => code(response.headers()),
                 Err(_) => "UNKNOWN",
             };
+            // Anybody can ask for methods that there are not, and each would have figures of its own.
+            let known = code != "UNIMPLEMENTED";
+            let (method, span) = if known { (method, span) } else { (OTHER.to_owned(), span.named(OTHER)) };
             let labels = [("rpc.method", method.as_str()), ("rpc.response.status_code", code)];
             CALLS.took(began.elapsed(), &labels, Some(&context));
-            let span = span.with("rpc.response.status_code", code);
+            let span = span.with("rpc.method", method).with("rpc.response.status_code", code);
             if code == "OK" { span } else { span.failed(code) }.end();
             answer
         })
@@ -123,5 +128,65 @@ fn code(headers: &http::HeaderMap) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+    use crate::telemetry::scrape::{Reader, registry};
+
+    /// Answers one method, with the trace that it is called in.
+    struct Fake;
+
+    impl Service<http::Request<()>> for Fake {
+        type Response = http::Response<()>;
+        type Error = std::convert::Infallible;
+        type Future = Ready<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<()>) -> Self::Future {
+            let code = if request.uri().path().ends_with("/Known") { "0" } else { "12" };
+            ready(Ok(http::Response::builder().header("grpc-status", code).body(()).unwrap()))
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_are_measured_by_method_and_those_that_do_not_exist_as_one() {
+        metrics::switch_on();
+        let mut service = Traced.layer(Fake);
+        for path in
+            ["/edgeprof.v1.Profiler/Known", "/edgeprof.v1.Profiler/A1", "/edgeprof.B/2", "/grpc.Health/Check"]
+        {
+            let request =
+                http::Request::builder().uri(path).header(TRACEPARENT, "nonsense").body(()).unwrap();
+            service.call(request).await.unwrap();
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry(Reader::default())).unwrap();
+        let counts: Vec<_> =
+            text.lines().filter(|l| l.starts_with("rpc_server_call_duration_seconds_count")).collect();
+        assert_eq!(counts.len(), 2, "{counts:?}");
+        let of = |method: &str| {
+            counts.iter().find(|line| line.contains(method)).and_then(|line| line.split(' ').nth(1))
+        };
+        assert_eq!((of("edgeprof.v1.Profiler/Known\""), of("_OTHER")), (Some("1"), Some("2")));
+    }
+
+    #[tokio::test]
+    async fn the_context_of_the_work_at_hand_goes_with_a_request() {
+        let injected = || Inject.call(Request::new(())).unwrap().metadata().get(TRACEPARENT).cloned();
+        assert_eq!(injected(), None);
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let context = trace::within(&trace::from_text(text).unwrap());
+        let found = async { injected() }.with_context(context).await;
+        assert_eq!(found.unwrap().to_str().unwrap(), text);
     }
 }

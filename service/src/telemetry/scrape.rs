@@ -100,7 +100,7 @@ fn unit(of: &Instrument) -> Option<Unit> {
     }
 }
 
-fn registry(reader: Reader) -> Registry {
+pub(super) fn registry(reader: Reader) -> Registry {
     let mut registry = Registry::default();
     for (of, family) in HISTOGRAMS.values() {
         let (name, what) = (of.name.replace('.', "_"), of.what.trim_end_matches('.'));

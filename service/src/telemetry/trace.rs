@@ -133,6 +133,13 @@ impl Span {
         self
     }
 
+    /// With another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// Of a time that the caller knows.
     #[must_use]
     pub fn between(mut self, start: SystemTime, end: SystemTime) -> Self {

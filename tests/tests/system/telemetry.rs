@@ -143,8 +143,10 @@ fn spans(log: &str) -> Vec<Span> {
 }
 
 /// Each span of a job's trace: its name, whose it is, and the name of what it is a part of.
-const TREE: [(&str, &str, &str); 14] = [
+const TREE: [(&str, &str, &str); 16] = [
     ("submit", "edgeprof", ""),
+    ("edgeprof.v1.Profiler/MissingArtifacts", "edgeprof-coordinator", "submit"),
+    ("edgeprof.v1.Profiler/PutArtifact", "edgeprof-coordinator", "submit"),
     ("edgeprof.v1.Profiler/SubmitJob", "edgeprof-coordinator", "submit"),
     ("task", "edgeprof-coordinator", "edgeprof.v1.Profiler/SubmitJob"),
     ("prepare", "edgeprof-coordinator", "task"),
