@@ -1,9 +1,13 @@
 //! What the loop measures: it counts as it goes, and once a second leaves a picture of what is present, which
 //! whoever wants metrics looks at. Nothing of that makes the loop wait.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use edgeprof_common::{BoardHealth, BoardId, TaskId, TaskState};
+use edgeprof_common::{BoardHealth, BoardId, Priority, TaskId, TaskState};
 use edgeprof_scheduler::{Backlog, BoardView, Mark, Step};
 use edgeprof_service::telemetry::metrics::{Counter, Histogram, Label, is_on, observe, table};
 use tokio::{sync::watch, time::Instant};
@@ -21,6 +25,7 @@ pub(super) struct Clocks {
 /// What is present.
 #[derive(Debug, Default)]
 struct Picture {
+    /// Also of what nothing waits for: that is a figure, too.
     backlog: Vec<Backlog>,
     /// By kind and state.
     boards: BTreeMap<(String, &'static str), usize>,
@@ -131,6 +136,19 @@ fn utilization<'a>(boards: &'a BTreeMap<(String, &'static str), usize>) -> BTree
     kinds.into_iter().map(|(kind, (busy, usable))| (kind, busy as f64 / usable as f64)).collect()
 }
 
+/// Adds the classes in which nothing waits for a kind of board that is there.
+fn fill(picture: &mut Picture) {
+    let kinds: BTreeSet<_> = picture.boards.keys().map(|(kind, _)| kind.clone()).collect();
+    for kind in kinds {
+        for &class in Priority::ALL {
+            let known = |one: &Backlog| one.class == class && one.kind == kind;
+            if !picture.backlog.iter().any(known) {
+                picture.backlog.push(Backlog { class, kind: kind.clone(), depth: 0, age: Duration::ZERO });
+            }
+        }
+    }
+}
+
 fn state(board: &BoardView<'_>) -> &'static str {
     let kept = board.kept;
     match kept.and_then(|kept| kept.mark.as_ref()) {
@@ -161,16 +179,18 @@ impl Core {
                 picture.suspicion.push((worker.id.to_string(), phi, silent));
             }
         }
+        fill(&mut picture);
         picture.sessions = self.sessions.len();
         self.meters.picture.send_replace(Arc::new(picture));
     }
 
-    /// A task waits for a board from now on, or does not any more.
+    /// A task that comes back to the queue waits for a board from now on.
     pub(super) fn clock_task(&mut self, task: TaskId, state: TaskState) {
         if is_on()
+            && state == TaskState::Queued
             && let Some(open) = self.open.get_mut(&task)
         {
-            open.clocks.runnable = (state == TaskState::Queued).then(Instant::now);
+            open.clocks.runnable = Some(Instant::now());
         }
     }
 
@@ -226,7 +246,22 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use super::utilization;
+    use super::*;
+
+    #[test]
+    fn an_empty_queue_is_a_figure() {
+        let boards = [(("a".to_owned(), "idle"), 1), (("a".to_owned(), "busy"), 1)].into();
+        let waits =
+            Backlog { class: Priority::High, kind: "a".into(), depth: 2, age: Duration::from_secs(1) };
+        let mut picture = Picture { boards, backlog: vec![waits], ..Picture::default() };
+        fill(&mut picture);
+        let depth = |class| {
+            let mut found = picture.backlog.iter().filter(|one| one.class == class);
+            (found.next().map(|one| one.depth), found.count())
+        };
+        assert_eq!(depth(Priority::High), (Some(2), 0));
+        assert_eq!(depth(Priority::Low), (Some(0), 0));
+    }
 
     #[test]
     fn boards_that_cannot_be_used_are_no_part_of_the_share() {

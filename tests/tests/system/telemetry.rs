@@ -252,8 +252,13 @@ fn a_job_is_one_trace_in_a_collector_and_every_query_of_the_dashboard_has_an_ans
         let asked = query.replace("$__rate_interval", "1m");
         eventually(&format!("{asked} has an answer"), || {
             let answer = ask(&prometheus, "query", &[("query", &asked)])?;
-            let series = answer["result"].as_array()?;
-            series.iter().any(|one| one["value"][1] != "NaN").then_some(())
+            let known = answer["result"].as_array()?.iter().any(|one| one["value"][1] != "NaN");
+            if !known {
+                // What was there when it was first looked at has no rate: more has to happen.
+                let more = lab.submit(&job(&model, &["riscv32"], "2"));
+                lab.wait_for_job(&more, "done", |job| job["state"] == "succeeded");
+            }
+            known.then_some(())
         });
     }
     let rules = eventually("every rule was evaluated", || {
