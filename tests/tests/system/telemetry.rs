@@ -248,6 +248,12 @@ fn a_job_is_one_trace_in_a_collector_and_every_query_of_the_dashboard_has_an_ans
     });
     assert_eq!(trace.1, expected, "nothing else is in it");
 
+    eventually("an exemplar leads to the trace", || {
+        let range = [("query", "edgeprof_queue_wait_seconds_bucket"), ("start", "0"), ("end", "9999999999")];
+        let found = ask(&prometheus, "query_exemplars", &range)?;
+        found.to_string().contains(&trace.0).then_some(())
+    });
+
     for query in queries() {
         let asked = query.replace("$__rate_interval", "1m");
         eventually(&format!("{asked} has an answer"), || {
@@ -277,12 +283,6 @@ fn a_job_is_one_trace_in_a_collector_and_every_query_of_the_dashboard_has_an_ans
         assert!(text.contains(&format!("\n## {name}\n")), "docs/alerts.md says nothing of {name}");
     }
     assert_eq!(rules.len(), text.matches("\n## ").count(), "a section of docs/alerts.md is about no rule");
-
-    eventually("an exemplar leads to the trace", || {
-        let range = [("query", "edgeprof_queue_wait_seconds_bucket"), ("start", "0"), ("end", "9999999999")];
-        let found = ask(&prometheus, "query_exemplars", &range)?;
-        found.to_string().contains(&trace.0).then_some(())
-    });
 }
 
 /// The value of a counter, summed over whatever its labels beside these are.
