@@ -22,12 +22,15 @@ use state::{Key, Picture, Top};
 /// Jobs that are looked at: those that are open are among the newest.
 const JOBS: u32 = 500;
 
+/// Somebody looks on: that the coordinator is gone is to be seen at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(global: &Global, every: Duration) -> Result<Exit, Failure> {
     if !stdin().is_terminal() || !stdout().is_terminal() {
         return Err(Failure::usage("`edgeprof top` draws on a terminal, and this is none")
             .hint("`edgeprof boards`, `workers` and `jobs` say the same once, also with -o json"));
     }
-    let client = global.connect().await?;
+    let client = global.connect().await?.with_patience(PATIENCE);
     let mut top = Top::new(client.address().to_owned());
     top.see(picture(&client).await?, Instant::now());
     let mut screen = Screen::enter()?;
