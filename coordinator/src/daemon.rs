@@ -13,10 +13,11 @@ use edgeprof_service::{
     channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
     shutdown::Tasks,
+    supervisor,
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tonic::transport::{Server, server::TcpIncoming};
@@ -26,7 +27,7 @@ use crate::{
     artifacts::{Artifacts, firmware::Folders},
     canary::Canary,
     config::Config,
-    core::{Core, Failed, Parts, QUEUE, RecoverError},
+    core::{Command, Core, Failed, Parts, QUEUE, RecoverError},
     discovery::{browse, dial_static},
     preparing::{Children, Limits},
     session::Context,
@@ -154,7 +155,7 @@ impl Daemon {
         let server = tasks.spawn(serve(listener, api, tasks.clone()));
 
         let context = Context {
-            commands,
+            commands: commands.clone(),
             identity,
             site: config.site.as_str().into(),
             data: config.data.as_path().into(),
@@ -174,6 +175,7 @@ impl Daemon {
                 Err(error) => tracing::warn!(%error, "clients must be told this coordinator's address"),
             }
         }
+        tasks.spawn_until_stop(supervisor::watch(move || answers(commands.clone())));
         tracing::info!(%address, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
         Ok(Self { address, tasks, core, server, announcement, _fixed: fixed })
@@ -202,6 +204,12 @@ impl Daemon {
         }
         self.tasks.stop().await;
     }
+}
+
+/// Whether the loop goes on.
+async fn answers(commands: mpsc::Sender<Command>) -> bool {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Alive(reply)).await.is_ok() && answer.await.is_ok()
 }
 
 async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), tonic::transport::Error> {

@@ -12,7 +12,7 @@ use edgeprof_coordinator::{
     daemon::{Daemon, StartError, write_ready},
     preparing::child,
 };
-use edgeprof_service::{config::print_default, shutdown::signalled, telemetry};
+use edgeprof_service::{config::print_default, shutdown::signalled, supervisor, telemetry};
 
 const TRY_AGAIN: u8 = 75;
 const DO_NOT_RESTART: u8 = 78;
@@ -82,6 +82,7 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
         daemon.stop().await;
         return code;
     }
+    supervisor::ready(&format!("serving on {}", daemon.address()));
     let code = tokio::select! {
         signal = &mut stop => match signal {
             Ok(Ok(signal)) => {
@@ -98,6 +99,7 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
             Err(error) => fail(DO_NOT_RESTART, &error, error.hint()),
         },
     };
+    supervisor::stopping();
     daemon.stop().await;
     code
 }

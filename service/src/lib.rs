@@ -10,6 +10,7 @@ pub mod flags;
 pub mod peer;
 pub mod shutdown;
 pub mod status;
+pub mod supervisor;
 pub mod telemetry;
 
 /// Port of a coordinator.

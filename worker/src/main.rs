@@ -1,13 +1,16 @@
-//! `edgeprof-worker`: the worker daemon.
+//! `edgeprof-worker`: the worker daemon. Exit codes: 0 stopped as told · 1 unexpected · 2 usage · 78 the
+//! configuration cannot be used: do not start it again before somebody looked.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use edgeprof_service::{config::print_default, flags, shutdown::Signals, telemetry};
+use edgeprof_service::{config::print_default, flags, shutdown::Signals, supervisor, telemetry};
 use edgeprof_worker::{
-    config::{Cli, Config, KEYS, Subcommand, resolve},
+    config::{Cli, Config, KEYS, SetupError, Subcommand, resolve},
     daemon,
 };
+
+const DO_NOT_RESTART: u8 = 78;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -16,7 +19,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // Each says its cause itself.
             eprintln!("edgeprof-worker: {error}");
-            ExitCode::FAILURE
+            if error.is::<SetupError>() { ExitCode::from(DO_NOT_RESTART) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -39,8 +42,10 @@ async fn run(cli: &Cli) -> Result<()> {
     // Before anything is served: a signal that comes early is not lost.
     let mut signals = Signals::new().map_err(|error| anyhow::anyhow!("cannot wait for signals: {error}"))?;
     let mut daemon = daemon::start(settings).await?;
+    supervisor::ready(&format!("{} serves on {}", daemon.worker, daemon.address));
     let outcome = tokio::select! {
         signal = signals.next() => {
+            supervisor::stopping();
             tracing::info!(signal, "stopping; a second signal stops at once");
             tokio::select! {
                 () = daemon.drain() => {}
