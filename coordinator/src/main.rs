@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use edgeprof_common::Epoch;
 use edgeprof_coordinator::{
     adopt::adopt,
@@ -12,18 +13,22 @@ use edgeprof_coordinator::{
     daemon::{Daemon, StartError, write_ready},
     preparing::child,
 };
-use edgeprof_service::{config::print_default, shutdown::signalled, supervisor, telemetry};
+use edgeprof_service::{config::print_default, manual, shutdown::signalled, supervisor, telemetry};
 
 const TRY_AGAIN: u8 = 75;
 const DO_NOT_RESTART: u8 = 78;
 
 fn main() -> ExitCode {
     let flags = edgeprof_service::flags::parse::<Flags>();
-    if let Some(Subcommand::Prepare) = flags.command {
-        return match child::main() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(1, &error, None),
-        };
+    let aside = match &flags.command {
+        Some(Subcommand::Prepare) => Some(child::main()),
+        Some(Subcommand::Manual { folder }) => Some(manual::write(&Flags::command(), folder)),
+        Some(Subcommand::Adopt { .. }) | None => None,
+    };
+    match aside {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => return fail(1, &error, None),
+        None => {}
     }
     if flags.print_default_config {
         print!("{}", print_default::<Config>(KEYS));

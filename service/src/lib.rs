@@ -7,6 +7,7 @@ pub mod config;
 pub mod discovery;
 pub mod firmware;
 pub mod flags;
+pub mod manual;
 pub mod peer;
 pub mod shutdown;
 pub mod status;

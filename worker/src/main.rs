@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use edgeprof_service::{config::print_default, flags, shutdown::Signals, supervisor, telemetry};
+use clap::CommandFactory;
+use edgeprof_service::{config::print_default, flags, manual, shutdown::Signals, supervisor, telemetry};
 use edgeprof_worker::{
     config::{Cli, Config, KEYS, SetupError, Subcommand, resolve},
     daemon,
@@ -32,6 +33,9 @@ async fn run(cli: &Cli) -> Result<()> {
     if let Some(Subcommand::Scan { ports, baud }) = &cli.command {
         print!("{}", edgeprof_worker::scan::scan(ports, *baud).await);
         return Ok(());
+    }
+    if let Some(Subcommand::Manual { folder }) = &cli.command {
+        return Ok(manual::write(&Cli::command(), folder)?);
     }
     let settings = resolve(cli)?;
     if cli.check_config {

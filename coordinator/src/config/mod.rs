@@ -121,7 +121,7 @@ pub struct Flags {
 }
 
 /// What is not serving.
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub enum Subcommand {
     /// Let the store command workers that obey another one, which is lost
     ///
@@ -141,6 +141,12 @@ pub enum Subcommand {
     /// The child that reads model files
     #[command(hide = true)]
     Prepare,
+    /// Write manual pages and shell completions below a folder, as they lie below /usr/share
+    #[command(hide = true)]
+    Manual {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 impl Flags {
