@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use edgeprof_client::Client;
-use edgeprof_tests::{Daemon, program};
+use edgeprof_tests::{Daemon, firmware, program};
 
 use crate::{log, play, process};
 
@@ -152,10 +152,6 @@ fn worker(folder: &Path, name: &str, boards: &[Boards], filter: &str) -> Result<
     command.arg("--config").arg(config).arg("--data").arg(folder.join(name)).env("EDGEPROF_LOG", filter);
     command.env("EDGEPROF_FIRMWARE", firmware());
     Ok(Daemon::start(name, folder, command))
-}
-
-fn firmware() -> PathBuf {
-    program("edgeprof-worker").ancestors().nth(2).unwrap_or(Path::new(".")).join("firmware")
 }
 
 /// What daemons log: the default, and more.

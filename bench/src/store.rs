@@ -7,32 +7,38 @@ use std::{
 
 use anyhow::{Result, ensure};
 use edgeprof_coordinator::store::{Embedded, Store, Transaction, rows};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::log::Commit;
 
-/// Bytes of a key: a prefix and an id, as most rows have.
-const KEY: usize = 24;
+/// Beginnings of the keys of what a task writes: what it is, where it is, its record. Ids ascend behind each.
+const ROWS: [&str; 3] = ["def/", "run/", "task/"];
 
-/// Time that each of these commits takes in a fresh store in `folder`: as many rows of as many bytes, at
-/// places as random as ids are. Ids, encoding and everything else are made before the clock starts.
+/// Time that each of these commits takes in a fresh store in `folder`: as many rows of as many bytes, at places
+/// like those of the coordinator's rows, each a step behind the last one of its sort. Keys and values are made
+/// before the clock starts.
 pub(crate) fn replay(folder: &Path, commits: &[Commit]) -> Result<Vec<Duration>> {
     let folder = tempfile::tempdir_in(folder)?;
     let store = Embedded::open(&folder.path().join("store.redb"))?;
-    let mut random = StdRng::seed_from_u64(0);
+    let mut rows = 0..;
     let mut times = Vec::with_capacity(commits.len());
     for commit in commits {
         let mut transaction = Transaction::default();
-        let value = (commit.bytes / commit.rows.max(1)).saturating_sub(KEY as u64);
-        for _ in 0..commit.rows {
-            let key: [u8; KEY] = random.random();
-            transaction.put(key.to_vec(), vec![b'x'; usize::try_from(value)?]);
+        let row = usize::try_from(commit.bytes / commit.rows.max(1))?;
+        for number in rows.by_ref().take(usize::try_from(commit.rows)?) {
+            let key = key(number);
+            let value = vec![b'x'; row.saturating_sub(key.len())];
+            transaction.put(key, value);
         }
         let start = Instant::now();
         store.commit(&[transaction])?;
         times.push(start.elapsed());
     }
     Ok(times)
+}
+
+/// As long as a task's: a prefix and 26 digits.
+fn key(number: usize) -> Vec<u8> {
+    format!("{}{:026}", ROWS[number % ROWS.len()], number / ROWS.len()).into_bytes()
 }
 
 /// Opens a coordinator's store and reads every row: what a start cannot be faster than.

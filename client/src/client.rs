@@ -102,7 +102,7 @@ impl Client {
         self.profiler.clone()
     }
 
-    /// One call, tried again over a broken connection; all calls are safe to repeat.
+    /// One call, tried again over a broken connection: one that is safe to repeat.
     pub(crate) async fn call<Q, T, F>(
         &self,
         request: Q,
@@ -114,6 +114,19 @@ impl Client {
     {
         let call = || send(self.profiler(), request.clone());
         Ok(calling(&self.address, self.patience, self.patience, call).await?.into_inner())
+    }
+
+    /// One call that is not: where the connection breaks, what came of it is for the caller to find out.
+    pub(crate) async fn call_once<Q, T, F>(
+        &self,
+        request: Q,
+        send: impl Fn(ProfilerClient<Channel>, Q) -> F,
+    ) -> Result<T, ClientError>
+    where
+        Q: Clone,
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        self.clone().with_patience(Duration::ZERO).call(request, send).await
     }
 
     /// The digests among these whose blobs the coordinator lacks.

@@ -36,19 +36,17 @@ pub(crate) async fn checked<T>(
     if !unknown {
         return Err(failure);
     }
-    // A hint is not worth an error of its own.
-    let known: Vec<String> = match kind {
-        Kind::Worker => {
-            client.workers().await.unwrap_or_default().into_iter().map(|worker| worker.id).collect()
-        }
-        Kind::Board => {
-            client.boards(&[]).await.unwrap_or_default().into_iter().map(|board| board.id).collect()
-        }
+    let known: Result<Vec<String>, ClientError> = match kind {
+        Kind::Worker => client.workers().await.map(|list| list.into_iter().map(|worker| worker.id).collect()),
+        Kind::Board => client.boards(&[]).await.map(|list| list.into_iter().map(|board| board.id).collect()),
     };
-    if known.iter().any(|known| known == name) {
-        return Err(failure);
-    }
-    Err(failure.only_hint(advice(kind, name, &known)))
+    // A hint is not worth an error of its own, and a list that failed is not an empty one.
+    Err(match known {
+        Ok(known) if !known.iter().any(|known| known == name) => {
+            failure.only_hint(advice(kind, name, &known))
+        }
+        _ => failure,
+    })
 }
 
 /// The way out of a name that is not known.

@@ -59,19 +59,14 @@ pub(crate) fn board_sheet(format: Format, boards: &[BoardStatus]) -> Sheet {
         Column::words("note"),
     ]);
     for board in boards {
-        sheet.row([
-            Some(board.id.clone()),
-            Some(board.kind.clone()),
-            Some(board.worker.clone()),
-            Some(board.health.clone()),
-            board.job_id.clone().or_else(|| board.task_id.clone()),
+        sheet.row(first_columns(board).into_iter().chain([
             board.scenario.clone(),
             Some(board.waiting).filter(|count| *count > 0).map(|count| count.to_string()),
             board.busy_ms.map(number::expected),
             board.firmware_version.clone(),
             Some(labels(&board.labels)).filter(|text| !text.is_empty()),
             note(board),
-        ]);
+        ]));
     }
     match format {
         // A board's id begins with its worker's; notes are long and stand below.
@@ -81,6 +76,17 @@ pub(crate) fn board_sheet(format: Format, boards: &[BoardStatus]) -> Sheet {
         }
         _ => sheet.without_empty_columns(),
     }
+}
+
+/// Board, kind, worker, health, and what runs, in every format.
+fn first_columns(board: &BoardStatus) -> [Option<String>; 5] {
+    [
+        Some(board.id.clone()),
+        Some(board.kind.clone()),
+        Some(board.worker.clone()),
+        Some(board.health.clone()),
+        board.job_id.clone().or_else(|| board.task_id.clone()),
+    ]
 }
 
 /// What the table of boards has no room for.
@@ -117,12 +123,7 @@ fn board_columns(boards: &[BoardStatus]) -> Sheet {
     ];
     let mut sheet = Sheet::new(words.map(Column::words).into_iter().chain(more));
     for board in boards {
-        sheet.row([
-            Some(board.id.clone()),
-            Some(board.kind.clone()),
-            Some(board.worker.clone()),
-            Some(board.health.clone()),
-            board.job_id.clone().or_else(|| board.task_id.clone()),
+        sheet.row(first_columns(board).into_iter().chain([
             board.firmware_version.clone(),
             Some(labels(&board.labels)),
             board.reason.clone(),
@@ -133,7 +134,7 @@ fn board_columns(boards: &[BoardStatus]) -> Sheet {
             board.reserved_ms.map(|ms| ms.to_string()),
             Some(board.waiting.to_string()),
             board.busy_ms.map(|ms| ms.to_string()),
-        ]);
+        ]));
     }
     sheet
 }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    args::Global,
+    args::{Global, YEAR},
     close::{self, Kind},
     exit::{Exit, Failure},
     output::{Format, say},
@@ -48,7 +48,7 @@ pub(crate) async fn open(global: &Global, board: &str, linger: Duration) -> Resu
         ));
     }
     let raw = if person { Some(Raw::enter()?) } else { None };
-    let end = carry(typed, line, person, linger).await;
+    let end = carry(typed, line, person, linger.min(YEAR)).await;
     drop(raw);
     let end = end?;
     if person {

@@ -10,15 +10,13 @@ use edgeprof_client::{ClientError, LocalFile, check_models};
 use edgeprof_common::{Priority, job::JobSpec};
 
 use crate::{
-    args::{JobArgs, Who},
+    args::{JobArgs, Who, YEAR},
     exit::Failure,
 };
 
 /// The test where none is asked for.
 const DEFAULT_PROMPT: u32 = 16;
 const DEFAULT_GEN: u32 = 16;
-
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// A job that was checked as far as it can be without a cluster.
 #[derive(Debug)]
@@ -101,7 +99,6 @@ pub(crate) fn prepare(args: &JobArgs, who: &Who) -> Result<Prepared, Failure> {
         spec.firmware = Some(firmware.digest());
         files.push(firmware);
     }
-    // Longer than a year is for ever, and no instant overflows.
     let wait_for_room = args.wait_for_room.unwrap_or_default().min(YEAR);
     Ok(Prepared { spec, files, submitter: who.name(), wait_for_room })
 }

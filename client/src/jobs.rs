@@ -189,7 +189,6 @@ fn view_of(format: Format, job: &Job) -> Result<String, Failure> {
         Column::words("error"),
         Column::figures("left", (format == Format::Csv).then_some("ms")),
     ]);
-    let mut items = Vec::new();
     for task in &job.tasks {
         let progress = match (&task.progress, task.queue_position) {
             (Some(p), _) if p.total > 0 => Some(format!("{} {}/{}", p.phase, p.done, p.total)),
@@ -213,7 +212,6 @@ fn view_of(format: Format, job: &Job) -> Result<String, Failure> {
             error,
             task.eta_ms.map(|ms| left(format, ms)),
         ]);
-        items.push(output::value(task)?);
     }
     Ok(match format {
         Format::Json => output::pretty(&output::value(job)?),

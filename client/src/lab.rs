@@ -63,18 +63,19 @@ impl Client {
         self.mark(board, Mark::Reserve(v1::Reserve { seconds: time.as_secs() }), by).await
     }
 
-    /// Ends a quarantine: the board gets tasks again once it has passed a canary run.
+    /// Ends a quarantine: the board gets tasks again once it has passed a canary run. One that is not set aside
+    /// stays so.
     ///
     /// # Errors
-    /// When there is no such board, it is not quarantined, or the coordinator is lost.
+    /// When there is no such board, it is reserved, or the coordinator is lost.
     pub async fn unquarantine(&self, board: &str, by: &str) -> Result<v1::BoardStatus, ClientError> {
         self.mark(board, Mark::Unmark(v1::Unmark { mark: "quarantined".to_owned() }), by).await
     }
 
-    /// Ends a reservation, whoever made it.
+    /// Ends a reservation, whoever made it. A board that is not set aside stays so.
     ///
     /// # Errors
-    /// When there is no such board, it is not reserved, or the coordinator is lost.
+    /// When there is no such board, it is quarantined, or the coordinator is lost.
     pub async fn release(&self, board: &str, by: &str) -> Result<v1::BoardStatus, ClientError> {
         self.mark(board, Mark::Unmark(v1::Unmark { mark: "reserved".to_owned() }), by).await
     }
@@ -94,12 +95,13 @@ impl Client {
         Ok(answer.checks)
     }
 
-    /// Restarts a board that has no attempt, and waits for what becomes of it.
+    /// Restarts a board that has no attempt, and waits for what becomes of it. Asked once: a second restart might
+    /// find the board at work.
     ///
     /// # Errors
     /// When there is no such board, it is busy, or its worker or the coordinator is out of reach.
     pub async fn reset_board(&self, board: &str) -> Result<v1::ResetBoardResponse, ClientError> {
         let request = v1::ResetBoardRequest { board: board.to_owned() };
-        self.call(request, |mut p, q| async move { p.reset_board(q).await }).await
+        self.call_once(request, |mut p, q| async move { p.reset_board(q).await }).await
     }
 }

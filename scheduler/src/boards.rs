@@ -128,7 +128,9 @@ impl Scheduler {
             serving,
             attempts: line.map_or(0, Line::len),
         };
-        self.alone_news |= self.attempts.count_on(id) == 0 || self.kept_for_alone.as_ref() == Some(id);
+        let serves_again = serving && !self.boards.site(key).is_some_and(|site| site.state.serving);
+        self.alone_news |=
+            serves_again || self.attempts.count_on(id) == 0 || self.kept_for_alone.as_ref() == Some(id);
         if self.awaits_canary(key) {
             self.suspects.insert(key.clone());
         }

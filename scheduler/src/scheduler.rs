@@ -254,6 +254,7 @@ impl Scheduler {
         let ageing = u64::try_from(self.config.ageing.as_millis()).unwrap_or(u64::MAX);
         if let Some(before) = self.now.0.checked_sub(ageing) {
             self.queue.age(Now(before), self.now);
+            self.alone_news |= self.kept_for_alone.is_some();
         }
         self.watch_ages();
     }

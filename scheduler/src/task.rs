@@ -45,7 +45,8 @@ impl Scheduler {
             return;
         }
         row.image = Some(image);
-        self.alone_news |= row.alone();
+        // It may outrank the task that a worker is kept for.
+        self.alone_news |= row.alone() || self.kept_for_alone.is_some();
         self.queue.insert(row, &self.boards, self.now);
         self.touched.insert(id);
         self.watch_ages();
@@ -290,7 +291,7 @@ impl Scheduler {
         match row.phase {
             Phase::Queued => {
                 self.waiting += 1;
-                self.alone_news |= row.alone();
+                self.alone_news |= row.alone() || self.kept_for_alone.is_some();
                 self.queue.insert(row, &self.boards, self.now);
             }
             Phase::Backoff { wait } => {

@@ -3,11 +3,11 @@
 mod boards;
 mod error;
 mod keys;
+mod limits;
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use clap::Parser;
@@ -24,6 +24,7 @@ pub use self::{
     boards::{BAUD, Behind, Board, BoardConfig, NoopConfig, Transport, typed_boards},
     error::SetupError,
     keys::KEYS,
+    limits::Limits,
 };
 
 /// The command line.
@@ -119,51 +120,6 @@ pub struct Config {
     pub boards: Vec<BoardConfig>,
 }
 
-/// Bounds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Longest silence of a board in a run, beyond what the model's size explains.
-    #[serde(with = "humantime_serde")]
-    pub frame_timeout: Duration,
-    /// How long a board may take to answer after its start.
-    #[serde(with = "humantime_serde")]
-    pub boot_timeout: Duration,
-    /// How long an attempt waits for the next piece of a blob.
-    #[serde(with = "humantime_serde")]
-    pub blob_timeout: Duration,
-    /// How long a board may take to end a cancelled run before it is restarted.
-    #[serde(with = "humantime_serde")]
-    pub cancel_timeout: Duration,
-    /// Largest blob in bytes.
-    pub blob_bytes: u64,
-    /// Size that the blob cache is kept below.
-    pub cache_bytes: u64,
-    /// Results that may wait for a coordinator; beyond that boards take no work.
-    pub outbox: usize,
-    /// Attempts that a board takes behind the one in work.
-    pub queue: u32,
-    /// How long running attempts may go on when the worker is told to stop.
-    #[serde(with = "humantime_serde")]
-    pub drain_grace: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            frame_timeout: Duration::from_secs(60),
-            boot_timeout: Duration::from_secs(30),
-            blob_timeout: Duration::from_secs(120),
-            cancel_timeout: Duration::from_secs(10),
-            blob_bytes: 1 << 30,
-            cache_bytes: 4 << 30,
-            outbox: 1_000,
-            queue: 32,
-            drain_grace: Duration::from_secs(60),
-        }
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -207,6 +163,7 @@ pub struct Settings {
 /// The first thing that is wrong, in words for the person who wrote it.
 pub fn resolve(cli: &Cli) -> Result<Settings, SetupError> {
     let (mut config, source): (Config, _) = config::load(cli.config.as_deref(), "worker")?;
+    config.limits.check(source.as_ref())?;
     if let Some(listen) = cli.listen {
         config.listen = listen;
     }
@@ -243,6 +200,7 @@ pub fn resolve(cli: &Cli) -> Result<Settings, SetupError> {
 pub fn parse(bytes: &[u8], path: &Path) -> Result<(Config, Vec<Board>), SetupError> {
     let source = Source::new(bytes, path)?;
     let config: Config = source.parse()?;
+    config.limits.check(Some(&source))?;
     let boards = check(vec![(config.boards.clone(), Some(source))], config.allow_noop)?;
     Ok((config, boards))
 }

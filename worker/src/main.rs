@@ -1,31 +1,28 @@
-//! `edgeprof-worker`: the worker daemon. Exit codes: 0 stopped as told · 1 unexpected · 2 usage · 78 the
-//! configuration cannot be used: do not start it again before somebody looked.
+//! `edgeprof-worker`: the worker daemon. Exit codes: 0 stopped as told · 1 unexpected · 2 usage · 75 the address is
+//! taken, trying again may help · 78 configuration or data folder cannot be used: do not start it again before
+//! somebody looked.
 
-use std::process::ExitCode;
+use std::{fmt::Display, process::ExitCode};
 
-use anyhow::Result;
 use clap::CommandFactory;
 use edgeprof_service::{config::print_default, flags, manual, shutdown::Signals, supervisor, telemetry};
 use edgeprof_worker::{
-    config::{Cli, Config, KEYS, SetupError, Subcommand, resolve},
-    daemon,
+    config::{Cli, Config, KEYS, Subcommand, resolve},
+    daemon::{self, StartError},
 };
 
+const TRY_AGAIN: u8 = 75;
 const DO_NOT_RESTART: u8 = 78;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&flags::parse::<Cli>()).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Each says its cause itself.
-            eprintln!("edgeprof-worker: {error}");
-            if error.is::<SetupError>() { ExitCode::from(DO_NOT_RESTART) } else { ExitCode::FAILURE }
-        }
+        Err(code) => ExitCode::from(code),
     }
 }
 
-async fn run(cli: &Cli) -> Result<()> {
+async fn run(cli: &Cli) -> Result<(), u8> {
     if cli.print_default_config {
         print!("{}", print_default::<Config>(KEYS));
         return Ok(());
@@ -35,17 +32,25 @@ async fn run(cli: &Cli) -> Result<()> {
         return Ok(());
     }
     if let Some(Subcommand::Manual { folder }) = &cli.command {
-        return Ok(manual::write(&Cli::command(), folder)?);
+        let written = manual::write(&Cli::command(), folder);
+        return written.map_err(|error| fail(1, format!("cannot write to {}: {error}", folder.display())));
     }
-    let settings = resolve(cli)?;
+    let settings = resolve(cli).map_err(|error| fail(DO_NOT_RESTART, error))?;
     if cli.check_config {
         println!("the configuration is good: {} boards", settings.boards.len());
         return Ok(());
     }
     telemetry::init(settings.config.log_format);
     // Before anything is served: a signal that comes early is not lost.
-    let mut signals = Signals::new().map_err(|error| anyhow::anyhow!("cannot wait for signals: {error}"))?;
-    let mut daemon = daemon::start(settings).await?;
+    let mut signals = Signals::new().map_err(|error| fail(1, format!("cannot wait for signals: {error}")))?;
+    let mut daemon = daemon::start(settings).await.map_err(|error| {
+        let code = match error {
+            StartError::Listen { .. } => TRY_AGAIN,
+            StartError::Thread(_) => 1,
+            _ => DO_NOT_RESTART,
+        };
+        fail(code, error)
+    })?;
     supervisor::ready(&format!("{} serves on {}", daemon.worker, daemon.address));
     let outcome = tokio::select! {
         signal = signals.next() => {
@@ -58,8 +63,14 @@ async fn run(cli: &Cli) -> Result<()> {
             Ok(())
         }
         // Without its loop it would look alive and do nothing.
-        ended = daemon.failed() => Err(anyhow::anyhow!(ended)),
+        ended = daemon.failed() => Err(fail(1, ended)),
     };
     daemon.stop().await;
     outcome
+}
+
+/// Says why, and gives the exit code.
+fn fail(code: u8, why: impl Display) -> u8 {
+    eprintln!("edgeprof-worker: {why}");
+    code
 }

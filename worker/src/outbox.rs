@@ -110,13 +110,14 @@ impl Outbox {
             }
         }
         // The old place goes only once the new one is durable.
-        let durable = self.log.sync();
+        let durable = self.sync();
         for (key, new) in moved {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
-            if durable.is_ok() {
-                entry.segment = Some(new);
+            // Where the sync failed, one that was not durable in its old place either is written anew.
+            let old = if durable { entry.segment.replace(new) } else { Some(new) };
+            if let Some(segment) = old {
+                self.log.release(segment);
             }
-            self.log.release(if durable.is_ok() { segment } else { new });
         }
     }
 
@@ -167,8 +168,8 @@ impl Outbox {
         None
     }
 
-    /// Makes durable what is written. What cannot be counts as not written.
-    pub fn sync(&mut self) {
+    /// Makes durable what is written, and says whether it is. What cannot be counts as not written.
+    pub fn sync(&mut self) -> bool {
         let outcome = self.log.sync();
         for (_, key) in self.unsynced.drain(..) {
             let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.synced) else { continue };
@@ -182,9 +183,10 @@ impl Outbox {
                 (Err(_), None) => {}
             }
         }
-        if let Err(source) = outcome {
+        if let Err(source) = &outcome {
             error!(%source, held = self.unwritten, "results cannot be made durable and are held in memory");
         }
+        outcome.is_ok()
     }
 
     /// Whether boards may take more work.

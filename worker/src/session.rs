@@ -140,14 +140,15 @@ impl Service for Face {
         if self.blobs.has(&digest) {
             return Ok(Response::new(v1::PutBlobResponse { size: first.size }));
         }
-        let mut upload = self.blobs.receive(digest, first.size).map_err(status)?;
+        let blobs = self.blobs.clone();
+        let mut upload = on_disk(move || blobs.receive(digest, first.size)).await?;
         let mut piece = Some(first.data);
         while let Some(data) = piece {
-            // Into the page cache: what can take long is the sync at the end.
-            upload.push(&data).map_err(status)?;
+            // A write waits for the disk once enough of what was written before has not got there.
+            upload = on_disk(move || upload.push(&data).map(|()| upload)).await?;
             piece = timeout(PATIENCE, stream.message()).await.map_err(late)??.map(|chunk| chunk.data);
         }
-        let size = spawn_blocking(move || upload.finish()).await.map_err(|_| stopping())?.map_err(status)?;
+        let size = on_disk(move || upload.finish()).await?;
         Ok(Response::new(v1::PutBlobResponse { size }))
     }
 
@@ -227,6 +228,13 @@ impl Service for Face {
             .collect();
         Ok(Response::new(v1::CheckBoardResponse { checks }))
     }
+}
+
+/// Works on the disk beside the runtime: heartbeats do not wait for it.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
+) -> Result<T, Status> {
+    spawn_blocking(work).await.map_err(|_| stopping())?.map_err(status)
 }
 
 fn status(error: BlobError) -> Status {

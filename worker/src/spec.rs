@@ -31,24 +31,15 @@ pub fn lease_ref(lease: Option<&v1::Lease>, task: &str, board: &str) -> Option<L
     Some(LeaseRef { token: token(lease?), task: task.parse().ok()?, board: board.parse().ok()? })
 }
 
-/// A blob that an attempt needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlobRef {
-    /// Its name.
-    pub digest: Digest,
-    /// Its size in bytes; 0 where the coordinator does not say.
-    pub size: u64,
-}
-
 /// One cell to run, checked against its board's kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// The firmware's file.
-    pub firmware: BlobRef,
+    pub firmware: Digest,
     /// What the firmware's loaded segments must digest to, where the coordinator says.
     pub loaded: Option<Digest>,
     /// The board image.
-    pub image: BlobRef,
+    pub image: Digest,
     /// Depth, then prompt.
     pub tokens: Vec<u32>,
     /// How many of them are not counted.
@@ -139,15 +130,12 @@ impl Spec {
             .with_hint("quantize further, or choose a larger board"));
         }
         let checked = Self {
-            firmware: BlobRef {
-                digest: digest("firmware digest", &spec.firmware_digest)?,
-                size: spec.firmware_size,
-            },
+            firmware: digest("firmware digest", &spec.firmware_digest)?,
             loaded: match spec.firmware_loaded_digest.as_str() {
                 "" => None,
                 text => Some(digest("digest of the loaded firmware", text)?),
             },
-            image: BlobRef { digest: digest("image digest", &spec.image_digest)?, size: spec.image_size },
+            image: digest("image digest", &spec.image_digest)?,
             tokens: spec.tokens.clone(),
             uncounted: spec.n_depth,
             n_gen: spec.n_gen,

@@ -2,14 +2,14 @@
 
 mod support;
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use edgeprof_common::{Digest, TaskId};
 use edgeprof_proto::v1::{self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To};
 use edgeprof_service::status::{FENCED, reason};
 use edgeprof_worker::config::{Limits, Transport};
-use support::{LIFE, Lab, Life, Session, lease};
-use tokio::process::Command;
+use support::{LIFE, Lab, Life, Session, lease, nothing, serving};
+use tokio::process::{Child, Command};
 use tonic::Code;
 
 const BOARD: &str = "w/riscv32.0";
@@ -20,17 +20,7 @@ async fn lab() -> Lab {
 
 /// A task whose blobs never come.
 fn waiting() -> v1::AttemptSpec {
-    v1::AttemptSpec {
-        firmware_digest: Digest::of(b"firmware").to_string(),
-        image_digest: Digest::of(b"image").to_string(),
-        image_size: 5,
-        tokens: vec![1],
-        n_gen: 1,
-        ctx: 8,
-        kv: "f16".into(),
-        repetitions: 1,
-        ..v1::AttemptSpec::default()
-    }
+    v1::AttemptSpec { firmware_digest: Digest::of(b"firmware").to_string(), ..nothing() }
 }
 
 async fn answer(session: &mut Session) -> String {
@@ -192,16 +182,15 @@ async fn a_result_is_sent_again_until_it_is_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_outlives_sigkill() {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = worker(folder.path(), "127.0.0.1:0").spawn().unwrap();
-    let mut session = Session::open(&ready(folder.path()).await, &LIFE).await.unwrap();
+    let (mut process, address) = started(folder.path()).await;
+    let mut session = Session::open(&address, &LIFE).await.unwrap();
     let incarnation = session.hello.incarnation.clone();
     session.good(BOARD).await;
     session.start(1, 1, BOARD, &v1::AttemptSpec { kv: "f8".into(), ..waiting() }).await;
     let result = session.result().await;
     process.kill().await.unwrap();
-    fs::remove_file(folder.path().join("ready")).unwrap();
-    let _process = worker(folder.path(), "127.0.0.1:0").spawn().unwrap();
-    let mut session = Session::open(&ready(folder.path()).await, &LIFE).await.unwrap();
+    let (_process, address) = started(folder.path()).await;
+    let mut session = Session::open(&address, &LIFE).await.unwrap();
     assert_ne!(session.hello.incarnation, incarnation);
     assert_eq!(session.result().await, result);
 }
@@ -222,38 +211,30 @@ async fn blobs_that_do_not_come_are_named_and_wrong_ones_refused() {
     session.good(BOARD).await;
 }
 
-fn worker(folder: &std::path::Path, listen: &str) -> Command {
+fn worker(folder: &Path, listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"));
     command.args(["--listen", listen, "--board", "riscv32", "--name", "w"]).env("EDGEPROF_SITE", "lab");
-    command.arg("--data").arg(folder.join("data")).arg("--ready-file").arg(folder.join("ready"));
+    command.arg("--data").arg(folder.join("data"));
     command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-async fn ready(folder: &std::path::Path) -> String {
-    let wait = async {
-        loop {
-            if let Ok(address) = fs::read_to_string(folder.join("ready")) {
-                return address.trim().to_owned();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(support::SOON, wait).await.expect("a ready file")
+/// A worker on a free port, whose ready file lies in `folder`, and where it serves.
+async fn started(folder: &Path) -> (Child, String) {
+    serving(worker(folder, "127.0.0.1:0"), &folder.join("ready")).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_folder_and_a_taken_port_are_named() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let _first = worker(one.path(), "127.0.0.1:0").spawn().unwrap();
-    let address = ready(one.path()).await;
+    let (_first, address) = started(one.path()).await;
     let again = worker(one.path(), "127.0.0.1:0").output().await.unwrap();
     let text = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert!(!again.status.success() && text.contains("in use by another worker"), "{text}");
+    assert!(again.status.code() == Some(78) && text.contains("in use by another worker"), "{text}");
     let port = worker(two.path(), address.trim_start_matches("http://")).output().await.unwrap();
     let text = String::from_utf8_lossy(&port.stderr).into_owned();
     assert!(
-        !port.status.success() && text.contains("cannot listen on") && text.contains("--listen"),
+        port.status.code() == Some(75) && text.contains("cannot listen on") && text.contains("--listen"),
         "{text}"
     );
 }
@@ -261,8 +242,8 @@ async fn a_taken_folder_and_a_taken_port_are_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_it_in_order_even_with_a_session_open() {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = worker(folder.path(), "127.0.0.1:0").spawn().unwrap();
-    let mut session = Session::open(&ready(folder.path()).await, &LIFE).await.unwrap();
+    let (mut process, address) = started(folder.path()).await;
+    let mut session = Session::open(&address, &LIFE).await.unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id().unwrap()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     while session.next().await.is_ok() {}
@@ -274,8 +255,10 @@ async fn sigterm_ends_it_in_order_even_with_a_session_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_emulator_makes_the_board_bad_and_names_the_package() {
     let folder = tempfile::tempdir().unwrap();
-    let _process = worker(folder.path(), "127.0.0.1:0").env("PATH", "/nowhere").spawn().unwrap();
-    let mut session = Session::open(&ready(folder.path()).await, &LIFE).await.unwrap();
+    let mut command = worker(folder.path(), "127.0.0.1:0");
+    command.env("PATH", "/nowhere");
+    let (_process, address) = serving(command, &folder.path().join("ready")).await;
+    let mut session = Session::open(&address, &LIFE).await.unwrap();
     let reason = session
         .until(|frame| match frame {
             From::Heartbeat(mut beat) if beat.boards[0].health == "bad" => beat.boards.remove(0).reason,
@@ -296,8 +279,9 @@ async fn it_is_announced_with_its_name_and_site() {
         Ok(browser) => browser,
         Err(error) => return eprintln!("SKIPPED: {error}"),
     };
-    let _process = worker(folder.path(), "127.0.0.1:0").args(["--site", &site]).spawn().unwrap();
-    let address = ready(folder.path()).await;
+    let mut command = worker(folder.path(), "127.0.0.1:0");
+    command.args(["--site", &site]);
+    let (_process, address) = serving(command, &folder.path().join("ready")).await;
     let seen = async {
         loop {
             match browser.next().await {
@@ -364,5 +348,5 @@ async fn the_configuration_can_be_checked_and_printed() {
     assert!(run(&["--config", file, "--check-config"]).await.unwrap().status.success());
     let wrong = run(&["--config", file, "--check-config", "--board", "riscv23"]).await.unwrap();
     let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
-    assert!(!wrong.status.success() && text.contains("did you mean \"riscv32\""), "{text}");
+    assert!(wrong.status.code() == Some(78) && text.contains("did you mean \"riscv32\""), "{text}");
 }

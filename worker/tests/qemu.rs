@@ -12,7 +12,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{LIFE, Lab, Session, firmware, lease, model, spec};
+use support::{LIFE, Lab, Session, firmware, lease, model, serving, spec};
 use tokio::sync::Mutex;
 
 /// One test at a time: they count the emulators of this process, and share its two cores with them.
@@ -318,25 +318,15 @@ async fn no_emulator_outlives(signal: Signal) {
     let folder = tempfile::tempdir().unwrap();
     let (ready, config) = (folder.path().join("ready"), folder.path().join("worker.toml"));
     fs::write(&config, "[limits]\ndrain_grace = \"0s\"\n").unwrap();
-    let mut worker = tokio::process::Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"))
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_edgeprof-worker"));
+    command
         .args(["--listen", "127.0.0.1:0", "--site", "lab", "--board", "riscv32x2", "--name", "w"])
         .arg("--data")
         .arg(folder.path().join("data"))
         .arg("--config")
         .arg(&config)
-        .arg("--ready-file")
-        .arg(&ready)
-        .kill_on_drop(true)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let address = loop {
-        if let Ok(address) = fs::read_to_string(&ready) {
-            break address.trim().to_owned();
-        }
-        assert_eq!(worker.try_wait().unwrap(), None);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+        .stderr(std::process::Stdio::null());
+    let (mut worker, address) = serving(command, &ready).await;
     let mut session = Session::open(&address, &LIFE).await.unwrap();
     let long = spec(&mut session, "riscv32", 3_000);
     for (counter, board) in [(1, "w/riscv32.0"), (2, "w/riscv32.1")] {

@@ -11,6 +11,9 @@ use edgeprof_client::{Client, address};
 pub(crate) use self::job::{JobArgs, Who};
 use crate::{exit::Failure, output::Format, progress::Mode};
 
+/// Who waits longer than a year waits for ever: so no instant overflows.
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
 /// Profile quantized language models on small boards, real or emulated.
 #[derive(Debug, Parser)]
 #[command(name = "edgeprof", version, max_term_width = 100, after_help = examples::EXAMPLES)]

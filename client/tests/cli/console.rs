@@ -69,7 +69,8 @@ async fn a_pipe_goes_to_the_board_and_back_byte_for_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_reservation_is_an_error_after_all_that_was_heard() {
     let address = reserved().start().await;
-    let mut command = command(Some(address), &["board", "console", BOARD]);
+    // No instant is that late.
+    let mut command = command(Some(address), &["board", "console", BOARD, "--linger", "500000000000y"]);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"bye.").await.unwrap();

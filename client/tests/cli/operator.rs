@@ -94,6 +94,21 @@ async fn a_name_that_nobody_has_ends_with_2_and_the_names_that_are_close() {
     .assert_eq(&all);
 }
 
+/// That a list failed says nothing about who is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_fails_is_not_taken_for_an_empty_one() {
+    let fake = quiet();
+    fake.state.lock().unwrap().lists_fail = true;
+    let address = fake.start().await;
+    for (line, said) in [
+        (&["drain", "lab1"][..], "error: there is no worker lab1\n"),
+        (&["board", "check", "teapot"], "error: there is no board teapot\n"),
+    ] {
+        let output = edgeprof(address, line).await;
+        assert_eq!((code(&output), err(&output).as_str()), (2, said));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_carry_who_set_them_and_one_is_not_taken_for_the_other() {
     let fake = quiet();
@@ -105,7 +120,7 @@ async fn marks_carry_who_set_them_and_one_is_not_taken_for_the_other() {
         (&["board", "reserve", BOARD, "--release"], 2),
         (&["boards"], 0),
         (&["unquarantine", BOARD], 0),
-        (&["unquarantine", BOARD], 2),
+        (&["unquarantine", BOARD], 0),
         (&["board", "reserve", BOARD, "--for", "2h", "--as", "bob"], 0),
         (&["unquarantine", BOARD], 2),
         (&["board", "reserve", BOARD, "--for", "2h", "--as", "bob", "-o", "csv"], 0),
@@ -136,7 +151,7 @@ async fn marks_carry_who_set_them_and_one_is_not_taken_for_the_other() {
         lab-1/mps2-an386-0 takes tasks again
 
         $ edgeprof unquarantine lab-1/mps2-an386-0
-        error: lab-1/mps2-an386-0 is not quarantined
+        lab-1/mps2-an386-0 takes tasks again
 
         $ edgeprof board reserve lab-1/mps2-an386-0 --for 2h --as bob
         lab-1/mps2-an386-0 is reserved by bob, 2 h left
@@ -179,6 +194,19 @@ async fn reset_says_what_became_of_the_board() {
     let output = edgeprof(address, &["board", "reset", BOARD, "-o", "json"]).await;
     let item: serde_json::Value = serde_json::from_str(&out(&output)).unwrap();
     assert_eq!((&item["board"], &item["health"]), (&BOARD.into(), &"bad".into()));
+}
+
+/// By the time of a second one the board may be at work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_whose_answer_is_lost_is_not_asked_for_again() {
+    let fake = quiet();
+    let state = fake.state.clone();
+    state.lock().unwrap().lose_resets = true;
+    let address = fake.start().await;
+    let output = edgeprof(address, &["board", "reset", BOARD]).await;
+    assert_eq!(code(&output), 3, "{}", err(&output));
+    assert!(err(&output).contains("lost the coordinator"), "{}", err(&output));
+    assert_eq!(state.lock().unwrap().resets, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use edgeprof_boards::{NOOP, catalogue};
 use edgeprof_common::{Digest, ErrorClass, JobId, TaskError, job::JobSpec};
-use edgeprof_model::{Format, Header, ModelError};
+use edgeprof_model::{Format, ModelError};
 use edgeprof_proto::v1;
 use edgeprof_service::status::{exhausted, with_hint};
 use tonic::{Code, Status};
@@ -91,7 +91,7 @@ fn look(api: &Api, id: JobId, spec: &JobSpec, boards: &[Present]) -> Result<Plan
         .models
         .iter()
         .map(|model| {
-            let header = Header::open(&api.artifacts.path(&model.digest));
+            let header = api.artifacts.header(&model.digest);
             let header = header.and_then(|header| match (header.format(), model.tokenizer) {
                 (Format::Llama2c, None) => Err(ModelError::NoTokenizer),
                 _ => Ok(header),

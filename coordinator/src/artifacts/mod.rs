@@ -2,6 +2,7 @@
 //! and then renamed. Together they keep a quota: what no unfinished job needs goes first.
 
 pub mod firmware;
+mod headers;
 mod index;
 mod loaded;
 mod upload;
@@ -15,7 +16,9 @@ use std::{
 };
 
 use edgeprof_common::Digest;
+use edgeprof_model::{Header, ModelError};
 
+use headers::Headers;
 use index::Index;
 pub use loaded::{NotFirmware, check_core, loaded_digest};
 pub use upload::{Upload, UploadError};
@@ -26,6 +29,7 @@ pub struct Artifacts {
     blobs: PathBuf,
     incoming: PathBuf,
     index: Arc<Mutex<Index>>,
+    headers: Headers,
 }
 
 /// Blobs that are needed: they stay while this lives.
@@ -86,7 +90,7 @@ impl Artifacts {
                 }
             }
         }
-        Ok(Self { blobs, incoming, index: Arc::new(Mutex::new(index)) })
+        Ok(Self { blobs, incoming, index: Arc::new(Mutex::new(index)), headers: Headers::default() })
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -146,6 +150,14 @@ impl Artifacts {
     /// Size of a blob, if it is there.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         fs::metadata(self.path(digest)).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
+    }
+
+    /// The header of a blob that is a model.
+    ///
+    /// # Errors
+    /// As [`Header::open`].
+    pub fn header(&self, digest: &Digest) -> Result<Arc<Header>, ModelError> {
+        self.headers.of(*digest, &self.path(digest))
     }
 
     /// Begins to write a blob of this digest and size, and makes room for it.

@@ -64,30 +64,18 @@ impl From<Weight> for u32 {
 
 impl Default for Scheduling {
     fn default() -> Self {
-        let Config {
-            policy,
-            ageing,
-            wait_for_better,
-            max_prefetch,
-            drain_grace,
-            canary_deadline,
-            reset_grace,
-            deadline_min,
-            max_failures,
-            max_attempts,
-            ..
-        } = Config::default();
+        let known = Config::default();
         Self {
-            policy,
-            ageing,
-            wait_for_better,
-            max_prefetch,
-            drain_grace,
-            canary_deadline,
-            reset_grace,
-            deadline_min,
-            max_failures,
-            max_attempts,
+            policy: known.policy,
+            ageing: known.ageing,
+            wait_for_better: known.wait_for_better,
+            max_prefetch: known.max_prefetch,
+            drain_grace: known.drain_grace,
+            canary_deadline: known.canary_deadline,
+            reset_grace: known.reset_grace,
+            deadline_min: known.deadline_min,
+            max_failures: known.max_failures,
+            max_attempts: known.max_attempts,
             weights: BTreeMap::new(),
         }
     }

@@ -51,8 +51,9 @@ impl Wish {
                 Err(NotMarked::Is(has.cloned()))
             }
             (Self::Set(mark), _) => Ok(Some(mark)),
-            (Self::Unquarantine, Some(Mark::Quarantined { .. }))
-            | (Self::Release, Some(Mark::Reserved { .. })) => Ok(None),
+            // A client that lost the answer asks again.
+            (Self::Unquarantine, Some(Mark::Quarantined { .. }) | None)
+            | (Self::Release, Some(Mark::Reserved { .. }) | None) => Ok(None),
             (Self::Unquarantine | Self::Release, _) => Err(NotMarked::Is(has.cloned())),
         }
     }

@@ -1,6 +1,9 @@
 //! Cells times boards.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use edgeprof_boards::catalogue;
 use edgeprof_common::{
@@ -27,7 +30,7 @@ pub struct Facts<'a> {
     /// Boards that are there.
     pub boards: &'a [Present],
     /// The header of every model, or why it has none.
-    pub headers: BTreeMap<Digest, Result<Header, TaskError>>,
+    pub headers: BTreeMap<Digest, Result<Arc<Header>, TaskError>>,
     /// The firmware of every kind that was asked for, or why it has none.
     pub firmware: BTreeMap<String, Result<FirmwarePin, TaskError>>,
 }

@@ -40,7 +40,7 @@ fn planned(spec: &JobSpec, boards: &[Present]) -> Result<Vec<crate::store::rows:
             .into_iter()
             .map(|kind| (kind.to_owned(), Ok(pin())))
             .collect();
-    let headers = BTreeMap::from([(Digest::of(b"m"), Ok(Header::parse(&tiny_model().0).unwrap()))]);
+    let headers = BTreeMap::from([(Digest::of(b"m"), Ok(Header::parse(&tiny_model().0).unwrap().into()))]);
     plan(JobId::from_raw(1), spec, &Facts { boards, headers, firmware })
 }
 
@@ -155,7 +155,7 @@ fn a_set_is_narrowed_to_the_kinds_that_can() {
     let spec = job(|j| {
         j.boards = vec!["rack=1".into()];
     });
-    let headers = BTreeMap::from([(Digest::of(b"m"), Ok(Header::parse(&tiny_model().0).unwrap()))]);
+    let headers = BTreeMap::from([(Digest::of(b"m"), Ok(Header::parse(&tiny_model().0).unwrap().into()))]);
     let none = TaskError::new(ErrorClass::Infrastructure, "no_firmware", "none");
     let firmware =
         BTreeMap::from([("mps2-an386".to_owned(), Ok(pin())), ("netduinoplus2".to_owned(), Err(none))]);

@@ -70,8 +70,24 @@ impl Default for Shape {
     }
 }
 
+impl Shape {
+    /// What a coordinator of such a lab is made from.
+    fn coordinator(
+        &self,
+        name: &'static str,
+        ledger: Arc<Ledger>,
+        workers: &[Arc<Worker>],
+        (cuts, story): (Cuts, Story),
+    ) -> Setup {
+        let workers = workers.iter().map(|worker| worker.name.clone()).collect();
+        let Self { image, prompt, commit, seed, .. } = *self;
+        Setup { name, ledger, workers, image, prompt, commit, seed, cuts, story }
+    }
+}
+
 /// The lab.
 pub(crate) struct Lab {
+    shape: Shape,
     sim: Sim<'static>,
     /// What does not get through.
     cuts: Cuts,
@@ -102,17 +118,9 @@ impl Lab {
             .zip(&shape.boards)
             .map(|(n, boards)| Arc::new(Worker::new(&format!("w{n}"), *boards, shape.takes, story.clone())))
             .collect();
-        let coordinator = Arc::new(Coordinator::new(Setup {
-            name: COORDINATOR,
-            ledger: Arc::new(Ledger::default()),
-            workers: workers.iter().map(|worker| worker.name.clone()).collect(),
-            image: shape.image,
-            prompt: shape.prompt,
-            commit: shape.commit,
-            seed: shape.seed,
-            cuts: cuts.clone(),
-            story: story.clone(),
-        }));
+        let ledger = Arc::new(Ledger::default());
+        let setup = shape.coordinator(COORDINATOR, ledger, &workers, (cuts.clone(), story.clone()));
+        let coordinator = Arc::new(Coordinator::new(setup));
         if shape.cached {
             workers.iter().for_each(|worker| worker.cache(&coordinator.blobs()));
         }
@@ -123,6 +131,7 @@ impl Lab {
         let host = coordinator.clone();
         sim.host(COORDINATOR, move || host.clone().run());
         Self {
+            shape: shape.clone(),
             sim,
             cuts,
             story,
@@ -135,17 +144,10 @@ impl Lab {
 
     /// Starts another coordinator over a copy of the first one's data.
     pub(crate) fn start_copy(&mut self, name: &'static str) -> Arc<Coordinator> {
-        let copy = Arc::new(Coordinator::new(Setup {
-            name,
-            ledger: self.coordinator.ledger.copy(),
-            workers: self.workers.iter().map(|worker| worker.name.clone()).collect(),
-            image: 1000,
-            prompt: 4,
-            commit: Duration::from_millis(12),
-            seed: 2,
-            cuts: self.cuts.clone(),
-            story: self.story.clone(),
-        }));
+        let (ledger, net) = (self.coordinator.ledger.copy(), (self.cuts.clone(), self.story.clone()));
+        let setup = self.shape.coordinator(name, ledger, &self.workers, net);
+        // Two that jitter alike would never meet.
+        let copy = Arc::new(Coordinator::new(Setup { seed: setup.seed + 1, ..setup }));
         let host = copy.clone();
         self.sim.host(name, move || host.clone().run());
         copy

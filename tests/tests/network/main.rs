@@ -1,6 +1,7 @@
 //! Real sessions over a simulated network: the coordinator's loop and sessions against the worker's hub and
-//! gRPC face, each on a host of its own, in simulated time. Only the network, the clock, the boards and
-//! the preparing of models are not the real ones.
+//! gRPC face, each on a host of its own, in simulated time. Not the real ones are the network, the clock, the
+//! boards, the preparing of models, the store, which is in memory and outlives its host's crashes, and clients: jobs
+//! are handed to the loop without the API before it.
 //!
 //! `NET_SEED=17 cargo test -p edgeprof-tests --test network seeds::whatever -- --nocapture` replays one seed and prints its story;
 //! `NET_SEEDS=1000` runs that many.

@@ -13,7 +13,9 @@ use crate::{
     copies::holds_bytes,
     deaths::patched,
     job, model,
-    promises::{all_succeed_once, has_running, long_job, none_was_begun_twice, recorded, work_moves_off},
+    promises::{
+        all_succeed_once, has_running, long_job, none_was_begun_twice, recorded, tasks, work_moves_off,
+    },
 };
 
 #[test]
@@ -211,8 +213,7 @@ fn ten_sigkills_of_workers_under_load_leave_no_process_and_every_task_ends() {
         let host = format!("host-{}/", victim + 1);
         lab.wait_for_job(&id, &format!("struck {strike} times"), |job| {
             let on_victim = |task: &&Value| task["board"].as_str().is_some_and(|b| b.starts_with(&host));
-            let tasks = job["tasks"].as_array().unwrap();
-            let mut there = tasks.iter().filter(on_victim);
+            let mut there = tasks(job).iter().filter(on_victim);
             job["state"] != "open" || there.any(|task| task["progress"]["done"].as_u64() > Some(moment))
         });
         let struck = lab.workers[victim].children("qemu-system");
@@ -224,11 +225,19 @@ fn ten_sigkills_of_workers_under_load_leave_no_process_and_every_task_ends() {
         lab.workers[victim] = lab.worker(&format!("host-{}", victim + 1), BOARDS);
     }
     let ended = lab.wait_for_job(&id, "ended", |job| job["state"] != "open");
-    for task in ended["tasks"].as_array().unwrap() {
+    let story = lab.json(&["show", &id, "--events"]);
+    let lost = |task: &Value| {
+        let of_task = story.as_array().unwrap().iter().filter(|event| event["task_id"] == task["task_id"]);
+        of_task.filter(|event| event["what"] == "lost").count()
+    };
+    let (exhausted, others): (Vec<_>, Vec<_>) =
+        tasks(&ended).iter().partition(|task| task["state"] == "exhausted");
+    for task in exhausted {
         // A task under which two workers were killed is taken for their poison.
-        let state = task["state"].as_str().unwrap();
-        assert!(state == "succeeded" || state == "exhausted", "{task}");
+        assert_eq!(task["error"]["code"], "workers_died", "{task}");
+        assert!(lost(task) >= 2, "{task}: {story}");
     }
+    assert!(!others.is_empty() && others.iter().all(|task| task["state"] == "succeeded"), "{ended}");
     // The exit code is 1 where a task was exhausted.
     let runs = lab.client(&["results", &id, "-o", "json"]).json();
     assert_eq!(recorded(&runs), 16);

@@ -8,6 +8,7 @@ mod deaths;
 mod doctor;
 mod faults;
 mod full_disks;
+mod full_queue;
 mod llama2c;
 mod local;
 mod main_job;

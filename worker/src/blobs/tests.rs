@@ -38,6 +38,22 @@ fn only_what_is_named_right_and_whole_is_kept() {
     assert_eq!(fs::read(again.pin(&digest).unwrap().path()).unwrap(), b"abcd");
 }
 
+#[test]
+fn an_upload_that_cannot_be_kept_at_its_end_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path(), 100, 1_000).unwrap();
+    let digest = Digest::of(b"abcd");
+    // No file takes the place of a folder.
+    let place = folder.path().join(digest.hex());
+    fs::create_dir(&place).unwrap();
+    let mut upload = blobs.receive(digest, 4).unwrap();
+    upload.push(b"abcd").unwrap();
+    assert!(matches!(upload.finish(), Err(BlobError::Io { .. })));
+    assert!(!blobs.has(&digest) && blobs.failure(&digest).is_some());
+    fs::remove_dir(place).unwrap();
+    assert_eq!(files(folder.path()), 0, "what was uploaded is gone");
+}
+
 /// A disk with so much room.
 struct Disk(Arc<Mutex<usize>>);
 

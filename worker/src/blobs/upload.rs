@@ -37,7 +37,9 @@ pub struct Upload {
     size: u64,
     hash: Sha256,
     file: File,
-    path: Option<PathBuf>,
+    path: PathBuf,
+    /// It has the blob's name, and is no more this upload's.
+    kept: bool,
 }
 
 impl Upload {
@@ -54,7 +56,8 @@ impl Upload {
             size: 0,
             hash: Sha256::new(),
             file,
-            path: Some(path),
+            path,
+            kept: false,
         })
     }
 
@@ -85,11 +88,11 @@ impl Upload {
         if found != digest || self.size != self.expected {
             return Err(BlobError::Mismatch { digest, found, size: self.size });
         }
-        let path = self.path.take().expect("an upload is finished once");
         self.file
             .sync_all()
-            .and_then(|()| disk::rename_durably(&path, &self.blobs.shared.path(&digest)))
+            .and_then(|()| disk::rename_durably(&self.path, &self.blobs.shared.path(&digest)))
             .map_err(|source| self.blobs.failed(digest, source))?;
+        self.kept = true;
         self.blobs.commit(digest, self.size);
         self.blobs.shared.arrivals.send_modify(|n| *n += 1);
         Ok(self.size)
@@ -112,8 +115,8 @@ pub(super) fn write_all(file: &mut impl Write, mut piece: &[u8], evict: impl Fn(
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = disk::remove(path);
+        if !self.kept {
+            let _ = disk::remove(&self.path);
         }
     }
 }

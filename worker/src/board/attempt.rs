@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use edgeprof_common::BoardHealth;
 use edgeprof_proto::v1;
-use tokio::time::Instant;
+use tokio::{task::spawn_blocking, time::Instant};
 use tracing::{debug, warn};
 
 use super::{
@@ -226,9 +226,12 @@ impl Actor {
         else {
             return error;
         };
-        match tokio::fs::read(program.pin.path()).await {
-            Ok(elf) => fault::explain(error, &elf, &self.device.kind().isa),
-            Err(_) => error,
+        let Ok(elf) = tokio::fs::read(program.pin.path()).await else { return error };
+        let (isa, plain) = (&self.device.kind().isa, error.to_string());
+        // Debug information is large, and whoever built it may have it wrong: no other board waits for that.
+        match spawn_blocking(move || fault::explain(error, &elf, isa)).await {
+            Ok(explained) => explained,
+            Err(_) => BoardError::Panic { message: plain, trace: Vec::new(), place: None },
         }
     }
 
@@ -240,7 +243,8 @@ impl Actor {
                 let bytes = tokio::fs::read(pin.path())
                     .await
                     .map_err(|source| BoardError::File { what: "the firmware", source })?;
-                Firmware::parse(&bytes)?
+                let parsed = spawn_blocking(move || Firmware::parse(&bytes)).await;
+                parsed.map_err(|panicked| BoardError::Firmware(panicked.to_string()))??
             }
         };
         match spec.loaded {

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     HangsAt(u32),
     /// The firmware panics at this token.
     PanicsAt(u32),
+    /// Tokens come without end.
+    Endless,
     /// The run is refused.
     Fails(FailCode),
     /// The firmware is of another image format.
@@ -251,7 +253,8 @@ impl Fake {
             let prefill = Record::Interval { work: Work::Prefill { tokens: 1 }, ticks: 200 };
             self.tell(run, prefill, false).await;
         }
-        for index in 0..request.n_gen {
+        let tokens = if self.fault == Fault::Endless { u32::MAX } else { request.n_gen };
+        for index in 0..tokens {
             match self.fault {
                 Fault::DiesAt(at) if at == index => return None,
                 Fault::HangsAt(at) if at == index => std::future::pending().await,

@@ -13,7 +13,7 @@ use std::{
 use edgeprof_service::children;
 use nix::sys::signal::Signal;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     process::Child,
     sync::mpsc,
     task::JoinSet,
@@ -118,15 +118,18 @@ fn words(status: ExitStatus) -> String {
 }
 
 async fn read(pipe: impl AsyncRead + Unpin, said: Arc<Mutex<String>>, pty: mpsc::Sender<PathBuf>) {
-    let mut lines = BufReader::new(pipe).split(b'\n');
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line);
-        if let Some(path) = emulator::pty_of(&line) {
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    // A line of more is taken for several: it may have no end.
+    while let Ok(1..) = (&mut pipe).take(TAIL as u64).read_until(b'\n', &mut line).await {
+        let text = String::from_utf8_lossy(&std::mem::take(&mut line)).into_owned();
+        let line = text.trim_end_matches('\n');
+        if let Some(path) = emulator::pty_of(line) {
             let _ = pty.try_send(path);
             continue;
         }
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.push_str(&line);
+        said.push_str(line);
         said.push('\n');
         let excess = said.len().saturating_sub(TAIL);
         let cut = (excess..=said.len()).find(|&at| said.is_char_boundary(at)).unwrap_or(0);
@@ -153,6 +156,25 @@ mod tests {
         assert!(error.contains("exit code 3") && error.contains("no such machine"), "{error}");
         let (_spawner, mut process) = shell("kill -9 $$").await;
         assert!(process.ended().await.to_string().contains("SIGKILL"));
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_not_waited_for() {
+        let (mut far, near) = tokio::io::duplex(64);
+        let said = Arc::new(Mutex::new(String::new()));
+        let reading = tokio::spawn(read(near, Arc::clone(&said), mpsc::channel(1).0));
+        tokio::io::AsyncWriteExt::write_all(&mut far, &[b'x'; 3 * TAIL]).await.unwrap();
+        let kept = || said.lock().unwrap().len();
+        timeout(Duration::from_secs(60), async {
+            while kept() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("something is kept while the line goes on");
+        drop(far);
+        reading.await.unwrap();
+        assert!(kept() <= TAIL);
     }
 
     #[tokio::test]

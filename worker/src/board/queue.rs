@@ -33,7 +33,7 @@ impl Attempt {
     /// Says in the log that it runs from now on.
     pub fn log_start(&self) {
         let LeaseRef { task, board, .. } = &self.lease;
-        tracing::debug!(target: LOG, %task, %board, image = %self.spec.image.digest, "started");
+        tracing::debug!(target: LOG, %task, %board, image = %self.spec.image, "started");
     }
 
     /// Says in the log that it has run.

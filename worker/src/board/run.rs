@@ -136,6 +136,7 @@ pub async fn repetition(
         if let Some(heard) = ear.tell(matches!(what, Record::Done { .. } | Record::Failed { .. })) {
             board.tell(&heard).await?;
         }
+        bounded(&got, spec).map_err(|what| BoardError::Protocol(what.into()))?;
         match what {
             Record::Interval { work, ticks } => match work {
                 Work::Load => got.load = ticks,
@@ -242,6 +243,15 @@ impl Ear {
         }
         ToBoard::Heard { run: self.run, next: self.next, again: true }
     }
+}
+
+/// A board that tells without end is not listened to until memory ends. No run tells more than it was asked for.
+fn bounded(got: &Repetition, spec: &Spec) -> Result<(), &'static str> {
+    let (prompt, generated) = (spec.n_prompt() as usize, spec.n_gen() as usize);
+    if got.prefill.len() > prompt || got.tokens.len() > generated || got.decode.len() > generated {
+        return Err("it tells of more tokens than the run has");
+    }
+    Ok(())
 }
 
 /// Whether every frame of the run came: a lost one must not become a figure that is merely smaller.

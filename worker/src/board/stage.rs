@@ -102,14 +102,14 @@ impl Stager {
         let mut asked: Vec<Digest> = Vec::new();
         let after = self.limits.blob_timeout;
         loop {
-            firmware = firmware.or_else(|| self.blobs.pin(&spec.firmware.digest));
-            image = image.or_else(|| self.blobs.pin(&spec.image.digest));
+            firmware = firmware.or_else(|| self.blobs.pin(&spec.firmware));
+            image = image.or_else(|| self.blobs.pin(&spec.image));
             let mut missing = Vec::new();
             match (firmware, image) {
                 (Some(firmware), Some(image)) => return Ok(Staged { firmware, image }),
                 (f, i) => {
-                    missing.extend(f.is_none().then_some(spec.firmware.digest));
-                    missing.extend(i.is_none().then_some(spec.image.digest));
+                    missing.extend(f.is_none().then_some(spec.firmware));
+                    missing.extend(i.is_none().then_some(spec.image));
                     (firmware, image) = (f, i);
                 }
             }
@@ -125,7 +125,7 @@ impl Stager {
                 asked.clone_from(&missing);
             }
             if timeout(after, arrivals.changed()).await.is_err() {
-                let digest = missing.first().unwrap_or(&spec.image.digest).to_string();
+                let digest = missing.first().unwrap_or(&spec.image).to_string();
                 return Err(BoardError::BlobMissing { digest, after });
             }
         }

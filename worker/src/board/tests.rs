@@ -151,6 +151,7 @@ async fn what_fails_is_typed_and_blamed() {
         (Fault::DiesAt(1), Infrastructure, "line_lost"),
         (Fault::HangsAt(1), Infrastructure, "board_hung"),
         (Fault::PanicsAt(3), Infrastructure, "board_panic"),
+        (Fault::Endless, Infrastructure, "board_protocol"),
         (Fault::Fails(FailCode::BadImage), Model, "image_refused"),
         (Fault::Fails(FailCode::NonFinite), Model, "non_finite"),
         (Fault::Fails(arena), Model, "arena_too_small"),

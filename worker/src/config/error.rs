@@ -78,6 +78,12 @@ pub enum SetupError {
          `allow_noop = true` to offer them, or name another kind"
     )]
     Noop,
+    /// A time that nobody means.
+    #[error("{0} is at most 7 days")]
+    TooLong(&'static str),
+    /// No place for any result.
+    #[error("outbox is 1 at least: with no room for a result no board could take work")]
+    NoOutbox,
     /// Two boards of one name.
     #[error("two boards are named {0:?}")]
     Twice(String),
@@ -87,10 +93,11 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    /// The key of a board that it is about.
+    /// The key of a board, or of the limits, that it is about.
     pub(super) fn key(&self) -> &'static str {
         match self {
-            Self::Misplaced { key, .. } => key,
+            Self::Misplaced { key, .. } | Self::TooLong(key) => key,
+            Self::NoOutbox => "outbox",
             Self::NoSilicon { .. } | Self::SamePort { .. } => "port",
             Self::Twice(_) | Self::Name(_) => "name",
             _ => "kind",

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, time::Duration};
 
 use super::*;
 use crate::board::attached::Port;
@@ -126,4 +126,16 @@ fn what_is_wrong_is_named() {
 fn the_printed_defaults_are_the_defaults() {
     let text = config::print_default::<Config>(KEYS);
     assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
+}
+
+#[test]
+fn limits_that_no_worker_can_live_with_are_named_with_their_line() {
+    for key in ["frame_timeout", "boot_timeout", "blob_timeout", "cancel_timeout", "drain_grace"] {
+        let error = resolved(&format!("[limits]\n{key} = \"500000000000y\"\n"), &[]).unwrap_err();
+        let said = format!("worker.toml, line 2, key limits.{key}: {key} is at most 7 days");
+        assert!(error.ends_with(&said), "{error}");
+        resolved(&format!("[limits]\n{key} = \"7days\"\n"), &[]).unwrap();
+    }
+    let error = resolved("[limits]\noutbox = 0\n", &[]).unwrap_err();
+    assert!(error.contains("line 2, key limits.outbox: outbox is 1 at least"), "{error}");
 }

@@ -160,3 +160,22 @@ fn one_result_that_is_waited_for_does_not_keep_all_later_ones() {
     let outbox = Outbox::open(folder.path(), 10).unwrap();
     assert_eq!(outbox.iter().map(|(_, result)| result.clone()).collect::<Vec<_>>(), [result(99, 99)]);
 }
+
+/// Results that a failed sync may have cost are written anew, whatever the sync was for.
+#[test]
+fn a_sync_that_fails_while_old_segments_are_emptied_makes_nothing_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = Outbox::open(folder.path(), 10).unwrap();
+    // Each fills a segment.
+    let large = |n: u64| v1::Result { transcript: vec![7; 5 << 20], ..result(n.into(), n) };
+    (1..=5).for_each(|n| outbox.put(large(n)));
+    assert_eq!(segments(folder.path()).len(), 5);
+    fs::remove_dir_all(folder.path()).unwrap();
+    outbox.retry();
+    assert!(!outbox.has_room(), "nothing of it is on the disk");
+    fs::create_dir(folder.path()).unwrap();
+    outbox.retry();
+    assert!(outbox.sync() && outbox.has_room());
+    std::mem::forget(outbox);
+    assert_eq!(Outbox::open(folder.path(), 10).unwrap().iter().count(), 5);
+}

@@ -26,9 +26,10 @@ use edgeprof_worker::{
 };
 use tempfile::TempDir;
 use tokio::{
+    process::{Child, Command},
     sync::mpsc,
     task::AbortHandle,
-    time::{interval, timeout},
+    time::{interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
@@ -289,12 +290,19 @@ impl Session {
 
     /// Waits until a board takes work.
     pub async fn good(&mut self, board: &str) {
-        self.until(|frame| match frame {
-            From::Board(report) => (report.id == board && report.idle).then_some(()),
-            From::Heartbeat(beat) => beat.boards.iter().any(|b| b.id == board && b.idle).then_some(()),
-            _ => None,
-        })
-        .await;
+        let mut last = None;
+        let idle = self.until(|frame| {
+            let reports = match frame {
+                From::Board(report) => vec![report],
+                From::Heartbeat(beat) => beat.boards,
+                _ => Vec::new(),
+            };
+            last = reports.into_iter().find(|report| report.id == board).or(last.take());
+            last.as_ref().is_some_and(|report| report.idle).then_some(())
+        });
+        // Heartbeats go on whatever the board is like, such as one whose emulator is not installed.
+        let in_time = timeout(SOON, idle).await;
+        assert!(in_time.is_ok(), "{board} takes no work after {SOON:?}; last it was {last:?}");
     }
 
     /// What the worker holds, by its next heartbeat.
@@ -305,6 +313,26 @@ impl Session {
         })
         .await
     }
+}
+
+/// Starts a worker process, which is told to write its address to `ready`, and waits until it serves.
+pub async fn serving(mut command: Command, ready: &Path) -> (Child, String) {
+    // Of an earlier life.
+    let _ = std::fs::remove_file(ready);
+    let mut process = command.arg("--ready-file").arg(ready).kill_on_drop(true).spawn().unwrap();
+    let address = async {
+        loop {
+            if let Ok(address) = std::fs::read_to_string(ready) {
+                return address.trim().to_owned();
+            }
+            let ended = process.try_wait().unwrap();
+            assert_eq!(ended, None, "the worker ended before it served");
+            // The pace of looking.
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let address = timeout(SOON, address).await.expect("the worker says where it serves");
+    (process, address)
 }
 
 /// A task for a board that does nothing.

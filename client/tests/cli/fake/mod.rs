@@ -51,6 +51,12 @@ pub(crate) struct State {
     /// Mark of the worker's board, who set it, and why.
     pub(crate) mark: Option<(&'static str, String, Option<String>)>,
     pub(crate) reserved: Option<u64>,
+    /// Boards and workers cannot be listed.
+    pub(crate) lists_fail: bool,
+    /// Restarts that were asked for.
+    pub(crate) resets: usize,
+    /// Their answers are lost.
+    pub(crate) lose_resets: bool,
     /// What was typed on the console.
     pub(crate) typed: Vec<u8>,
 }
@@ -103,6 +109,13 @@ impl Fake {
     async fn serve(self, listener: TcpListener) {
         let server = tonic::transport::Server::builder().add_service(ProfilerServer::new(self));
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+    }
+
+    fn lists(&self) -> Result<(), tonic::Status> {
+        if self.state.lock().unwrap().lists_fail {
+            return Err(tonic::Status::internal("the list is lost"));
+        }
+        Ok(())
     }
 
     fn board(&self) -> v1::BoardStatus {

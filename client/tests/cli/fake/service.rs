@@ -144,6 +144,7 @@ impl Profiler for Fake {
         &self,
         _: Request<v1::ListBoardsRequest>,
     ) -> Result<Response<v1::ListBoardsResponse>, Status> {
+        self.lists()?;
         Ok(Response::new(v1::ListBoardsResponse { boards: vec![self.board()] }))
     }
 
@@ -151,6 +152,7 @@ impl Profiler for Fake {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        self.lists()?;
         let worker = self.worker();
         let mut state = self.state.lock().unwrap();
         state.attempts = state.attempts.saturating_sub(1);
@@ -261,12 +263,12 @@ impl Profiler for Fake {
                     (Some(("reserved", by, None)), Some(seconds * 1000))
                 }
                 Mark::Unmark(v1::Unmark { mark }) => match &state.mark {
-                    Some((is, ..)) if *is == mark => (None, None),
-                    is => {
-                        let hint = is.as_ref().map(|(is, by, _)| format!("it is {is} by {by}"));
+                    Some((is, by, _)) if *is != mark => {
+                        let hint = format!("it is {is} by {by}");
                         let what = format!("{board} is not {mark}");
-                        return Err(status::with_hint(Code::FailedPrecondition, what, hint.as_deref()));
+                        return Err(status::with_hint(Code::FailedPrecondition, what, Some(&hint)));
                     }
+                    _ => (None, None),
                 },
             };
         }
@@ -278,7 +280,12 @@ impl Profiler for Fake {
         request: Request<v1::ResetBoardRequest>,
     ) -> Result<Response<v1::ResetBoardResponse>, Status> {
         known(&request.into_inner().board)?;
-        let (health, reason) = match self.state.lock().unwrap().failed {
+        let mut state = self.state.lock().unwrap();
+        state.resets += 1;
+        if state.lose_resets {
+            return Err(Status::unavailable("going away"));
+        }
+        let (health, reason) = match state.failed {
             true => ("bad", Some("it does not answer".to_owned())),
             false => ("good", None),
         };
