@@ -76,7 +76,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             BoardCommand::Reset { board } => board::reset(&global, &board).await,
         },
         Command::Doctor => doctor::run(&global).await,
-        Command::Manual { folder } => match manual::write(&Cli::command(), &folder) {
+        Command::Manual { folder } => match manual::write(&Cli::command(), "edgeprof", &folder) {
             Ok(()) => Ok(Exit::Ok),
             Err(error) => Err(Failure::usage(format!("cannot write to {}: {error}", folder.display()))),
         },

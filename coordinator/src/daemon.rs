@@ -25,6 +25,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use crate::{
     api::Api,
     artifacts::{Artifacts, firmware::Folders},
+    backup,
     canary::Canary,
     config::Config,
     core::{Command, Core, Failed, Parts, QUEUE, RecoverError},
@@ -144,7 +145,7 @@ impl Daemon {
 
         let api = Api {
             commands: commands.clone(),
-            store,
+            store: store.clone(),
             artifacts: artifacts.clone(),
             firmware,
             data: config.data.clone(),
@@ -154,6 +155,7 @@ impl Daemon {
         };
         let server = tasks.spawn(serve(listener, api, tasks.clone()));
 
+        tasks.spawn(backup::serve(config.data.clone(), store, artifacts.clone(), stop.clone()));
         let context = Context {
             commands: commands.clone(),
             identity,

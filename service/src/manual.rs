@@ -12,13 +12,12 @@ const SHELLS: [(Shell, &str); 3] = [
     (Shell::Fish, "fish/vendor_completions.d"),
 ];
 
-/// Writes a page for `command` and for each of its subcommands, and its completions, below `folder` as they lie
+/// Writes a page for `command`, which is called `name`, and for each of its subcommands, and its completions, below `folder` as they lie
 /// below `/usr/share`. What is hidden is in neither.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(command: &Command, folder: &Path) -> io::Result<()> {
-    let name = command.get_name().to_owned();
+pub fn write(command: &Command, name: &'static str, folder: &Path) -> io::Result<()> {
     let pages = folder.join("man/man1");
     fs::create_dir_all(&pages)?;
     clap_mangen::generate_to(command.clone(), &pages)?;
@@ -26,28 +25,23 @@ pub fn write(command: &Command, folder: &Path) -> io::Result<()> {
         let place = folder.join(place);
         fs::create_dir_all(&place)?;
         let file = match shell {
-            Shell::Bash => name.clone(),
+            Shell::Bash => name.to_owned(),
             Shell::Zsh => format!("_{name}"),
             _ => format!("{name}.fish"),
         };
         let mut text = Vec::new();
-        clap_complete::generate(shell, &mut shown(command.clone()), &name, &mut text);
+        clap_complete::generate(shell, &mut shown(command, name), name, &mut text);
         fs::write(place.join(file), text)?;
     }
     Ok(())
 }
 
 /// Without subcommands that are hidden: completions would offer them.
-fn shown(command: Command) -> Command {
-    let hidden: Vec<_> =
-        command.get_subcommands().filter(|c| c.is_hide_set()).map(Command::get_name).collect();
-    if hidden.is_empty() {
-        return command;
-    }
+fn shown(command: &Command, name: &'static str) -> Command {
     // clap has no way to take a subcommand away.
     let kept: Vec<_> = command.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect();
     let arguments: Vec<_> = command.get_arguments().cloned().collect();
-    Command::new(command.get_name().to_owned()).args(arguments).subcommands(kept)
+    Command::new(name).args(arguments).subcommands(kept)
 }
 
 #[cfg(test)]
@@ -61,7 +55,7 @@ mod tests {
             .subcommand(Command::new("scan").about("looks").arg(clap::Arg::new("port").long("port")))
             .subcommand(Command::new("secret").hide(true));
         let folder = tempfile::tempdir().unwrap();
-        write(&command, folder.path()).unwrap();
+        write(&command, "tool", folder.path()).unwrap();
         let read = |path: &str| fs::read_to_string(folder.path().join(path)).unwrap();
         assert!(read("man/man1/tool.1").contains("how fast"));
         assert!(read("man/man1/tool-scan.1").contains("looks"));

@@ -32,7 +32,7 @@ async fn run(cli: &Cli) -> Result<(), u8> {
         return Ok(());
     }
     if let Some(Subcommand::Manual { folder }) = &cli.command {
-        let written = manual::write(&Cli::command(), folder);
+        let written = manual::write(&Cli::command(), "edgeprof-worker", folder);
         return written.map_err(|error| fail(1, format!("cannot write to {}: {error}", folder.display())));
     }
     let settings = resolve(cli).map_err(|error| fail(DO_NOT_RESTART, error))?;

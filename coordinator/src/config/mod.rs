@@ -138,6 +138,19 @@ pub enum Subcommand {
         #[arg(long)]
         force: bool,
     },
+    /// Write a backup of the coordinator that runs on --data, while it works
+    ///
+    /// It has every row as of one moment, and the artifacts that unfinished jobs need. What was acknowledged before
+    /// is in it.
+    Backup {
+        /// A tar archive; none is overwritten
+        file: PathBuf,
+    },
+    /// Make --data, an empty folder, what it was when a backup was taken
+    Restore {
+        /// What `backup` has written
+        file: PathBuf,
+    },
     /// The child that reads model files
     #[command(hide = true)]
     Prepare,

@@ -1,4 +1,5 @@
 //! What is shipped beside the programs: units, rules, users, scripts; and how the programs get on with them.
 
+mod backup;
 mod supervised;
 mod units;

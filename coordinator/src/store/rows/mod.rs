@@ -2,7 +2,8 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `meta/schema`, `meta/cluster`, `meta/epoch` | version of this table; [`ClusterId`]; [`Life`] |
+//! | `meta/schema`, `meta/writer` | version of this table; the version of edgeprof that had it last |
+//! | `meta/cluster`, `meta/epoch` | [`ClusterId`]; [`Life`] |
 //! | `job/<id>` | [`JobRow`] |
 //! | `def/<task>` | [`TaskDef`]: what a task is, written once |
 //! | `task/<task>` | [`StoredTask`]: where it is; absent while it is as it was submitted |
@@ -21,6 +22,7 @@
 mod claim;
 pub mod key;
 mod recover;
+mod schema;
 
 use std::collections::BTreeMap;
 
@@ -34,11 +36,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Store, StoreError};
 
-pub use claim::{AdoptError, adopt, claim};
+pub use claim::{AdoptError, adopt, claim, owner};
 pub use recover::{Recovered, recover};
-
-/// Version of the rows.
-pub const SCHEMA: u32 = 2;
+pub use schema::{SCHEMA, known};
 
 const SCAN: usize = 1000;
 
