@@ -80,6 +80,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Ok(()) => Ok(Exit::Ok),
             Err(error) => Err(Failure::usage(format!("cannot write to {}: {error}", folder.display()))),
         },
+        Command::Health => cluster::health(&global).await,
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),
     }
