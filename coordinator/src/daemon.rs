@@ -97,6 +97,7 @@ impl StartError {
 #[derive(Debug)]
 pub struct Daemon {
     address: SocketAddr,
+    commands: mpsc::Sender<Command>,
     tasks: Tasks,
     core: JoinHandle<Result<(), Failed>>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -129,6 +130,7 @@ impl Daemon {
         let parts = Parts {
             identity,
             writer: Writer::start(store.clone())?,
+            store: store.clone(),
             preparer: Arc::new(Children { program: program.clone(), artifacts: artifacts.clone(), limits }),
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),
@@ -140,12 +142,13 @@ impl Daemon {
                 .ok(),
             scheduler: config.scheduler.resolve(config.max_queued_tasks),
         };
-        let core = Core::recover(&*store, parts)?;
+        let core = Core::recover(parts)?;
         let core = tasks.spawn(core.run(waiting, stop.clone()));
 
         let api = Api {
             commands: commands.clone(),
             store: store.clone(),
+            first_event: identity.life.first_event(),
             artifacts: artifacts.clone(),
             firmware,
             data: config.data.clone(),
@@ -154,6 +157,7 @@ impl Daemon {
             stop: stop.clone(),
         };
         let server = tasks.spawn(serve(listener, api, tasks.clone()));
+        let own = commands.clone();
 
         tasks.spawn(backup::serve(config.data.clone(), store, artifacts.clone(), stop.clone()));
         let context = Context {
@@ -180,12 +184,17 @@ impl Daemon {
         tasks.spawn_until_stop(supervisor::watch(move || answers(commands.clone())));
         tracing::info!(%address, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
-        Ok(Self { address, tasks, core, server, announcement, _fixed: fixed })
+        Ok(Self { address, commands: own, tasks, core, server, announcement, _fixed: fixed })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The way to the loop, past the service: it tells what the loop itself knows.
+    pub fn commands(&self) -> &mpsc::Sender<Command> {
+        &self.commands
     }
 
     /// Waits until the daemon cannot go on by itself.

@@ -12,7 +12,7 @@ use crate::{
 const CLEARED: usize = 2;
 
 /// In whose name a canary run quarantines.
-const OURSELVES: &str = "edgeprof";
+pub const OURSELVES: &str = "edgeprof";
 
 impl Scheduler {
     /// A board has to prove itself before it gets another task.

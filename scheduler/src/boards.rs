@@ -194,10 +194,15 @@ impl Scheduler {
         }
     }
 
-    /// What is kept of a board, to be changed.
+    /// What is kept of a board, to be changed: of a reservation, what is left of it.
     pub(crate) fn kept_of(&self, board: &BoardId) -> BoardRow {
         let empty = || BoardRow { board: board.clone(), mark: None, suspicion: None };
-        self.kept.get(board).cloned().unwrap_or_else(empty)
+        let mut row = self.kept.get(board).cloned().unwrap_or_else(empty);
+        let until = self.timers.get(board).and_then(|timer| timer.reserved_until);
+        if let (Some(Mark::Reserved { left, .. }), Some(until)) = (&mut row.mark, until) {
+            *left = until.since(self.now);
+        }
+        row
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use edgeprof_common::{BoardHealth, BoardId, JobId, TaskId, Token, WorkerId};
 
 use crate::{
-    AttemptPhase, BoardView, HeldState, JobView, Now, Occupant, Scheduler, TaskView, WorkerView,
+    AttemptPhase, BoardRow, BoardView, HeldState, JobView, Now, Occupant, Scheduler, TaskView, WorkerView,
     boards::owns,
     placement::expected,
     queue::Spot,
@@ -90,6 +90,18 @@ impl Scheduler {
     pub fn issued(&self, worker: &WorkerId) -> BTreeMap<BoardId, Token> {
         let own = self.tokens.iter().filter(|(board, _)| owns(worker, board));
         own.map(|(board, token)| (board.clone(), *token)).collect()
+    }
+
+    /// The last token issued for each board, for the handshake with a worker whose name is not known.
+    #[must_use]
+    pub const fn all_issued(&self) -> &BTreeMap<BoardId, Token> {
+        &self.tokens
+    }
+
+    /// What is kept of a board, whether its worker was heard in this life or not.
+    #[must_use]
+    pub fn kept(&self, board: &BoardId) -> Option<&BoardRow> {
+        self.kept.get(board)
     }
 
     /// Every worker that is known, by id.

@@ -13,7 +13,7 @@ use edgeprof_proto::{
     SESSION,
     session::{Mismatch, Version},
 };
-use edgeprof_service::status::{DOUBLED, FENCED, with_claim, with_reason};
+use edgeprof_service::status::{self, DOUBLED, FENCED, with_claim, with_reason};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 
@@ -97,7 +97,7 @@ impl Refusal {
             _ => Status::failed_precondition(self.to_string()),
         };
         match held {
-            Some(held) => with_claim(status, &held.cluster.to_string(), held.epoch.0),
+            Some(held) => with_claim(status, status::Claim { cluster: held.cluster, epoch: held.epoch.0 }),
             None => status,
         }
     }
@@ -213,8 +213,6 @@ impl Fence {
 
 #[cfg(test)]
 mod tests {
-    use edgeprof_service::status;
-
     use super::*;
 
     fn claim(cluster: u64, epoch: u64, nonce: u64) -> Claim {
@@ -281,7 +279,7 @@ mod tests {
             let greeting = Greeting { protocol: SESSION, site: "lab".into(), claim: offered };
             let status = admit(Some(&held), "lab", &greeting).unwrap_err().status(Some(&held));
             let named = status::claim(&status).unwrap();
-            assert_eq!((named.cluster, named.epoch), (held.cluster.to_string(), 9));
+            assert_eq!((named.cluster, named.epoch), (held.cluster, 9));
             assert_eq!(status::reason(&status), kind);
         }
     }

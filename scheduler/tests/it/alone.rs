@@ -3,7 +3,7 @@
 use edgeprof_common::{Priority, TaskState};
 use edgeprof_scheduler::{Event, Frame, HeldState, NewTask, Outcome, RejectReason, Requirement};
 
-use super::rig::{Rig, held, lab_fault, new_task, peer, task, worker};
+use super::rig::{Rig, held, lab_fault, new_task, peer, worker};
 use TaskState::{Exhausted, Leased, Queued};
 
 /// Task 1 runs on the one board of worker `a`, session 1.
@@ -55,9 +55,9 @@ fn a_death_that_tasks_shared_counts_half_so_that_a_hosts_tasks_go_on_side_by_sid
 fn the_end_of_a_task_that_had_to_be_alone_frees_its_whole_worker() {
     let mut rig = running();
     rig.hello("a", 2, 2, &["a/0", "a/1"], vec![]);
-    rig.submit([2]);
+    rig.submit_apart(2);
     let lease = rig.lease(1);
-    rig.event(Event::CancelTask { task: task(1) });
+    rig.cancel(1);
     assert_eq!(rig.state(2), Queued, "it may still run");
     rig.reject(&peer("a", 2), &lease, RejectReason::Busy);
     assert_ne!(rig.lease(2).board, lease.board);
@@ -68,8 +68,8 @@ fn a_task_that_must_be_alone_gets_a_worker_emptied_for_it() {
     let mut rig = running();
     rig.hello("a", 2, 2, &["a/0"], vec![]);
     rig.result(&peer("a", 2), &rig.lease(1), lab_fault());
+    rig.event(Event::Drain { worker: worker("a"), on: true });
     rig.up("b", 3, &["b/0", "b/1"]);
-    rig.event(Event::DropWorker { worker: worker("a") });
     rig.submit([2]);
     rig.now = 1000;
     rig.frame(&peer("b", 3), Frame::Heard);
@@ -84,16 +84,16 @@ fn a_task_that_must_be_alone_gets_a_worker_emptied_for_it() {
 fn a_cancel_of_the_task_that_kept_a_worker_from_others_gives_it_back() {
     let mut rig = running();
     rig.up("b", 9, &["b/0", "b/1"]);
-    rig.submit([2]);
+    rig.submit_apart(2);
     assert_eq!(rig.lease(2).board.as_str(), "b/0");
     rig.event(Event::SessionLost { peer: peer("a", 1) });
     for now in [100, 1100] {
         rig.now = now;
         rig.event(Event::DialRefused { worker: worker("a") });
     }
-    rig.submit([3]);
+    rig.submit_apart(3);
     assert_eq!((rig.row(1).deaths, rig.state(1), rig.state(3)), (1, Queued, Queued));
-    rig.event(Event::CancelTask { task: task(1) });
+    rig.cancel(1);
     assert_eq!(rig.state(3), Leased);
 }
 

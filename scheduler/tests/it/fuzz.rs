@@ -92,7 +92,6 @@ fn any_event() -> impl Strategy<Value = Event> {
             Event::Submitted { tasks: vec![NewTask { image, ..new_task(n) }] }
         }),
         1 => (0..6_u128).prop_map(|n| Event::Ready { task: task(n), image: image() }),
-        1 => (0..6_u128).prop_map(|n| Event::CancelTask { task: task(n) }),
         1 => Just(Event::CancelJob { job: JOB }),
         1 => Just(Event::Forget { job: JOB }),
         6 => (any_peer(), 0..3_u64, any_held()).prop_map(|(peer, life, held)| {
@@ -103,7 +102,6 @@ fn any_event() -> impl Strategy<Value = Event> {
         12 => (any_peer(), any_frame()).prop_map(|(from, frame)| Event::Frame { from, frame }),
         2 => any_peer().prop_map(|peer| Event::SessionLost { peer }),
         2 => (0..4_usize).prop_map(|name| Event::DialRefused { worker: worker(WORKERS[name]) }),
-        1 => (0..4_usize).prop_map(|name| Event::DropWorker { worker: worker(WORKERS[name]) }),
         1 => (0..4_usize, any::<bool>()).prop_map(|(name, on)| Event::Drain { worker: worker(WORKERS[name]), on }),
         2 => (any_board(), any_mark()).prop_map(|(board, mark)| Event::Mark { board, mark }),
         1 => any_board().prop_map(|board| Event::NoCanary { board }),
