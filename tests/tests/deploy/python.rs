@@ -9,8 +9,8 @@ use std::{
 use edgeprof_tests::{Finished, Lab, program, root, shipped_model};
 use serde_json::Value;
 
-/// A Python that has gRPC; none where it cannot be had.
-fn python() -> Option<PathBuf> {
+/// A Python that has gRPC and reads YAML; none where it cannot be had.
+pub(crate) fn python() -> Option<PathBuf> {
     // target/PROFILE/PROGRAM.
     let target =
         program("edgeprof").ancestors().nth(2).expect("a program lies in a profile's folder").to_owned();
@@ -22,12 +22,12 @@ fn python() -> Option<PathBuf> {
         let made = runs(Command::new("python3").args(["-m", "venv"]).arg(&folder))
             && runs(
                 Command::new(&python)
-                    .args(["-m", "pip", "install", "--quiet", "-r"])
+                    .args(["-m", "pip", "install", "--quiet", "pyyaml>=6,<7", "-r"])
                     .arg(root().join("docs/examples/python/requirements.txt")),
             );
         if !made {
             eprintln!(
-                "SKIPPED: no python3 with venv and pip, or no way to PyPI; the example of docs/api.md was not run"
+                "SKIPPED: no python3 with venv and pip, or no way to PyPI; what needs one was not tested"
             );
             return None;
         }
