@@ -7,6 +7,7 @@ use std::{
 };
 
 use edgeprof_tests::{Finished, Lab, program, root, shipped_model};
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 /// A Python that has gRPC and reads YAML; none where it cannot be had.
@@ -17,6 +18,10 @@ pub(crate) fn python() -> Option<PathBuf> {
     let folder = target.join("tools/python-api");
     let python = folder.join("bin/python");
     let ready = folder.join("ready");
+    fs::create_dir_all(&folder).unwrap();
+    // Tests run at the same time, and one makes it for all.
+    let lock = fs::File::create(folder.join("lock")).unwrap();
+    let _locked = Flock::lock(lock, FlockArg::LockExclusive).expect("a lock");
     if !ready.exists() {
         let runs = |command: &mut Command| command.output().is_ok_and(|out| out.status.success());
         let made = runs(Command::new("python3").args(["-m", "venv"]).arg(&folder))

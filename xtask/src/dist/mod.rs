@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Where archives, packages and their checksums go; target/dist if not named
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Take the firmware images from this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    firmware: Option<PathBuf>,
     /// Then install the packages in a clean Debian, run a job there, and purge them; as root
     #[arg(long)]
     check: bool,
@@ -90,7 +93,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let builds = builds(&arguments.targets)?;
     if !arguments.no_build {
         fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
-        build(&builds, &out)?;
+        let images = match &arguments.firmware {
+            Some(folder) => env::current_dir()?.join(folder),
+            None => {
+                firmware::build(&kinds::load()?)?;
+                target().join("firmware")
+            }
+        };
+        build(&builds, &images, &out)?;
     }
     if arguments.check {
         check::run(&out)?;
@@ -120,8 +130,7 @@ fn host() -> Result<String> {
     Ok(host.context("rustc does not say what it runs on")?.to_owned())
 }
 
-fn build(builds: &[Build], out: &Path) -> Result<()> {
-    firmware::build(&kinds::load()?)?;
+fn build(builds: &[Build], images: &Path, out: &Path) -> Result<()> {
     // Packages of one commit are the same whoever builds them, dates included.
     let date = text(Command::new("git").current_dir(root()).args(["log", "-1", "--format=%ct"]))?;
     // Pages and completions are the same on every architecture; this machine's programs write them.
@@ -132,7 +141,7 @@ fn build(builds: &[Build], out: &Path) -> Result<()> {
         if build.cross {
             build.programs()?;
         }
-        parts(build, &manual)?;
+        parts(build, &manual, images)?;
         for program in PROGRAMS {
             made.push(deb::build(&program, build, out, date.trim())?);
         }
@@ -148,7 +157,7 @@ fn build(builds: &[Build], out: &Path) -> Result<()> {
 }
 
 /// Manual pages, completions and firmware, where the packages' lists of files expect them.
-fn parts(build: &Build, host: &Build) -> Result<()> {
+fn parts(build: &Build, host: &Build, images: &Path) -> Result<()> {
     let parts = build.parts();
     if parts.exists() {
         fs::remove_dir_all(&parts)?;
@@ -159,12 +168,12 @@ fn parts(build: &Build, host: &Build) -> Result<()> {
         let mut command = Command::new(host.folder().join(program.name));
         text(command.arg("manual").arg(&folder))?;
     }
-    let images = parts.join("firmware");
-    fs::create_dir_all(&images)?;
+    let firmware = parts.join("firmware");
+    fs::create_dir_all(&firmware)?;
     for kind in kinds::load()? {
         let file = format!("{}.elf", kind.name);
-        let from = target().join("firmware").join(&file);
-        fs::copy(&from, images.join(&file)).with_context(|| format!("copying {}", from.display()))?;
+        let from = images.join(&file);
+        fs::copy(&from, firmware.join(&file)).with_context(|| format!("copying {}", from.display()))?;
     }
     Ok(())
 }
