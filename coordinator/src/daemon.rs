@@ -13,10 +13,11 @@ use edgeprof_service::{
     channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
     shutdown::Tasks,
+    supervisor,
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tonic::transport::{Server, server::TcpIncoming};
@@ -24,6 +25,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use crate::{
     api::Api,
     artifacts::{Artifacts, firmware::Folders},
+    backup,
     canary::Canary,
     config::Config,
     core::{Command, Core, Failed, Parts, QUEUE, RecoverError},
@@ -145,7 +147,7 @@ impl Daemon {
 
         let api = Api {
             commands: commands.clone(),
-            store,
+            store: store.clone(),
             first_event: identity.life.first_event(),
             artifacts: artifacts.clone(),
             firmware,
@@ -157,8 +159,9 @@ impl Daemon {
         let server = tasks.spawn(serve(listener, api, tasks.clone()));
         let own = commands.clone();
 
+        tasks.spawn(backup::serve(config.data.clone(), store, artifacts.clone(), stop.clone()));
         let context = Context {
-            commands,
+            commands: commands.clone(),
             identity,
             site: config.site.as_str().into(),
             data: config.data.as_path().into(),
@@ -178,6 +181,7 @@ impl Daemon {
                 Err(error) => tracing::warn!(%error, "clients must be told this coordinator's address"),
             }
         }
+        tasks.spawn_until_stop(supervisor::watch(move || answers(commands.clone())));
         tracing::info!(%address, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
         Ok(Self { address, commands: own, tasks, core, server, announcement, _fixed: fixed })
@@ -211,6 +215,12 @@ impl Daemon {
         }
         self.tasks.stop().await;
     }
+}
+
+/// Whether the loop goes on.
+async fn answers(commands: mpsc::Sender<Command>) -> bool {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Alive(reply)).await.is_ok() && answer.await.is_ok()
 }
 
 async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), tonic::transport::Error> {
