@@ -28,7 +28,8 @@ mod top;
 use std::process::ExitCode;
 
 use args::{BoardCommand, Cli, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use edgeprof_service::manual;
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
@@ -79,6 +80,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             BoardCommand::Reset { board } => board::reset(&global, &board).await,
         },
         Command::Doctor => doctor::run(&global).await,
+        Command::Manual { folder } => match manual::write(&Cli::command(), "edgeprof", &folder) {
+            Ok(()) => Ok(Exit::Ok),
+            Err(error) => Err(Failure::usage(format!("cannot write to {}: {error}", folder.display()))),
+        },
+        Command::Health => cluster::health(&global).await,
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),
     }

@@ -13,6 +13,7 @@ use edgeprof_service::{
     channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
     shutdown::Tasks,
+    supervisor,
     telemetry::{
         metrics::{observe, table},
         rpc::Traced,
@@ -20,7 +21,7 @@ use edgeprof_service::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tonic::transport::{Server, server::TcpIncoming};
@@ -28,6 +29,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use crate::{
     api::Api,
     artifacts::{Artifacts, firmware::Folders},
+    backup,
     canary::Canary,
     config::Config,
     core::{Command, Core, Failed, Parts, QUEUE, RecoverError},
@@ -150,7 +152,7 @@ impl Daemon {
         watch_disk(config, &artifacts);
         let api = Api {
             commands: commands.clone(),
-            store,
+            store: store.clone(),
             first_event: identity.life.first_event(),
             artifacts: artifacts.clone(),
             firmware,
@@ -162,8 +164,9 @@ impl Daemon {
         let server = tasks.spawn(serve(listener, api, tasks.clone()));
         let own = commands.clone();
 
+        tasks.spawn(backup::serve(config.data.clone(), store, artifacts.clone(), stop.clone()));
         let context = Context {
-            commands,
+            commands: commands.clone(),
             identity,
             site: config.site.as_str().into(),
             data: config.data.as_path().into(),
@@ -183,6 +186,7 @@ impl Daemon {
                 Err(error) => tracing::warn!(%error, "clients must be told this coordinator's address"),
             }
         }
+        tasks.spawn_until_stop(supervisor::watch(move || answers(commands.clone())));
         tracing::info!(%address, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
         Ok(Self { address, commands: own, tasks, core, server, announcement, _fixed: fixed })
@@ -234,6 +238,12 @@ fn watch_disk(config: &Config, artifacts: &Artifacts) {
     });
     let reserve = config.reserve_bytes as f64;
     observe(&table::DISK_RESERVE, move |seen| seen.is(reserve, &[]));
+}
+
+/// Whether the loop goes on.
+async fn answers(commands: mpsc::Sender<Command>) -> bool {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Alive(reply)).await.is_ok() && answer.await.is_ok()
 }
 
 async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), tonic::transport::Error> {

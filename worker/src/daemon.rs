@@ -6,6 +6,7 @@ use edgeprof_common::WorkerId;
 use edgeprof_service::{
     discovery::{Announcement, WORKER_SERVICE},
     shutdown::Tasks,
+    supervisor,
 };
 use tokio::{
     net::TcpListener,
@@ -206,8 +207,16 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
         disk::write_durably(path, format!("http://{address}\n").as_bytes())
             .map_err(|source| StartError::Ready { path: path.clone(), source })?;
     }
+    let alive = inputs.clone();
+    tasks.spawn_until_stop(supervisor::watch(move || answers(alive.clone())));
     info!(%worker, %address, site = config.site, boards = count, "worker is serving");
     Ok(Daemon { address, worker, tasks, inputs, hub, server, announcement, ready_file, _home: home })
+}
+
+/// Whether the hub goes on.
+async fn answers(inputs: mpsc::Sender<Input>) -> bool {
+    let (reply, answer) = oneshot::channel();
+    inputs.send(Input::Alive(reply)).await.is_ok() && answer.await.is_ok()
 }
 
 impl Daemon {

@@ -4,10 +4,12 @@
 
 use std::{fmt::Display, process::ExitCode};
 
+use clap::CommandFactory;
 use edgeprof_service::{
     config::print_default,
-    flags,
+    flags, manual,
     shutdown::Signals,
+    supervisor,
     telemetry::{self, TelemetryError},
 };
 use edgeprof_worker::{
@@ -35,6 +37,10 @@ async fn run(cli: &Cli) -> Result<(), u8> {
         print!("{}", edgeprof_worker::scan::scan(ports, *baud).await);
         return Ok(());
     }
+    if let Some(Subcommand::Manual { folder }) = &cli.command {
+        let written = manual::write(&Cli::command(), "edgeprof-worker", folder);
+        return written.map_err(|error| fail(1, format!("cannot write to {}: {error}", folder.display())));
+    }
     let settings = resolve(cli).map_err(|error| fail(DO_NOT_RESTART, error))?;
     if cli.check_config {
         println!("the configuration is good: {} boards", settings.boards.len());
@@ -55,8 +61,10 @@ async fn run(cli: &Cli) -> Result<(), u8> {
         };
         fail(code, error)
     })?;
+    supervisor::ready(&format!("{} serves on {}", daemon.worker, daemon.address));
     let outcome = tokio::select! {
         signal = signals.next() => {
+            supervisor::stopping();
             tracing::info!(signal, "stopping; a second signal stops at once");
             tokio::select! {
                 () = daemon.drain() => {}

@@ -26,8 +26,8 @@ pub use upload::{Upload, UploadError};
 /// The folder of all blobs of one coordinator. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
-    blobs: PathBuf,
-    incoming: PathBuf,
+    blobs: Arc<Path>,
+    incoming: Arc<Path>,
     index: Arc<Mutex<Index>>,
     headers: Headers,
 }
@@ -40,6 +40,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// The blobs; not each needs to be here.
+    pub fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
+
     /// Needs more of them.
     pub fn extend(&mut self, digests: impl IntoIterator<Item = Digest>) {
         for digest in digests {
@@ -90,7 +95,12 @@ impl Artifacts {
                 }
             }
         }
-        Ok(Self { blobs, incoming, index: Arc::new(Mutex::new(index)), headers: Headers::default() })
+        Ok(Self {
+            blobs: blobs.into(),
+            incoming: incoming.into(),
+            index: Arc::new(Mutex::new(index)),
+            headers: Headers::default(),
+        })
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -102,6 +112,12 @@ impl Artifacts {
         let mut hold = Hold { artifacts: self.clone(), digests: Vec::new() };
         hold.extend(digests);
         hold
+    }
+
+    /// Keeps all that unfinished jobs need from being evicted.
+    pub fn hold_needed(&self) -> Hold {
+        let needed = self.index().needed();
+        self.hold(needed)
     }
 
     /// Keeps a blob from being evicted for the minutes that it takes to submit a job. Whether it is here.

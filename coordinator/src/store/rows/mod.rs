@@ -2,7 +2,8 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `meta/schema`, `meta/cluster`, `meta/epoch` | version of this table; [`ClusterId`]; [`Life`] |
+//! | `meta/schema`, `meta/writer` | version of this table; the version of edgeprof that had it last |
+//! | `meta/cluster`, `meta/epoch` | [`ClusterId`]; [`Life`] |
 //! | `job/<id>` | [`JobRow`]: a job as it was submitted |
 //! | `open/<job>` | `true`: the job has not ended; what a restart takes up |
 //! | `ended/<place>` | [`EndedJob`]: how the job ended; the last that was submitted comes first |
@@ -24,8 +25,9 @@
 mod claim;
 pub mod key;
 mod recover;
+mod schema;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use edgeprof_common::{
     BoardId, ClusterId, Digest, Epoch, JobId, JobState, Nonce, Priority, TaskError, TaskId,
@@ -37,12 +39,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Store, StoreError};
 
-pub use claim::{AdoptError, adopt, claim};
+pub use claim::{AdoptError, adopt, claim, owner};
 pub(crate) use recover::of_tasks;
 pub use recover::{OpenJob, Recovered, recover};
-
-/// Version of the rows.
-pub const SCHEMA: u32 = 2;
+pub use schema::{SCHEMA, known};
 
 const SCAN: usize = 1000;
 
@@ -191,12 +191,26 @@ pub struct TaskDef {
     pub repetitions: u32,
     /// Discarded ones before them.
     pub warmup: u32,
-    /// The firmware of each kind that it may run on.
-    pub firmware: BTreeMap<String, FirmwarePin>,
+    /// The firmware of each kind that it may run on; most tasks of a job share one list.
+    pub firmware: Arc<BTreeMap<String, FirmwarePin>>,
     /// Absent where the file could not be read.
     pub model: Option<ModelFacts>,
     /// Why it is not tried at all.
     pub refusal: Option<TaskError>,
+}
+
+/// Lists of firmware that tasks have in common, so that thousands of tasks do not have one each.
+#[derive(Debug, Default)]
+pub struct SharedFirmware(Vec<Arc<BTreeMap<String, FirmwarePin>>>);
+
+impl SharedFirmware {
+    /// Lets a task share its list with those before it.
+    pub fn share(&mut self, task: &mut TaskDef) {
+        match self.0.iter().find(|known| **known == task.firmware) {
+            Some(known) => task.firmware = Arc::clone(known),
+            None => self.0.push(Arc::clone(&task.firmware)),
+        }
+    }
 }
 
 impl TaskDef {
