@@ -30,7 +30,7 @@ use opentelemetry_sdk::{
 };
 
 pub use log::LogFormat;
-pub use settings::{KEYS, Ratio, Settings};
+pub use settings::{KEYS, Places, Ratio, Settings};
 
 use flow::{Counted, FLOWS};
 use trace::{SINK, Sink};
@@ -93,7 +93,7 @@ pub fn start(
     if let Some(endpoint) = &settings.otlp_endpoint {
         let wrong = |source| TelemetryError::Endpoint { endpoint: endpoint.clone(), source };
         let (spans, logs, metrics) = exporters(endpoint).map_err(wrong)?;
-        telemetry.logs = Some(logger(logs, &resource, settings.queue));
+        telemetry.logs = Some(logger(logs, &resource, settings.queue.count()));
         meters =
             meters.with_reader(PeriodicReader::builder(metrics).with_interval(settings.interval).build());
         // A second start in one process keeps the first.
@@ -184,9 +184,10 @@ fn exporters(endpoint: &str) -> Result<Exporters, ExporterBuildError> {
 /// The library's queue is larger than what we let in, so that nothing is dropped there without being counted.
 fn sink(exporter: Counted<SpanExporter>, resource: &Resource, settings: &Settings) -> Sink {
     use opentelemetry_sdk::trace::BatchConfigBuilder;
-    exporter.flow.limit(settings.queue);
+    let places = settings.queue.count();
+    exporter.flow.limit(places);
     let config = BatchConfigBuilder::default()
-        .with_max_queue_size(settings.queue + 2 * BATCH)
+        .with_max_queue_size(places + 2 * BATCH)
         .with_max_export_batch_size(BATCH)
         .with_scheduled_delay(DELAY);
     let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(config.build()).build();

@@ -25,7 +25,7 @@ pub struct Settings {
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
     /// Spans, and log lines, that may wait for the collector; what comes beyond is dropped and counted.
-    pub queue: usize,
+    pub queue: Places,
 }
 
 impl Default for Settings {
@@ -35,7 +35,7 @@ impl Default for Settings {
             metrics_listen: None,
             sample_ratio: Ratio(1.0),
             interval: Duration::from_secs(10),
-            queue: 8192,
+            queue: Places(8192),
         }
     }
 }
@@ -77,6 +77,34 @@ impl From<Ratio> for f64 {
     }
 }
 
+/// Places of a queue, whose memory is taken at the start: 1 to 1,000,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Places(u32);
+
+impl Places {
+    pub(super) const fn count(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl TryFrom<u64> for Places {
+    type Error = String;
+
+    fn try_from(places: u64) -> Result<Self, String> {
+        match u32::try_from(places) {
+            Ok(few @ 1..=1_000_000) => Ok(Self(few)),
+            _ => Err(format!("a queue has 1 to 1000000 places, not {places}")),
+        }
+    }
+}
+
+impl From<Places> for u64 {
+    fn from(Places(places): Places) -> Self {
+        places.into()
+    }
+}
+
 /// Their keys, in the order in which they are printed.
 pub const KEYS: [Key; 5] = [
     Key::unset(
@@ -97,7 +125,8 @@ pub const KEYS: [Key; 5] = [
     Key::new("telemetry.interval", "Time between two deliveries of metrics to the collector."),
     Key::new(
         "telemetry.queue",
-        "Spans, and log lines, that may wait for the collector. What comes beyond is dropped and counted.",
+        "Spans, and log lines, that may wait for the collector. What comes beyond is dropped and counted.\n\
+         1 to 1000000.",
     ),
 ];
 
@@ -120,6 +149,10 @@ mod tests {
         for wrong in ["-0.1", "1.01", "nan"] {
             let error = toml::from_str::<Settings>(&format!("sample_ratio = {wrong}")).unwrap_err();
             assert!(error.message().contains("a ratio is 0 to 1"), "{error}");
+        }
+        for wrong in ["0", "1000001", "9223372036854775807"] {
+            let error = toml::from_str::<Settings>(&format!("queue = {wrong}")).unwrap_err();
+            assert!(error.message().contains("1 to 1000000 places"), "{error}");
         }
     }
 }
