@@ -162,8 +162,10 @@ const TREE: [(&str, &str, &str); 16] = [
     ("commit", "edgeprof-coordinator", "task"),
 ];
 
-/// What each span of the one trace that a client began is, and belongs to.
-fn tree(log: &str) -> Option<(String, BTreeSet<(String, String, String)>)> {
+/// The one trace that a client began: its id, and each span as in [`TREE`].
+type Trace = (String, BTreeSet<(String, String, String)>);
+
+fn tree(log: &str) -> Option<Trace> {
     let all = spans(log);
     let traces: BTreeSet<_> =
         all.iter().filter(|span| span.service == "edgeprof").map(|span| &span.trace).collect();
