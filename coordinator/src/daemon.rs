@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use edgeprof_proto::v1::{self, profiler_server::ProfilerServer};
+use edgeprof_proto::v1::{self, access_server::AccessServer, profiler_server::ProfilerServer};
 use edgeprof_service::{
     channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
@@ -22,6 +22,7 @@ use tokio::{
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
+    access::{Access, GuardLayer, keep},
     api::Api,
     artifacts::{Artifacts, firmware::Folders},
     canary::Canary,
@@ -100,6 +101,7 @@ pub struct Daemon {
     core: JoinHandle<Result<(), Failed>>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     announcement: Option<Announcement>,
+    access: Arc<Access>,
     /// Addresses of configured workers, which never change.
     _fixed: Vec<watch::Sender<Vec<String>>>,
 }
@@ -138,11 +140,15 @@ impl Daemon {
                     tracing::warn!(%error, "boards that failed go without a canary run");
                 })
                 .ok(),
+            quotas: config.quotas.clone(),
             scheduler: config.scheduler.resolve(config.max_queued_tasks),
         };
         let core = Core::recover(parts)?;
         let core = tasks.spawn(core.run(waiting, stop.clone()));
 
+        let access = Access::recover(&*store, config.quotas.clone(), false, commands.clone())?;
+        let access = Arc::new(access);
+        tasks.spawn_until_stop(keep(access.clone(), store.clone(), config.audit, commands.clone()));
         let api = Api {
             commands: commands.clone(),
             store,
@@ -152,6 +158,7 @@ impl Daemon {
             data: config.data.clone(),
             max_artifact_bytes: config.max_artifact_bytes,
             reserve_bytes: config.reserve_bytes,
+            access: access.clone(),
             stop: stop.clone(),
         };
         let server = tasks.spawn(serve(listener, api, tasks.clone()));
@@ -180,12 +187,18 @@ impl Daemon {
         }
         tracing::info!(%address, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
-        Ok(Self { address, commands: own, tasks, core, server, announcement, _fixed: fixed })
+        Ok(Self { address, commands: own, tasks, core, server, announcement, access, _fixed: fixed })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who may do what, and what was refused.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The way to the loop, past the service: it tells what the loop itself knows.
@@ -222,13 +235,17 @@ async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), toni
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the embedded descriptors are descriptors");
+    let access = AccessServer::new(api.clone());
+    let guard = GuardLayer::new(api.access.clone());
     let profiler =
         ProfilerServer::new(api).max_decoding_message_size(MESSAGE).max_encoding_message_size(4 * MESSAGE);
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(guard)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(profiler)
+        .add_service(access)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             stop.clone().cancelled_owned(),

@@ -11,7 +11,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{Answers, Api, unknown_board};
-use crate::core::{Command, Reserved};
+use crate::{
+    access::{Caller, Reason, Refusal},
+    core::{Command, Reserved},
+};
 
 /// How long a worker may take to be reached.
 const DIAL: Duration = Duration::from_secs(5);
@@ -66,20 +69,23 @@ async fn patiently<T>(
 }
 
 /// Looks at a board.
-pub(super) async fn check(api: &Api, board: &str) -> Result<v1::CheckBoardResponse, Status> {
+pub(super) async fn check(api: &Api, caller: &Caller, board: &str) -> Result<v1::CheckBoardResponse, Status> {
     let mut worker = worker_of(api, board).await?;
+    api.access.note_asked(caller, "CheckBoard", board).await?;
     patiently(board, worker.check_board(v1::CheckBoardRequest { board: board.to_owned() })).await
 }
 
 /// Restarts a board.
-pub(super) async fn reset(api: &Api, board: &str) -> Result<v1::ResetBoardResponse, Status> {
+pub(super) async fn reset(api: &Api, caller: &Caller, board: &str) -> Result<v1::ResetBoardResponse, Status> {
     let mut worker = worker_of(api, board).await?;
+    api.access.note_asked(caller, "ResetBoard", board).await?;
     patiently(board, worker.reset_board(v1::ResetBoardRequest { board: board.to_owned() })).await
 }
 
 /// The line of a board, for as long as it is reserved.
 pub(super) async fn console(
     api: &Api,
+    caller: &Caller,
     mut input: Streaming<v1::ConsoleInput>,
 ) -> Result<Answers<v1::ConsoleOutput>, Status> {
     let nothing = || Status::invalid_argument("the first message must name a board");
@@ -88,10 +94,15 @@ pub(super) async fn console(
     let id = board_id(&board)?;
     let Reserved { address, by } =
         api.ask(|reply| Command::Reserved(id.clone(), reply)).await?.ok_or_else(|| unknown_board(&board))?;
-    if by.is_none() {
-        return Err(not_reserved(&board));
+    let Some((by, _)) = by else { return Err(not_reserved(&board)) };
+    if caller.is_proven() && by != caller.name {
+        let what = format!("{board} is reserved by {by}, and {caller} has no part in it");
+        let hint = format!("ask {by}, or `edgeprof board reserve {board} --release` and reserve it yourself");
+        let refusal = Refusal::denied(Reason::Owner, what, hint);
+        return Err(api.access.deny(caller, "Console", refusal));
     }
     let mut worker = worker(&board, address).await?;
+    api.access.note_asked(&caller.clone().called(&by), "Console", &board).await?;
     let (typed, line) = mpsc::channel(16);
     // Ends with either side: the sender fails once the worker's stream is gone.
     tokio::spawn(async move {

@@ -10,6 +10,8 @@ use edgeprof_common::ClusterId;
 use edgeprof_service::{config::ConfigError, telemetry::LogFormat};
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Quotas, audit};
+
 pub use keys::KEYS;
 pub use scheduling::Scheduling;
 
@@ -46,8 +48,12 @@ pub struct Config {
     pub reference_limit: u64,
     /// Shape of log lines: text or json.
     pub log_format: LogFormat,
-    /// How tasks are spread over boards. Last, because it is a table.
+    /// How tasks are spread over boards. From here on are tables.
     pub scheduler: Scheduling,
+    /// How much one submitter may have.
+    pub quotas: Quotas,
+    /// How much is kept of the log of who did what.
+    pub audit: audit::Keep,
 }
 
 impl Default for Config {
@@ -68,6 +74,8 @@ impl Default for Config {
             reference_limit: 50_000_000_000,
             log_format: LogFormat::Text,
             scheduler: Scheduling::default(),
+            quotas: Quotas::default(),
+            audit: audit::Keep::default(),
         }
     }
 }
