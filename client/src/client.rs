@@ -10,11 +10,16 @@ use edgeprof_service::{
 };
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, service::interceptor::InterceptedService, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use v1::{profiler_client::ProfilerClient, profiler_server::SERVICE_NAME};
 
-use crate::{ClientError, LocalFile, Watch, error::transport, retry::calling};
+use crate::{
+    ClientError, LocalFile, Token, Watch,
+    error::transport,
+    retry::calling,
+    token::{Outgoing, in_the_clear},
+};
 
 /// How long a first connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -47,7 +52,8 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// A new one, made for `submitter`: boards are shared fairly between submitters.
+    /// A new one, made for `submitter`: boards are shared fairly between submitters. Whoever shows the coordinator
+    /// who they are leaves it empty, unless they submit for somebody else.
     ///
     /// # Errors
     /// When the job cannot be put into a message.
@@ -59,10 +65,14 @@ impl Submission {
     }
 }
 
+/// A channel, and what each call carries beside its message.
+pub(crate) type Carried = InterceptedService<Channel, Outgoing>;
+
 /// A connection to a coordinator. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    profiler: ProfilerClient<Channel>,
+    channel: Channel,
+    outgoing: Outgoing,
     address: String,
     patience: Duration,
 }
@@ -82,8 +92,31 @@ impl Client {
         if let Some(reason) = stranger(&channel).await {
             return Err(ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] });
         }
-        let profiler = ProfilerClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        Ok(Self { profiler, address: address.to_owned(), patience: PATIENCE })
+        let outgoing = Outgoing::default();
+        Ok(Self { channel, outgoing, address: address.to_owned(), patience: PATIENCE })
+    }
+
+    /// The same, whose calls carry a token.
+    ///
+    /// # Errors
+    /// When the token could be read on the way: the connection leaves this machine without TLS.
+    pub fn with_token(mut self, token: Token) -> Result<Self, ClientError> {
+        if in_the_clear(&self.address) {
+            return Err(ClientError::Token {
+                message: format!(
+                    "a token is not sent to {} without TLS: everybody on the way could read it",
+                    self.address
+                ),
+                hint: "give the coordinator a certificate (`edgeprof pki`) and name it with https://".into(),
+            });
+        }
+        self.outgoing.token = Some(token);
+        Ok(self)
+    }
+
+    /// Whether it shows the coordinator who it is, which then needs no other name.
+    pub const fn is_identified(&self) -> bool {
+        self.outgoing.token.is_some()
     }
 
     /// The same with another patience: how long a call is tried again over a broken connection.
@@ -98,15 +131,23 @@ impl Client {
         &self.address
     }
 
-    pub(crate) fn profiler(&self) -> ProfilerClient<Channel> {
-        self.profiler.clone()
+    pub(crate) const fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(crate) fn carried(&self) -> Carried {
+        InterceptedService::new(self.channel.clone(), self.outgoing.clone())
+    }
+
+    pub(crate) fn profiler(&self) -> ProfilerClient<Carried> {
+        ProfilerClient::new(self.carried()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// One call, tried again over a broken connection: one that is safe to repeat.
     pub(crate) async fn call<Q, T, F>(
         &self,
         request: Q,
-        send: impl Fn(ProfilerClient<Channel>, Q) -> F,
+        send: impl Fn(ProfilerClient<Carried>, Q) -> F,
     ) -> Result<T, ClientError>
     where
         Q: Clone,
@@ -120,7 +161,7 @@ impl Client {
     pub(crate) async fn call_once<Q, T, F>(
         &self,
         request: Q,
-        send: impl Fn(ProfilerClient<Channel>, Q) -> F,
+        send: impl Fn(ProfilerClient<Carried>, Q) -> F,
     ) -> Result<T, ClientError>
     where
         Q: Clone,

@@ -93,6 +93,14 @@ pub enum ClientError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// A token that cannot be used, or not here.
+    #[error("{message}")]
+    Token {
+        /// Why.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The client's own configuration file is wrong.
     #[error(transparent)]
     Config(#[from] edgeprof_service::config::ConfigError),
@@ -125,6 +133,7 @@ impl ClientError {
             | Self::Failed { hint, .. }
             | Self::Away { hint, .. }
             | Self::Model { hint, .. } => hint.clone(),
+            Self::Token { hint, .. } => Some(hint.clone()),
             Self::Full { retry_after, hint, .. } => Some(
                 hint.clone()
                     .unwrap_or_else(|| format!("try again after {} s", retry_after.as_secs_f64().ceil())),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod audit;
 mod board;
 mod close;
 mod cluster;
@@ -22,6 +23,7 @@ mod programs;
 mod progress;
 mod run;
 mod suites;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -74,6 +76,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             BoardCommand::Console { board, linger } => console::open(&global, &board, linger).await,
             BoardCommand::Reset { board } => board::reset(&global, &board).await,
         },
+        Command::Whoami => tokens::whoami(&global).await,
+        Command::Token { command } => tokens::token(&global, command).await,
+        Command::Audit { who, since, limit } => {
+            audit::list(&global, who.as_deref(), since.as_deref(), limit).await
+        }
         Command::Doctor => doctor::run(&global).await,
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),

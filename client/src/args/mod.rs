@@ -1,13 +1,15 @@
 //! The command line.
 
+mod access;
 mod examples;
 mod job;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use edgeprof_client::{Client, address};
+use edgeprof_client::{Client, ClientError, Token, address};
 
+pub(crate) use self::access::TokenCommand;
 pub(crate) use self::job::{JobArgs, Who};
 use crate::{exit::Failure, output::Format, progress::Mode};
 
@@ -33,6 +35,18 @@ pub(crate) struct Global {
     /// an mDNS announcement on this network, or is http://127.0.0.1:7450.
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub(crate) coordinator: Option<String>,
+    /// File with a token that shows the coordinator who asks; only its owner may be able to read it
+    ///
+    /// Else the token itself is taken from EDGEPROF_TOKEN, if that is set. It is no argument, as those are seen by
+    /// everybody on this machine.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "EDGEPROF_TOKEN_FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
     /// Shape of the output
     #[arg(
         short,
@@ -70,8 +84,22 @@ impl Global {
 
     /// Finds the coordinator and connects.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let token = self.token()?;
         let target = address::resolve(&self.said(), address::search()).await?;
-        Ok(address::connect(&target).await?)
+        let client = address::connect(&target).await?;
+        Ok(match token {
+            Some(token) => client.with_token(token)?,
+            None => client,
+        })
+    }
+
+    /// The token that was given.
+    pub(crate) fn token(&self) -> Result<Option<Token>, ClientError> {
+        if let Some(path) = &self.token_file {
+            return Token::read(path).map(Some);
+        }
+        let given = std::env::var("EDGEPROF_TOKEN").ok().filter(|text| !text.trim().is_empty());
+        given.map(|text| Token::new(&text, "EDGEPROF_TOKEN")).transpose()
     }
 }
 
@@ -185,6 +213,26 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BoardCommand,
     },
+    /// Say who the coordinator takes you for, and your role
+    Whoami,
+    /// Make and end tokens, which show the coordinator who asks
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// List who changed what, and what was refused, the newest last
+    #[command(after_help = examples::AUDIT_EXAMPLES)]
+    Audit {
+        /// Only of this caller
+        #[arg(long, value_name = "NAME")]
+        who: Option<String>,
+        /// Only since then: a time such as 2026-01-31T12:00:00Z, or a span before now such as 2h
+        #[arg(long, value_name = "TIME|SPAN", value_parser = access::since)]
+        since: Option<String>,
+        /// At most so many, the newest
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+    },
     /// List the built-in suites
     Suites,
     /// Say what on this machine would keep a lab from working, and the remedy
@@ -287,6 +335,9 @@ mod tests {
             &["edgeprof", "board", "reserve", "host-1/a"],
             &["edgeprof", "board", "reserve", "host-1/a", "--for", "2h", "--release"],
             &["edgeprof", "board", "reserve", "host-1/a", "--for", "long"],
+            &["edgeprof", "token", "issue", "ci"],
+            &["edgeprof", "token", "issue", "ci", "--role", "king"],
+            &["edgeprof", "audit", "--since", "yesterday"],
         ] {
             let error = Cli::try_parse_from(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line:?}");

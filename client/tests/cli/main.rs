@@ -1,5 +1,6 @@
 //! The command as people and scripts run it, against a coordinator played by the test.
 
+mod access;
 mod cases;
 mod command;
 mod console;
