@@ -12,9 +12,9 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::eventually;
+use crate::{eventually, secret_in};
 
-/// A running coordinator or worker; killed when dropped.
+/// A running coordinator or worker; killed when dropped, and its log looked through for secrets.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
@@ -142,6 +142,12 @@ impl Drop for Daemon {
         self.kill();
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.log.display(), self.log());
+            return;
+        }
+        // Whatever a test is about, no daemon may have logged what opens anything.
+        let folder = self.log.parent().unwrap_or(Path::new("."));
+        if let Some(secret) = secret_in(&self.log(), folder) {
+            panic!("{} has a secret in it: {secret}", self.log.display());
         }
     }
 }

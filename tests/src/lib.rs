@@ -7,6 +7,7 @@ mod lab;
 mod lan;
 mod namespace;
 mod proxy;
+mod secrets;
 
 pub use daemon::Daemon;
 pub use emulator::Emulator;
@@ -14,6 +15,7 @@ pub use lab::{CLIENT, COORDINATOR, Finished, Lab};
 pub use lan::{Host, Lan, Way};
 pub use namespace::Namespace;
 pub use proxy::{Faults, Proxy};
+pub use secrets::secret_in;
 
 use std::{
     path::{Path, PathBuf},

@@ -1,5 +1,6 @@
 //! The whole system: real daemons, real sockets, real firmware on emulated boards.
 
+mod access;
 mod attached;
 mod bad_input;
 mod clusters;
