@@ -102,7 +102,7 @@ pub(super) async fn console(
         return Err(api.access.deny(caller, "Console", refusal));
     }
     let mut worker = worker(&board, address).await?;
-    api.access.note_asked(&caller.clone().called(&by), "Console", &board).await?;
+    api.access.note_asked(caller, "Console", &board).await?;
     let (typed, line) = mpsc::channel(16);
     // Ends with either side: the sender fails once the worker's stream is gone.
     tokio::spawn(async move {
