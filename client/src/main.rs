@@ -18,6 +18,7 @@ mod logs;
 mod marks;
 mod model;
 mod output;
+mod pki;
 mod programs;
 mod progress;
 mod run;
@@ -75,6 +76,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             BoardCommand::Reset { board } => board::reset(&global, &board).await,
         },
         Command::Doctor => doctor::run(&global).await,
+        Command::Pki(pki) => pki::run(&global, pki),
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),
     }

@@ -65,3 +65,13 @@ Examples:
   edgeprof board console host-1/riscv32.0
   edgeprof board console host-1/riscv32.0 < boot.txt > said.bin
   edgeprof board console host-1/riscv32.0 --linger 1h < /dev/null    # only listen";
+
+pub(super) const PKI_EXAMPLES: &str = "\
+Examples:
+  A lab of one coordinator, one worker and one person:
+    edgeprof pki init --lab attic
+    edgeprof pki issue coordinator
+    edgeprof pki issue worker host-1
+    edgeprof pki issue client ann --role operator
+  Ann has left:
+    edgeprof pki revoke client/ann --reason privilege-withdrawn";
