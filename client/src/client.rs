@@ -6,7 +6,8 @@ use edgeprof_common::{Digest, JobId, Nonce, job::JobSpec, run::RunRecord};
 use edgeprof_proto::{CHUNK, bridge, v1};
 use edgeprof_service::{
     WORKER_PORT,
-    channel::{self, ConnectError},
+    channel::{ConnectError, Dialer},
+    tls::Demand,
 };
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,7 +15,11 @@ use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use v1::{profiler_client::ProfilerClient, profiler_server::SERVICE_NAME};
 
-use crate::{ClientError, LocalFile, Watch, error::transport, retry::calling};
+use crate::{
+    ClientError, LocalFile, Watch,
+    error::transport,
+    retry::{Callee, calling},
+};
 
 /// How long a first connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -63,27 +68,43 @@ impl Submission {
 #[derive(Clone, Debug)]
 pub struct Client {
     profiler: ProfilerClient<Channel>,
-    address: String,
+    callee: Callee,
     patience: Duration,
 }
 
 impl Client {
-    /// Connects to `http://HOST:PORT`, or `HOST:PORT`.
+    /// Connects to `http://HOST:PORT`, or `HOST:PORT`, without certificates.
     ///
     /// # Errors
     /// When that is no address, or no coordinator answers there.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        let channel = channel::connect(address, CONNECT).await.map_err(|error| match error {
+        Self::dial(address, &Dialer::default()).await
+    }
+
+    /// Connects in this way, with certificates where the dialer has some.
+    ///
+    /// # Errors
+    /// When that is no address, no coordinator answers there, or certificates keep us from speaking.
+    pub async fn dial(address: &str, dialer: &Dialer) -> Result<Self, ClientError> {
+        // What is known of the last connection is of this one alone.
+        let dialer = dialer.demanding(Demand::Coordinator);
+        let callee = Callee { address: dialer.url(address), dialer };
+        let channel = callee.dialer.connect(address, CONNECT).await.map_err(|error| match error {
             ConnectError::Address(address) => ClientError::Address { address },
+            ConnectError::Untrusted { address, why } => ClientError::Untrusted { address, why },
             ConnectError::Unreachable { address, reason, .. } => {
                 ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] }
             }
         })?;
         if let Some(reason) = stranger(&channel).await {
-            return Err(ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] });
+            let address = callee.address;
+            return Err(match callee.dialer.refusal() {
+                Some(why) => ClientError::Untrusted { address, why },
+                None => ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] },
+            });
         }
         let profiler = ProfilerClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        Ok(Self { profiler, address: address.to_owned(), patience: PATIENCE })
+        Ok(Self { profiler, callee, patience: PATIENCE })
     }
 
     /// The same with another patience: how long a call is tried again over a broken connection.
@@ -95,7 +116,11 @@ impl Client {
 
     /// Whom it speaks to.
     pub fn address(&self) -> &str {
-        &self.address
+        &self.callee.address
+    }
+
+    pub(crate) const fn callee(&self) -> &Callee {
+        &self.callee
     }
 
     pub(crate) fn profiler(&self) -> ProfilerClient<Channel> {
@@ -113,7 +138,7 @@ impl Client {
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let call = || send(self.profiler(), request.clone());
-        Ok(calling(&self.address, self.patience, self.patience, call).await?.into_inner())
+        Ok(calling(&self.callee, self.patience, self.patience, call).await?.into_inner())
     }
 
     /// One call that is not: where the connection breaks, what came of it is for the caller to find out.
@@ -152,7 +177,7 @@ impl Client {
         let digests: Vec<_> = files.iter().map(LocalFile::digest).collect();
         for digest in self.missing(&digests).await? {
             let Some(file) = files.iter().find(|file| file.digest() == digest) else { continue };
-            calling(&self.address, self.patience, self.patience, || self.put(file, &sent)).await?;
+            calling(&self.callee, self.patience, self.patience, || self.put(file, &sent)).await?;
         }
         Ok(())
     }
@@ -205,7 +230,7 @@ impl Client {
             async move { profiler.submit_job(request).await }
         };
         // Whether to wait for room is for the caller to say: it may be long.
-        let answer = calling(&self.address, self.patience, Duration::ZERO, call).await?.into_inner();
+        let answer = calling(&self.callee, self.patience, Duration::ZERO, call).await?.into_inner();
         answer.job.ok_or_else(|| ClientError::Failed {
             message: "it accepted the job without naming it".into(),
             hint: None,
@@ -259,7 +284,7 @@ impl Client {
             }
             Ok(runs)
         };
-        let runs = calling(&self.address, self.patience, self.patience, collect).await?;
+        let runs = calling(&self.callee, self.patience, self.patience, collect).await?;
         Ok(runs.iter().map(|run| bridge("run", run)).collect::<Result<_, _>>()?)
     }
 
@@ -277,7 +302,7 @@ impl Client {
             }
             Ok(logs)
         };
-        calling(&self.address, self.patience, self.patience, collect).await
+        calling(&self.callee, self.patience, self.patience, collect).await
     }
 
     /// What became of every task of a job, or of one task, step by step, in the order of the job's cells.

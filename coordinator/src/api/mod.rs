@@ -40,6 +40,8 @@ const FULL: Duration = Duration::from_secs(60);
 pub struct Api {
     /// To the loop.
     pub commands: mpsc::Sender<Command>,
+    /// To the workers.
+    pub dialer: edgeprof_service::channel::Dialer,
     /// For records, which are read as committed.
     pub store: Arc<dyn Store>,
     /// Blobs.
