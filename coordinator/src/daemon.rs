@@ -28,7 +28,7 @@ use crate::{
     artifacts::{Artifacts, firmware::Folders},
     canary::Canary,
     config::Config,
-    core::{Core, Failed, Parts, QUEUE, RecoverError},
+    core::{Command, Core, Failed, Parts, QUEUE, RecoverError},
     discovery::{browse, dial_static},
     preparing::{Children, Limits},
     session::Context,
@@ -106,6 +106,7 @@ pub struct Daemon {
     address: SocketAddr,
     secure: bool,
     refusals: Arc<Refusals>,
+    commands: mpsc::Sender<Command>,
     tasks: Tasks,
     core: JoinHandle<Result<(), Failed>>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -139,6 +140,7 @@ impl Daemon {
         let parts = Parts {
             identity,
             writer: Writer::start(store.clone())?,
+            store: store.clone(),
             preparer: Arc::new(Children { program: program.clone(), artifacts: artifacts.clone(), limits }),
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),
@@ -150,7 +152,7 @@ impl Daemon {
                 .ok(),
             scheduler: config.scheduler.resolve(config.max_queued_tasks),
         };
-        let core = Core::recover(&*store, parts)?;
+        let core = Core::recover(parts)?;
         let core = tasks.spawn(core.run(waiting, stop.clone()));
 
         let dialer = keeper
@@ -160,6 +162,7 @@ impl Daemon {
             commands: commands.clone(),
             dialer: dialer.clone(),
             store,
+            first_event: identity.life.first_event(),
             artifacts: artifacts.clone(),
             firmware,
             data: config.data.clone(),
@@ -170,6 +173,7 @@ impl Daemon {
         let (secure, refusals) = (keeper.is_some(), Arc::new(Refusals::new()));
         let door = Door::new(keeper, false, &config.connections, refusals.clone());
         let server = tasks.spawn(serve(listener, door, api, tasks.clone()));
+        let own = commands.clone();
 
         let context = Context {
             commands,
@@ -194,7 +198,17 @@ impl Daemon {
         }
         tracing::info!(%address, tls = secure, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
-        Ok(Self { address, secure, refusals, tasks, core, server, announcement, _fixed: fixed })
+        Ok(Self {
+            address,
+            secure,
+            refusals,
+            commands: own,
+            tasks,
+            core,
+            server,
+            announcement,
+            _fixed: fixed,
+        })
     }
 
     /// Where it listens, as clients are told.
@@ -210,6 +224,11 @@ impl Daemon {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The way to the loop, past the service: it tells what the loop itself knows.
+    pub fn commands(&self) -> &mpsc::Sender<Command> {
+        &self.commands
     }
 
     /// Waits until the daemon cannot go on by itself.

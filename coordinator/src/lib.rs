@@ -10,9 +10,11 @@ pub mod config;
 pub mod core;
 pub mod daemon;
 pub mod discovery;
+mod ended;
 pub mod ingest;
 pub mod preparing;
 pub mod session;
+mod shown;
 pub mod store;
 pub mod submit;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
 const CLEARED: usize = 2;
 
 /// In whose name a canary run quarantines.
-const OURSELVES: &str = "edgeprof";
+pub const OURSELVES: &str = "edgeprof";
 
 impl Scheduler {
     /// A board has to prove itself before it gets another task.
@@ -103,7 +103,8 @@ impl Scheduler {
         }
     }
 
-    /// A board has shown that it is at fault: the task that failed there is not charged.
+    /// A board has shown that it is at fault: the failure of the task there is taken back. What was lost there was
+    /// not counted as one.
     pub(crate) fn quarantine(&mut self, fx: &mut Effects, board: &BoardId, reason: String) {
         let mut row = self.kept_of(board);
         let task = row.suspicion.take().and_then(|suspicion| suspicion.task);
@@ -120,7 +121,9 @@ impl Scheduler {
         self.recall_board(fx, board);
         let Some(id) = task else { return };
         let Some(row) = self.tasks.get_mut(&id).filter(|row| !row.state().is_terminal()) else { return };
-        row.failures = row.failures.saturating_sub(1);
+        let last = row.past.iter().rfind(|past| past.board == *board);
+        let counted = last.is_some_and(|past| past.closed == Closed::Failed);
+        row.failures = row.failures.saturating_sub(u32::from(counted));
         let error = row.error.clone().filter(|_| row.lease().is_none());
         self.touched.insert(id);
         self.story(fx, id, None, Step::Judged, Some(format!("{board} {reason}")));

@@ -128,7 +128,9 @@ impl Scheduler {
             serving,
             attempts: line.map_or(0, Line::len),
         };
-        self.alone_news |= self.attempts.count_on(id) == 0 || self.kept_for_alone.as_ref() == Some(id);
+        let serves_again = serving && !self.boards.site(key).is_some_and(|site| site.state.serving);
+        self.alone_news |=
+            serves_again || self.attempts.count_on(id) == 0 || self.kept_for_alone.as_ref() == Some(id);
         if self.awaits_canary(key) {
             self.suspects.insert(key.clone());
         }
@@ -192,10 +194,15 @@ impl Scheduler {
         }
     }
 
-    /// What is kept of a board, to be changed.
+    /// What is kept of a board, to be changed: of a reservation, what is left of it.
     pub(crate) fn kept_of(&self, board: &BoardId) -> BoardRow {
         let empty = || BoardRow { board: board.clone(), mark: None, suspicion: None };
-        self.kept.get(board).cloned().unwrap_or_else(empty)
+        let mut row = self.kept.get(board).cloned().unwrap_or_else(empty);
+        let until = self.timers.get(board).and_then(|timer| timer.reserved_until);
+        if let (Some(Mark::Reserved { left, .. }), Some(until)) = (&mut row.mark, until) {
+            *left = until.since(self.now);
+        }
+        row
     }
 }
 

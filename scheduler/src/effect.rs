@@ -73,7 +73,8 @@ pub enum Write {
     },
     /// Replaces what was learned of run times; comes only when it changed by much.
     PutEstimate(Estimate),
-    /// Keeps aside a result of a task that is not known here.
+    /// Keeps aside a result that is of no task that is known here. One of a forgotten job is not news: the store
+    /// has its task.
     SetAside {
         /// Who sent it.
         worker: WorkerId,
@@ -165,8 +166,6 @@ pub enum CloseReason {
     Silent,
     /// The worker beats, but answers no offer.
     Unresponsive,
-    /// An operator dropped the worker.
-    Dropped,
 }
 
 /// The task of every canary run.

@@ -67,14 +67,9 @@ pub enum Event {
         /// The job.
         job: JobId,
     },
-    /// A person cancelled a task.
-    CancelTask {
-        /// The task.
-        task: TaskId,
-    },
-    /// The store dropped an ended job; later results of its tasks are kept aside as unknown.
+    /// An ended job is asked of the store from now on; its tasks are unknown here.
     Forget {
-        /// The job. Ignored while it has a task that has not ended.
+        /// The job. Ignored while a task of it has not ended, or an attempt of it occupies a board.
         job: JobId,
     },
     /// A session's handshake is complete.
@@ -104,11 +99,6 @@ pub enum Event {
     },
     /// A dial to a worker was refused by its host: nothing listens there. A dial that timed out is not one.
     DialRefused {
-        /// The worker.
-        worker: WorkerId,
-    },
-    /// An operator says that a worker is gone for good.
-    DropWorker {
         /// The worker.
         worker: WorkerId,
     },
@@ -309,8 +299,10 @@ pub enum HeldState {
 /// What a store gives back at the start of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// The last row of every task.
+    /// The last row of every task of a job that was not forgotten.
     pub tasks: Vec<TaskRow>,
+    /// Above the place in the order of submission of every task of the others.
+    pub next_seq: u64,
     /// The last token issued for each board.
     pub tokens: BTreeMap<BoardId, Token>,
     /// What is kept of boards. The spans in it are what is left of them.

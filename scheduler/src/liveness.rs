@@ -91,17 +91,6 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn drop_worker(&mut self, fx: &mut Effects, id: &WorkerId) {
-        self.close(fx, id, CloseReason::Dropped);
-        self.dead(fx, id, false, "dropped by an operator");
-        self.alarms.set(Alarm::Worker(id.clone()), None);
-        let boards = self.workers.get(id).into_iter().flat_map(|worker| worker.boards.keys());
-        for board in boards.cloned().collect::<Vec<_>>() {
-            self.board_gone(fx, id, &board);
-        }
-        self.workers.remove(id);
-    }
-
     pub(crate) fn worker_alarm(&mut self, fx: &mut Effects, id: &WorkerId) {
         let (now, held_until) = (self.now, self.held_until());
         let Some(worker) = self.workers.get_mut(id) else { return };

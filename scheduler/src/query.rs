@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use edgeprof_common::{BoardHealth, BoardId, JobId, TaskId, Token, WorkerId};
 
 use crate::{
-    AttemptPhase, BoardView, HeldState, JobView, Now, Occupant, Scheduler, TaskView, WorkerView,
-    placement::{Room, expected},
+    AttemptPhase, BoardRow, BoardView, HeldState, JobView, Now, Occupant, Scheduler, TaskView, WorkerView,
+    boards::owns,
+    placement::expected,
     queue::Spot,
     worker::{Belief, Board, Worker},
 };
@@ -87,15 +88,20 @@ impl Scheduler {
     /// The last token issued for each board of a worker, for the handshake with it.
     #[must_use]
     pub fn issued(&self, worker: &WorkerId) -> BTreeMap<BoardId, Token> {
-        let owned = |board: &BoardId| {
-            let rest = board.as_str().strip_prefix(worker.as_str());
-            rest.is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.tokens
-            .iter()
-            .filter(|(board, _)| owned(board))
-            .map(|(board, token)| (board.clone(), *token))
-            .collect()
+        let own = self.tokens.iter().filter(|(board, _)| owns(worker, board));
+        own.map(|(board, token)| (board.clone(), *token)).collect()
+    }
+
+    /// The last token issued for each board, for the handshake with a worker whose name is not known.
+    #[must_use]
+    pub const fn all_issued(&self) -> &BTreeMap<BoardId, Token> {
+        &self.tokens
+    }
+
+    /// What is kept of a board, whether its worker was heard in this life or not.
+    #[must_use]
+    pub fn kept(&self, board: &BoardId) -> Option<&BoardRow> {
+        self.kept.get(board)
     }
 
     /// Every worker that is known, by id.
@@ -142,7 +148,6 @@ impl Scheduler {
             worker: id,
             health: if heard || set_aside { self.health_of(board) } else { BoardHealth::Unknown },
             occupant: ours.or(theirs),
-            free: self.boards.site(key).is_some_and(|site| site.state.room == Room::Idle),
             waiting: line.map_or(0, |line| line.len().saturating_sub(1)),
             busy_for: busy_for(),
             kept: self.kept.get(key),

@@ -22,6 +22,17 @@ pub enum Term {
     },
 }
 
+impl Term {
+    /// Whether a board meets it; without an id, whether one could that is so named.
+    pub(crate) fn meets(&self, id: Option<&BoardId>, kind: &str, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Boards(boards) => id.is_none_or(|id| boards.contains(id)),
+            Self::Kinds(kinds) => kinds.contains(kind),
+            Self::Label { key, value } => labels.get(key) == Some(value),
+        }
+    }
+}
+
 /// Conditions that must all hold; none means any board.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -49,11 +60,7 @@ impl Requirement {
     /// Whether a board meets every condition.
     #[must_use]
     pub fn meets(&self, id: &BoardId, kind: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.0.iter().all(|term| match term {
-            Term::Boards(boards) => boards.contains(id),
-            Term::Kinds(kinds) => kinds.contains(kind),
-            Term::Label { key, value } => labels.get(key) == Some(value),
-        })
+        self.0.iter().all(|term| term.meets(Some(id), kind, labels))
     }
 }
 

@@ -121,8 +121,9 @@ impl Scheduler {
         fx.sends.push(Send::Command { to: to.clone(), command, order: Order::Ack { lease, duplicate } });
     }
 
-    /// What the loss of an attempt costs its task: only what had started is charged, and nothing that was leased in
-    /// an earlier life and not heard of since.
+    /// What the loss of an attempt with its worker costs its task: only what had started is charged, and nothing that
+    /// was leased in an earlier life and not heard of since. An offer that a living worker does not answer is charged
+    /// too, where it is given up.
     pub(crate) fn charge(&self, attempt: &Attempt, proven: bool) -> Charge {
         let planted = attempt.recovered && self.config.planted(Bug::ChargeOnRestart);
         match attempt.phase {

@@ -161,8 +161,6 @@ pub enum Closed {
     Succeeded,
     /// It reported a failure.
     Failed,
-    /// It never began.
-    Rejected,
     /// Its worker died, forgot it or did not answer.
     Lost,
     /// A person cancelled its task.

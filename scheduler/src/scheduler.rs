@@ -83,7 +83,7 @@ impl Scheduler {
             config,
             epoch,
             counter: 0,
-            next_seq: 0,
+            next_seq: recovered.next_seq,
             tasks: BTreeMap::new(),
             jobs: BTreeMap::new(),
             waiting: 0,
@@ -180,7 +180,6 @@ impl Scheduler {
             Event::Ready { task, image } => self.ready(fx, task, image),
             Event::PrepareFailed { task, error } => self.prepare_failed(fx, task, error),
             Event::CancelJob { job } => self.cancel_job(fx, job),
-            Event::CancelTask { task } => self.cancel(fx, task),
             Event::Forget { job } => self.forget(job),
             Event::WorkerUp { peer, incarnation, boards, held, draining } => {
                 self.worker_up(fx, &peer, incarnation, boards, &held, draining);
@@ -188,7 +187,6 @@ impl Scheduler {
             Event::Frame { from, frame } => self.frame(fx, &from, frame),
             Event::SessionLost { peer } => self.session_lost(fx, &peer),
             Event::DialRefused { worker } => self.dial_refused(fx, &worker),
-            Event::DropWorker { worker } => self.drop_worker(fx, &worker),
             Event::Drain { worker, on } => self.drain(fx, worker, on),
             Event::Mark { board, mark } => self.mark(fx, &board, mark),
             Event::NoCanary { board } => self.no_canary(fx, &board),
@@ -254,6 +252,7 @@ impl Scheduler {
         let ageing = u64::try_from(self.config.ageing.as_millis()).unwrap_or(u64::MAX);
         if let Some(before) = self.now.0.checked_sub(ageing) {
             self.queue.age(Now(before), self.now);
+            self.alone_news |= self.kept_for_alone.is_some();
         }
         self.watch_ages();
     }

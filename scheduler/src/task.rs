@@ -45,7 +45,8 @@ impl Scheduler {
             return;
         }
         row.image = Some(image);
-        self.alone_news |= row.alone();
+        // It may outrank the task that a worker is kept for.
+        self.alone_news |= row.alone() || self.kept_for_alone.is_some();
         self.queue.insert(row, &self.boards, self.now);
         self.touched.insert(id);
         self.watch_ages();
@@ -71,7 +72,7 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn cancel(&mut self, fx: &mut Effects, id: TaskId) {
+    fn cancel(&mut self, fx: &mut Effects, id: TaskId) {
         let Some(row) = self.tasks.get(&id) else { return };
         if row.state().is_terminal() {
             return;
@@ -82,13 +83,22 @@ impl Scheduler {
         self.finish(fx, id, Verdict::Cancelled, by);
     }
 
-    /// Drops an ended job from memory.
+    /// Drops an ended job from memory, unless an attempt of it is still to be heard of.
     pub(crate) fn forget(&mut self, id: JobId) {
-        if self.jobs.get(&id).is_some_and(crate::job::Job::over) {
-            for task in self.jobs.remove(&id).into_iter().flat_map(|job| job.tasks) {
-                self.tasks.remove(&task);
-            }
+        let Some(job) = self.jobs.get(&id).filter(|job| job.over()) else { return };
+        if job.tasks.iter().any(|task| self.occupies(*task)) {
+            return;
         }
+        for task in self.jobs.remove(&id).into_iter().flat_map(|job| job.tasks) {
+            self.tasks.remove(&task);
+        }
+    }
+
+    /// Whether an attempt of a task that has ended is open: the last that it had.
+    fn occupies(&self, id: TaskId) -> bool {
+        let past = self.tasks.get(&id).and_then(|row| row.past.last());
+        let open = past.and_then(|past| self.attempts.get(past.token));
+        open.is_some_and(|attempt| attempt.task == id)
     }
 
     /// Nothing runs under the attempt, and that is nobody's fault: the task waits as before.
@@ -290,7 +300,7 @@ impl Scheduler {
         match row.phase {
             Phase::Queued => {
                 self.waiting += 1;
-                self.alone_news |= row.alone();
+                self.alone_news |= row.alone() || self.kept_for_alone.is_some();
                 self.queue.insert(row, &self.boards, self.now);
             }
             Phase::Backoff { wait } => {

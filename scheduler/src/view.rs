@@ -93,8 +93,6 @@ pub struct BoardView<'a> {
     pub health: BoardHealth,
     /// What occupies it.
     pub occupant: Option<Occupant>,
-    /// Whether it could take an attempt now.
-    pub free: bool,
     /// Attempts behind the one in work.
     pub waiting: usize,
     /// When it is likely to have done all that it has, from now.

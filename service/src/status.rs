@@ -1,5 +1,6 @@
 //! Errors that cross gRPC: a code, a sentence, and the way out in the metadata.
 
+use edgeprof_common::ClusterId;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 const HINT: &str = "edgeprof-hint-bin";
@@ -14,17 +15,17 @@ pub const FENCED: &str = "fenced";
 pub const DOUBLED: &str = "doubled";
 
 /// Whom a worker obeys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The cluster's id.
-    pub cluster: String,
+    /// The cluster.
+    pub cluster: ClusterId,
     /// The highest epoch that it has seen of that.
     pub epoch: u64,
 }
 
 /// A worker's refusal, with whom it obeys instead.
-pub fn with_claim(mut status: Status, cluster: &str, epoch: u64) -> Status {
-    if let Ok(value) = format!("{epoch} {cluster}").parse() {
+pub fn with_claim(mut status: Status, claim: Claim) -> Status {
+    if let Ok(value) = format!("{} {}", claim.epoch, claim.cluster).parse() {
         status.metadata_mut().insert(CLAIM, value);
     }
     status
@@ -33,7 +34,7 @@ pub fn with_claim(mut status: Status, cluster: &str, epoch: u64) -> Status {
 /// Whom the worker that refused obeys.
 pub fn claim(status: &Status) -> Option<Claim> {
     let (epoch, cluster) = status.metadata().get(CLAIM)?.to_str().ok()?.split_once(' ')?;
-    Some(Claim { cluster: cluster.to_owned(), epoch: epoch.parse().ok()? })
+    Some(Claim { cluster: cluster.parse().ok()?, epoch: epoch.parse().ok()? })
 }
 
 /// A status with the way out beside its message.
@@ -90,10 +91,15 @@ mod tests {
         assert_eq!(hint(&status), None);
         let status = with_reason(Code::FailedPrecondition, "epoch 1 is behind", FENCED);
         assert_eq!((status.message(), reason(&status)), ("epoch 1 is behind", Some(FENCED)));
-        let status = with_claim(status, "c0", 9);
-        assert_eq!(claim(&status), Some(Claim { cluster: "c0".into(), epoch: 9 }));
+        let own = Claim { cluster: ClusterId::from_raw(7), epoch: 9 };
+        let status = with_claim(status, own);
+        assert_eq!(claim(&status), Some(own));
         assert_eq!(reason(&status), Some(FENCED));
-        assert_eq!(claim(&with_claim(exhausted("full", std::time::Duration::ZERO), "c\n", 9)), None);
+        for text in ["", "9", "9 c0", "9 `rm`", "-1 c0000000000007", "c0000000000007 9"] {
+            let mut status = Status::failed_precondition("no");
+            status.metadata_mut().insert(CLAIM, text.parse().unwrap());
+            assert_eq!(claim(&status), None, "{text:?}");
+        }
         assert_eq!(reason(&exhausted("full", std::time::Duration::ZERO)), None);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use edgeprof_common::{ClusterId, Epoch, Nonce, WorkerId};
 use edgeprof_proto::SESSION_PROTOCOL;
-use edgeprof_service::status::{DOUBLED, FENCED, with_claim, with_reason};
+use edgeprof_service::status::{self, DOUBLED, FENCED, with_claim, with_reason};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 
@@ -97,7 +97,7 @@ impl Refusal {
             _ => Status::failed_precondition(self.to_string()),
         };
         match held {
-            Some(held) => with_claim(status, &held.cluster.to_string(), held.epoch.0),
+            Some(held) => with_claim(status, status::Claim { cluster: held.cluster, epoch: held.epoch.0 }),
             None => status,
         }
     }
@@ -215,8 +215,6 @@ impl Fence {
 
 #[cfg(test)]
 mod tests {
-    use edgeprof_service::status;
-
     use super::*;
 
     fn claim(cluster: u64, epoch: u64, nonce: u64) -> Claim {
@@ -266,7 +264,7 @@ mod tests {
             let greeting = Greeting { protocol: 1, site: "lab".into(), claim: offered };
             let status = admit(Some(&held), "lab", &greeting).unwrap_err().status(Some(&held));
             let named = status::claim(&status).unwrap();
-            assert_eq!((named.cluster, named.epoch), (held.cluster.to_string(), 9));
+            assert_eq!((named.cluster, named.epoch), (held.cluster, 9));
             assert_eq!(status::reason(&status), kind);
         }
     }

@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_secs(180);
 /// How often is looked whether a board whose line is open is still reserved.
 const LEFT: Duration = Duration::from_secs(2);
 
+/// The same at most.
+const LEAST: Duration = Duration::from_millis(100);
+
 fn board_id(text: &str) -> Result<BoardId, Status> {
     text.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
 }
@@ -127,7 +130,8 @@ async fn reservation_ends(api: Api, board: BoardId) {
         else {
             return;
         };
-        tokio::time::sleep(left.min(LEFT)).await;
+        // By another clock than its end: it may be over here, and not there yet.
+        tokio::time::sleep(left.clamp(LEAST, LEFT)).await;
     }
 }
 

@@ -1,15 +1,14 @@
 //! What became of tasks, step by step.
 
-use std::sync::Arc;
-
 use edgeprof_common::TaskId;
 use edgeprof_proto::v1;
 use tonic::Status;
 
-use super::{Api, results::broken, tasks_named};
+use super::{Api, tasks_named};
 use crate::{
     clock,
     core::{Command, Told},
+    ended,
     store::{
         Store, StoreError,
         rows::{self, StoredTask, StoryLine, key},
@@ -19,19 +18,20 @@ use crate::{
 /// The stories of a job's tasks in the order of its cells, or of one task.
 pub(super) async fn list(api: &Api, id: &str) -> Result<v1::GetEventsResponse, Status> {
     let tasks = tasks_named(api, id).await?;
-    let told = api.ask(|reply| Command::Stories(tasks, reply)).await?;
-    let store = api.store.clone();
-    let read = tokio::task::spawn_blocking(move || stories(&store, told)).await;
-    let events = read.map_err(|error| Status::internal(error.to_string()))?.map_err(broken)?;
+    let known = tasks.clone();
+    let told = api.ask(|reply| Command::Stories(known, reply)).await?;
+    let events = api.read(move |store| stories(store, &tasks, told)).await?;
     Ok(v1::GetEventsResponse { events })
 }
 
-fn stories(store: &Arc<dyn Store>, told: Vec<Told>) -> Result<Vec<v1::TaskEvent>, StoreError> {
+fn stories(store: &dyn Store, tasks: &[TaskId], known: Vec<Told>) -> Result<Vec<v1::TaskEvent>, StoreError> {
+    // They are of one job, which the loop has or has forgotten.
+    let told = if known.is_empty() { ended::told(store, tasks)? } else { known };
     let mut events = Vec::new();
     for Told { task, scenario, submitted_at, story } in told {
         let story = match story {
             Some(story) => story,
-            None => rows::read::<StoredTask>(&**store, &key::task(task))?.map_or_else(Vec::new, |t| t.story),
+            None => rows::read::<StoredTask>(store, &key::task(task))?.map_or_else(Vec::new, |t| t.story),
         };
         events.push(v1::TaskEvent {
             task_id: task.to_string(),

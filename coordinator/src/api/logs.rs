@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{Answers, Api, results::broken, tasks_named};
+use super::{Answers, Api, broken, tasks_named};
 use crate::store::{
     Store, StoreError,
     rows::{self, LogRow, TaskDef, key},

@@ -9,7 +9,7 @@ mod results;
 mod submit;
 mod watch;
 
-use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use edgeprof_common::{BoardId, JobId, RunId, TaskId};
 use edgeprof_proto::v1::{self, profiler_server::Profiler};
@@ -21,7 +21,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     artifacts::{Artifacts, firmware::Folders},
     core::Command,
-    store::Store,
+    ended,
+    store::{Store, StoreError},
 };
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -42,8 +43,10 @@ pub struct Api {
     pub commands: mpsc::Sender<Command>,
     /// To the workers.
     pub dialer: edgeprof_service::channel::Dialer,
-    /// For records, which are read as committed.
+    /// For records and for jobs that have ended, which are read as committed.
     pub store: Arc<dyn Store>,
+    /// Number of what is known since this life began.
+    pub first_event: u64,
     /// Blobs.
     pub artifacts: Artifacts,
     /// Where firmware comes from.
@@ -88,6 +91,41 @@ impl Api {
         self.commands.send(command(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
     }
+
+    /// Reads from the store what is committed.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let store = self.store.clone();
+        let read = tokio::task::spawn_blocking(move || read(&*store)).await;
+        read.map_err(|error| Status::internal(error.to_string()))?.map_err(broken)
+    }
+
+    /// Asks the loop, and where it does not know, because the job has ended, the store. In this order: what the loop
+    /// has forgotten was committed before.
+    async fn ask_both<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Option<T>>) -> Command,
+        read: impl FnOnce(&dyn Store) -> Result<Option<T>, StoreError> + Send + 'static,
+    ) -> Result<Option<T>, Status> {
+        match self.ask(command).await? {
+            Some(known) => Ok(Some(known)),
+            None => self.read(read).await,
+        }
+    }
+
+    /// The newest jobs, newest first.
+    async fn jobs(&self, limit: usize) -> Result<Vec<v1::Job>, Status> {
+        let known = self.ask(|reply| Command::Jobs(limit, reply)).await?;
+        let ended = self.read(move |store| ended::jobs(store, limit)).await?;
+        let all: BTreeMap<u64, v1::Job> = ended.into_iter().chain(known).collect();
+        Ok(all.into_values().rev().take(limit).collect())
+    }
+}
+
+fn broken(error: StoreError) -> Status {
+    Status::internal(error.to_string())
 }
 
 fn job_id(text: &str) -> Result<JobId, Status> {
@@ -103,7 +141,9 @@ async fn tasks_named(api: &Api, id: &str) -> Result<Vec<TaskId>, Status> {
         return Ok(vec![task]);
     }
     let job = job_id(id)?;
-    api.ask(|reply| Command::Tasks(job, reply)).await?.ok_or_else(|| unknown_job(job))
+    let tasks =
+        api.ask_both(|reply| Command::Tasks(job, reply), move |store| ended::tasks(store, job)).await?;
+    tasks.ok_or_else(|| unknown_job(job))
 }
 
 /// Refuses what is no name to be shown: too long, or with characters that a terminal acts upon.
@@ -162,7 +202,7 @@ impl Profiler for Api {
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
         let id = job_id(&request.into_inner().job_id)?;
-        let job = self.ask(|reply| Command::Job(id, reply)).await?;
+        let job = self.ask_both(|reply| Command::Job(id, reply), move |store| ended::job(store, id)).await?;
         job.map(Response::new).ok_or_else(|| unknown_job(id))
     }
 
@@ -174,7 +214,7 @@ impl Profiler for Api {
             0 => 100,
             limit => (limit as usize).min(JOBS),
         };
-        let jobs = self.ask(|reply| Command::Jobs(limit, reply)).await?;
+        let jobs = self.jobs(limit).await?;
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 
@@ -184,13 +224,17 @@ impl Profiler for Api {
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let v1::WatchJobRequest { job_id: id, after } = request.into_inner();
         let id = job_id(&id)?;
-        let updates = self.ask(|reply| Command::Watch(id, reply)).await?.ok_or_else(|| unknown_job(id))?;
+        let first_event = self.first_event;
+        let end = move |store: &dyn Store| Ok(ended::update(store, id, first_event)?.map(watch::at_its_end));
+        let updates = self.ask_both(|reply| Command::Watch(id, reply), end).await?;
+        let updates = updates.ok_or_else(|| unknown_job(id))?;
         Ok(Response::new(watch::stream(updates, after, self.stop.clone())))
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
         let id = job_id(&request.into_inner().job_id)?;
-        let job = self.ask(|reply| Command::Cancel(id, reply)).await?;
+        let job =
+            self.ask_both(|reply| Command::Cancel(id, reply), move |store| ended::job(store, id)).await?;
         job.map(Response::new).ok_or_else(|| unknown_job(id))
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{Answers, Api, tasks_named};
+use super::{Answers, Api, broken, tasks_named};
 use crate::store::{Store, rows};
 
 /// The runs of a job in the order of its cells, or one run.
@@ -42,8 +42,4 @@ fn read(store: &dyn Store, run: RunId) -> Result<Option<v1::Run>, Status> {
     let Some(value) = store.get(&key).map_err(broken)? else { return Ok(None) };
     let record: RunRecord = rows::unpack(&key, &value).map_err(broken)?;
     edgeprof_proto::bridge("run", &record).map(Some).map_err(|error| Status::internal(error.to_string()))
-}
-
-pub(super) fn broken(error: crate::store::StoreError) -> Status {
-    Status::internal(error.to_string())
 }

@@ -13,6 +13,7 @@ use super::{Api, FULL, name};
 use crate::{
     artifacts::{Artifacts, firmware},
     core::{Busy, Command, Keys},
+    ended,
     preparing::child::blame,
     store::rows::{self, FirmwarePin, JobRow, Prepared, TaskDef},
     submit::{Facts, Present, Refusal, kinds, plan},
@@ -35,17 +36,13 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
         return Err(Status::invalid_argument(format!("an idempotency key has at most {KEY} bytes")));
     }
     let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
-    if let Some(key) = key.clone()
-        && let Some((job, row)) = api.ask(|reply| Command::Known { key, reply }).await?
-    {
-        return if row.spec == spec {
-            Ok(job)
-        } else {
-            Err(Status::already_exists(format!(
-                "this idempotency key made job {}, which asks for something else",
-                row.id
-            )))
-        };
+    if let Some(key) = key.clone() {
+        let asked = key.clone();
+        let known =
+            api.ask_both(|reply| Command::Known { key, reply }, move |store| ended::of_key(store, &asked));
+        if let Some((job, row)) = known.await? {
+            return if row.spec == spec { Ok(job) } else { Err(busy(Busy::Other(row.id), 0)) };
+        }
     }
     // Until the loop knows what the job needs.
     let models = spec.models.iter().flat_map(|model| [Some(model.digest), model.tokenizer]);
@@ -68,15 +65,21 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
     };
     let count = tasks.len();
     let answer = api.ask(|reply| Command::Submit { job: Box::new(row), tasks, ready, reply }).await?;
-    answer.map_err(|Busy::Full(full)| match count > full.limit {
+    answer.map_err(|why| busy(why, count))
+}
+
+/// Why a job of so many tasks is not taken.
+fn busy(why: Busy, count: usize) -> Status {
+    match why {
+        Busy::Other(_) => Status::already_exists(why.to_string()),
         // Waiting never helps.
-        true => with_hint(
+        Busy::Full(full) if count > full.limit => with_hint(
             Code::InvalidArgument,
             format!("the job has {count} tasks, and at most {} may wait here", full.limit),
             Some("submit it in parts, or raise max_queued_tasks in the coordinator's configuration"),
         ),
-        false => exhausted(full.to_string(), full.retry_after),
-    })
+        Busy::Full(full) => exhausted(full.to_string(), full.retry_after),
+    }
 }
 
 /// Tasks, and those of their workloads that were made ready before.

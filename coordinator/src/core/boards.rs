@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use edgeprof_common::{BoardId, WorkerId};
+use edgeprof_common::{BoardHealth, BoardId, WorkerId};
 use edgeprof_proto::v1;
-use edgeprof_scheduler::{BoardRow, Estimate, Event, Mark};
+use edgeprof_scheduler::{BoardRow, Estimate, Event, Mark, OURSELVES};
 
 use super::Core;
 use crate::{
     clock,
+    shown::millis,
     store::rows::{self, StoredBoard, key},
 };
 
@@ -24,7 +25,7 @@ pub struct Reserved {
 /// What an operator wants of a board.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Set it aside. Nobody's reservation is taken over by another one.
+    /// Set it aside. Nobody's reservation is taken over by another one, nor does one end a person's quarantine.
     Set(Mark),
     /// End its quarantine.
     Unquarantine,
@@ -48,6 +49,10 @@ impl Wish {
             (Self::Set(Mark::Reserved { by, .. }), Some(Mark::Reserved { by: first, .. }))
                 if by != *first =>
             {
+                Err(NotMarked::Is(has.cloned()))
+            }
+            // What a canary found is no person's word: whoever looks into it may have the board.
+            (Self::Set(Mark::Reserved { .. }), Some(Mark::Quarantined { by, .. })) if by != OURSELVES => {
                 Err(NotMarked::Is(has.cloned()))
             }
             (Self::Set(mark), _) => Ok(Some(mark)),
@@ -95,18 +100,42 @@ impl Core {
     pub(super) fn drain(&mut self, worker: WorkerId, on: bool) -> Option<v1::WorkerStatus> {
         let known =
             |list: &[v1::WorkerStatus]| list.iter().find(|status| status.id == worker.as_str()).cloned();
-        known(&self.worker_list())?;
+        let before = known(&self.worker_list())?;
         self.step(Event::Drain { worker: worker.clone(), on });
-        known(&self.worker_list())
+        // One that is not there is listed for its drain alone.
+        known(&self.worker_list()).or(Some(v1::WorkerStatus { draining: on, ..before }))
     }
 
     pub(super) fn mark_board(&mut self, board: &BoardId, wish: Wish) -> Result<v1::BoardStatus, NotMarked> {
-        let known = self.scheduler.boards().find(|known| known.report.id == *board);
-        let known = known.ok_or(NotMarked::Unknown)?;
-        let mark = wish.over(known.kept.and_then(|kept| kept.mark.as_ref()))?;
+        let listed = |core: &Self| core.board_list().into_iter().find(|status| status.id == board.as_str());
+        // What is kept of a board outlives its worker's absence.
+        let kept = self.scheduler.kept(board);
+        if kept.is_none() && listed(self).is_none() {
+            return Err(NotMarked::Unknown);
+        }
+        let mark = wish.over(kept.and_then(|kept| kept.mark.as_ref()))?;
         self.step(Event::Mark { board: board.clone(), mark });
-        let status = self.board_list().into_iter().find(|status| status.id == board.as_str());
-        status.ok_or(NotMarked::Unknown)
+        Ok(listed(self).unwrap_or_else(|| self.absent(board)))
+    }
+
+    /// A board whose worker was not heard in this life.
+    fn absent(&self, board: &BoardId) -> v1::BoardStatus {
+        let mark = self.scheduler.kept(board).and_then(|kept| kept.mark.as_ref());
+        let (mark, by) = match mark {
+            Some(Mark::Quarantined { by, .. }) => (Some("quarantined"), Some(by)),
+            Some(Mark::Reserved { by, .. }) => (Some("reserved"), Some(by)),
+            None => (None, None),
+        };
+        v1::BoardStatus {
+            id: board.to_string(),
+            worker: board.as_str().split('/').next().unwrap_or_default().to_owned(),
+            health: BoardHealth::Unknown.to_string(),
+            reason: Some("its worker was not found since this coordinator started".into()),
+            reserved_ms: (mark == Some("reserved")).then(|| millis(self.reserved_for(board))),
+            mark: mark.map(str::to_owned),
+            marked_by: by.cloned(),
+            ..v1::BoardStatus::default()
+        }
     }
 
     pub(super) fn reserved(&self, board: &BoardId) -> Option<Reserved> {
@@ -134,7 +163,7 @@ pub(super) fn in_new_life(stored: StoredBoard) -> BoardRow {
 }
 
 fn until(span: Duration) -> u64 {
-    clock::now_ms().saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    clock::now_ms().saturating_add(millis(span))
 }
 
 fn left(until: u64) -> Duration {

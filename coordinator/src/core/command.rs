@@ -18,7 +18,8 @@ use crate::{
     submit::Present,
 };
 
-/// What happens to the coordinator.
+/// What happens to the coordinator. Of jobs only those are known here that have not ended, and some that have: the
+/// others are in the store by the time that the answer says nothing of them.
 #[derive(Debug)]
 pub enum Command {
     /// A client submitted a job that was planned.
@@ -37,12 +38,12 @@ pub enum Command {
         /// The key.
         key: String,
         /// The job and what was asked for it.
-        reply: oneshot::Sender<Option<(v1::Job, Box<JobRow>)>>,
+        reply: oneshot::Sender<Option<(v1::Job, JobRow)>>,
     },
     /// A job with its tasks.
     Job(JobId, oneshot::Sender<Option<v1::Job>>),
-    /// The newest jobs, without tasks.
-    Jobs(usize, oneshot::Sender<Vec<v1::Job>>),
+    /// The newest jobs, without tasks, each with its place in the order of submission.
+    Jobs(usize, oneshot::Sender<Vec<(u64, v1::Job)>>),
     /// The tasks of a job, in order.
     Tasks(JobId, oneshot::Sender<Option<Vec<TaskId>>>),
     /// Cancel a job.
@@ -77,6 +78,9 @@ pub enum Busy {
     /// Too many tasks wait.
     #[error(transparent)]
     Full(#[from] QueueFull),
+    /// Its idempotency key is taken.
+    #[error("this idempotency key made job {0}, which asks for something else")]
+    Other(JobId),
 }
 
 /// Why the loop ended by itself.

@@ -41,6 +41,18 @@ pub(super) struct Outbox {
     waiting: VecDeque<(u64, Vec<Out>)>,
 }
 
+impl Outbox {
+    /// Number of the last transaction handed in.
+    pub(super) const fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// Number of the last that is durable.
+    pub(super) const fn done(&self) -> u64 {
+        self.done
+    }
+}
+
 impl Core {
     /// Answers a client once everything that the answer shows is durable.
     pub(super) fn reply<T: Send + Sync + 'static>(&mut self, reply: oneshot::Sender<T>, answer: T) {

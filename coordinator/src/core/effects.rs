@@ -109,8 +109,12 @@ impl Core {
         self.transaction.put(key::run(record.run_id), rows::pack(&record));
     }
 
-    /// Keeps a result of a task that is not known here, the newest thousand.
+    /// Keeps a result of an unknown task, the newest thousand. One that is late for a job that was forgotten is
+    /// dropped, as it would have been before.
     fn set_aside(&mut self, worker: &WorkerId, lease: &LeaseRef) {
+        if !self.defs.contains_key(&lease.task) && self.was_task(lease.task) {
+            return;
+        }
         tracing::warn!(%worker, task = %lease.task, "a result of an unknown task is kept aside");
         let result = self.payload.as_ref().map(|payload| payload.message.encode_to_vec()).unwrap_or_default();
         self.next_aside += 1;
@@ -129,12 +133,11 @@ impl Core {
             }
             Send::Command { to, command, order } => {
                 self.commands.insert(to.worker.clone(), command.0);
-                if let Order::Canary { lease } = &order
-                    && self.canary(lease).is_none()
-                {
-                    return self.without_canary.push(lease.board.clone());
-                }
-                let Some(frame) = self.frame(order) else { return };
+                let canary = match &order {
+                    Order::Canary { lease } => Some(lease.board.clone()),
+                    _ => None,
+                };
+                let Some(frame) = self.frame(order) else { return self.without_canary.extend(canary) };
                 let frame = v1::ToWorker { command: command.0, frame: Some(frame) };
                 self.outs.push(Out::Frame(to.session, Box::new(frame)));
             }
@@ -243,6 +246,7 @@ impl Core {
                 tracing::info!(%job, %state, "job ended");
                 self.changed(job);
                 self.mark(job, Dirty::End);
+                self.job_ended(job, state);
             }
             Notice::Attempt { task, job, phase, done, total, .. } => {
                 let starts = phase == "started";

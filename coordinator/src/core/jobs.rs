@@ -10,8 +10,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Busy, COALESCE, Core, Dirty, Job, commit::Out};
-use crate::store::rows::{self, JobRow, Prepared, TaskDef, key};
+use super::{Busy, COALESCE, Core, Dirty, Failed, Job, commit::Out};
+use crate::{
+    ended,
+    shown::{self, clip, millis},
+    store::rows::{self, EndedJob, JobRow, Prepared, TaskDef, key},
+};
 
 /// A job with more tasks than this is shown to watchers now and then, not at every change.
 const SMALL: usize = 64;
@@ -28,10 +32,18 @@ impl Core {
         reply: oneshot::Sender<Result<v1::Job, Busy>>,
     ) {
         // The same key may have come twice at once.
-        if let Some(id) = row.idempotency_key.as_ref().and_then(|key| self.keys.get(key)).copied()
-            && let Some(job) = self.view(id, true)
-        {
-            return self.reply(reply, Ok(job));
+        if let Some(key) = row.idempotency_key.clone() {
+            let known = match self.known(&key) {
+                Some(known) => Some(known),
+                None => match ended::of_key(&*self.parts.store, &key) {
+                    Ok(known) => known,
+                    Err(error) => return self.failed = Some(Failed::Store(Arc::new(error))),
+                },
+            };
+            if let Some((job, first)) = known {
+                let same = first.spec == row.spec;
+                return self.reply(reply, if same { Ok(job) } else { Err(Busy::Other(first.id)) });
+            }
         }
         if let Err(full) = self.scheduler.admits(tasks.len()) {
             return self.reply(reply, Err(full.into()));
@@ -39,12 +51,14 @@ impl Core {
         let id = row.id;
         if let Some(key) = &row.idempotency_key {
             self.keys.insert(key.clone(), id);
+            self.transaction.put(key::key(key), rows::encode(&id));
         }
         for (of, prepared) in ready {
             self.remember(of, Arc::new(prepared));
         }
         row.first_seq = self.scheduler.next_seq();
         self.transaction.put(key::job(id), rows::encode(&row));
+        self.transaction.put(key::open(id), rows::encode(&true));
         let new = tasks.iter().map(|def| new_task(def, &row)).collect();
         for def in tasks {
             self.transaction.put(key::def(def.id), rows::encode(&def));
@@ -52,7 +66,7 @@ impl Core {
             self.defs.insert(def.id, def.clone());
             self.open(&def);
         }
-        self.order.push(id);
+        self.order.insert(row.first_seq, id);
         let ids = row.tasks.clone();
         let job =
             Job { row, last_event: 0, failed: 0, watchers: None, dirty: Dirty::No, told: Instant::now() };
@@ -83,20 +97,19 @@ impl Core {
         } else {
             Vec::new()
         };
+        let so_far = EndedJob::of(&job.row, state.state, job.failed, job.last_event);
         Some(v1::Job {
-            job_id: id.to_string(),
-            state: state.state.to_string(),
-            submitted_at: job.row.submitted_at.clone(),
-            priority: job.row.spec.priority.to_string(),
-            labels: job.row.spec.labels.clone().into_iter().collect(),
-            tasks,
-            tasks_total: clip(state.tasks),
             tasks_done: clip(state.ended),
-            tasks_failed: clip(job.failed),
-            submitter: job.row.submitter.clone(),
-            queue_position: self.position(job).filter(|_| open),
-            eta_ms: self.eta(job).filter(|_| open),
+            queue_position: if open { self.position(job) } else { None },
+            eta_ms: if open { self.eta(job) } else { None },
+            ..shown::job(so_far, tasks)
         })
+    }
+
+    /// The job that a client's key made, and what was asked for it.
+    pub(super) fn known(&self, key: &str) -> Option<(v1::Job, JobRow)> {
+        let id = *self.keys.get(key)?;
+        Some((self.view(id, true)?, self.jobs.get(&id)?.row.clone()))
     }
 
     /// Tasks ahead of the first of a job that waits for a board.
@@ -126,7 +139,6 @@ impl Core {
     fn task_view(&self, id: TaskId, counted: &mut usize) -> Option<v1::Task> {
         let (def, row) = (self.defs.get(&id)?, self.scheduler.task(id)?.row);
         let state = row.state();
-        let board = row.lease().map(|lease| &lease.board).or(row.past.last().map(|past| &past.board));
         let (mut queue_position, mut eta_ms) = (None, None);
         if state == TaskState::Queued && *counted < POSITIONS {
             *counted += 1;
@@ -137,18 +149,8 @@ impl Core {
         }
         let unprepared = state == TaskState::Queued && row.image.is_none();
         let preparing = unprepared.then(|| v1::Progress { phase: "prepare".into(), done: 0, total: 0 });
-        Some(v1::Task {
-            task_id: id.to_string(),
-            state: state.to_string(),
-            scenario: def.scenario.clone(),
-            board_selector: def.selector.clone(),
-            board: board.map(ToString::to_string),
-            attempts: row.attempt.0,
-            queue_position,
-            progress: self.open.get(&id).and_then(|open| open.progress.clone()).or(preparing),
-            error: row.error.as_ref().map(error),
-            eta_ms,
-        })
+        let progress = self.open.get(&id).and_then(|open| open.progress.clone()).or(preparing);
+        Some(v1::Task { queue_position, progress, eta_ms, ..shown::task(def, row) })
     }
 
     pub(super) fn watch(&mut self, id: JobId) -> Option<watch::Receiver<Arc<v1::JobUpdate>>> {
@@ -204,22 +206,6 @@ impl Core {
     }
 }
 
-/// A task's error as a message.
-pub(super) fn error(error: &edgeprof_common::TaskError) -> v1::Error {
-    use edgeprof_common::ErrorClass;
-    let class = match error.class {
-        ErrorClass::Infrastructure => "infrastructure",
-        ErrorClass::Model => "model",
-        ErrorClass::Request => "request",
-    };
-    v1::Error {
-        class: class.into(),
-        code: error.code.clone(),
-        message: error.message.clone(),
-        hint: error.hint.clone(),
-    }
-}
-
 /// Between two pictures of a job with so many tasks: a twentieth of what it costs to make, send and read one.
 pub(super) fn pause(tasks: usize) -> Duration {
     COALESCE.max(Duration::from_micros(100) * u32::try_from(tasks).unwrap_or(u32::MAX))
@@ -236,12 +222,4 @@ pub(super) fn new_task(def: &TaskDef, job: &JobRow) -> NewTask {
         submitter: job.submitter.clone(),
         work: def.work(),
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn clip(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -1,13 +1,16 @@
 //! Workers and boards, as clients see them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use edgeprof_common::{BoardId, WorkerHealth};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::{BoardView, Mark, WorkerView};
 
 use super::{Core, sessions::Target};
-use crate::submit::Present;
+use crate::{
+    shown::{clip, millis},
+    submit::Present,
+};
 
 impl Core {
     /// Boards of workers that live. One that restarts is there: it takes work in a moment.
@@ -154,13 +157,4 @@ fn set_aside(board: &BoardView<'_>) -> SetAside {
         }
         (None, None) => SetAside::default(),
     }
-}
-
-/// As much of a count as its field takes.
-fn clip(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

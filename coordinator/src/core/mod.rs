@@ -5,6 +5,7 @@ mod boards;
 mod command;
 mod commit;
 mod effects;
+mod forget;
 mod jobs;
 mod lists;
 mod prepare;
@@ -36,7 +37,7 @@ use crate::{
     ingest::Measured,
     preparing::{Preparer, Vocabulary},
     store::{
-        Transaction, Writer,
+        Store, Transaction, Writer,
         rows::{Identity, ImageRow, JobRow, Prepared, TaskDef},
     },
 };
@@ -66,6 +67,8 @@ pub struct Parts {
     pub identity: Identity,
     /// The way to the disk.
     pub writer: Writer,
+    /// What is on it: read for what is not known here any more.
+    pub store: Arc<dyn Store>,
     /// Makes models ready.
     pub preparer: Arc<dyn Preparer>,
     /// Where models are and images go.
@@ -147,10 +150,12 @@ pub struct Core {
     /// Boards whose canary was asked for and is not there.
     without_canary: Vec<BoardId>,
 
+    /// Those that have not ended, and the last that have; the store has the others.
     jobs: BTreeMap<JobId, Job>,
-    /// In order of submission.
-    order: Vec<JobId>,
+    /// The same by the place of their first task in the order of submission.
+    order: BTreeMap<u64, JobId>,
     keys: HashMap<String, JobId>,
+    ended: forget::Ended,
     defs: HashMap<TaskId, Arc<TaskDef>>,
     /// Tasks that have not ended.
     open: HashMap<TaskId, tasks::Open>,
@@ -207,6 +212,7 @@ impl Core {
                 self.step_at(now, Event::Tick);
                 self.end_waiting();
                 self.tell_stories();
+                self.forget_ended();
                 self.finish_step().await;
             }
             let wake = self.wake(pulse).max(began);
@@ -292,10 +298,7 @@ impl Core {
         match command {
             Command::Submit { job, tasks, ready, reply } => self.submit(*job, tasks, ready, reply),
             Command::Known { key, reply } => {
-                let known =
-                    self.keys.get(&key).copied().and_then(|id| {
-                        Some((self.view(id, true)?, Box::new(self.jobs.get(&id)?.row.clone())))
-                    });
+                let known = self.known(&key);
                 self.reply(reply, known);
             }
             Command::Job(id, reply) => {
@@ -303,8 +306,8 @@ impl Core {
                 self.reply(reply, job);
             }
             Command::Jobs(limit, reply) => {
-                let jobs =
-                    self.order.iter().rev().take(limit).filter_map(|id| self.view(*id, false)).collect();
+                let newest = self.order.iter().rev().take(limit);
+                let jobs = newest.filter_map(|(place, id)| Some((*place, self.view(*id, false)?))).collect();
                 self.reply(reply, jobs);
             }
             Command::Tasks(id, reply) => {

@@ -6,21 +6,18 @@ use std::{
     sync::Arc,
 };
 
-use edgeprof_common::{Digest, TaskId, TaskState};
+use edgeprof_common::{Digest, JobId, JobState, TaskId, TaskState};
 use edgeprof_scheduler::{EpochNotNew, Now, Recovered as ForScheduler, Scheduler, TaskRow};
 use tokio::time::Instant;
 
-use super::{Core, Dirty, Job, Parts, boards, commit, jobs::new_task, prepare};
+use super::{Core, Dirty, Job, Parts, boards, commit, forget::Ended, jobs::new_task, prepare};
 use crate::{
     preparing::Vocabulary,
     store::{
         Store, StoreError, Transaction,
-        rows::{self, Prepared, StoredTask, StoryLine, key},
+        rows::{self, OpenJob, Prepared, StoredTask, StoryLine, key},
     },
 };
-
-/// Bits of an event's number that count within one life; those above are the epoch.
-const EVENTS: u32 = 32;
 
 /// When its attempt started, and what happened to it.
 type Unfinished = (TaskId, Option<u64>, Vec<StoryLine>);
@@ -41,33 +38,24 @@ impl Core {
     ///
     /// # Errors
     /// When the store fails or contradicts itself.
-    pub fn recover(store: &dyn Store, parts: Parts) -> Result<Self, RecoverError> {
-        let rows::Recovered {
-            jobs: job_rows,
-            mut defs,
-            tasks,
-            tokens,
-            boards,
-            drained,
-            estimates,
-            images,
-            aside,
-        } = rows::recover(store)?;
-        // Numbers of events begin anew above those of every life before: whatever number a watcher has, it
-        // gets the present state.
-        let first_event = parts.identity.life.epoch.0.saturating_mul(1 << EVENTS);
+    pub fn recover(parts: Parts) -> Result<Self, RecoverError> {
+        let store = parts.store.clone();
+        let rows::Recovered { jobs: open, next_seq, tokens, boards, drained, estimates, images, aside } =
+            rows::recover(&*store)?;
+        let first_event = parts.identity.life.first_event();
         let now = Instant::now();
         let mut stories = Vec::new();
         let mut rows = Vec::new();
-        let (mut jobs, mut order, mut keys) = (BTreeMap::new(), Vec::new(), HashMap::new());
-        let mut stored = tasks;
-        for row in job_rows {
+        let (mut jobs, mut order, mut keys) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
+        let mut all_defs = HashMap::new();
+        for OpenJob { row, defs, tasks: mut stored } in open {
             let mut failed = 0;
+            let mut defs: HashMap<_, _> = defs.into_iter().map(|def| (def.id, def)).collect();
             for (seq, id) in (row.first_seq..).zip(&row.tasks) {
-                let Some(def) = defs.get(id) else { continue };
+                let Some(def) = defs.remove(id) else { continue };
                 let (place, started_at, story) = match stored.remove(id) {
                     Some(StoredTask { row, started_at, story }) => (row, started_at, story),
-                    None => (TaskRow::fresh(new_task(def, &row), seq), None, Vec::new()),
+                    None => (TaskRow::fresh(new_task(&def, &row), seq), None, Vec::new()),
                 };
                 let state = place.state();
                 failed += usize::from(matches!(state, TaskState::Failed | TaskState::Exhausted));
@@ -75,8 +63,9 @@ impl Core {
                     stories.push((*id, started_at, story));
                 }
                 rows.push(place);
+                all_defs.insert(*id, Arc::new(def));
             }
-            order.push(row.id);
+            order.insert(row.first_seq, row.id);
             if let Some(key) = &row.idempotency_key {
                 keys.insert(key.clone(), row.id);
             }
@@ -89,6 +78,7 @@ impl Core {
         let reserved = reserved.collect();
         let for_scheduler = ForScheduler {
             tasks: rows,
+            next_seq,
             tokens,
             boards: boards.into_iter().map(boards::in_new_life).collect(),
             drained: drained.clone(),
@@ -111,7 +101,8 @@ impl Core {
             jobs,
             order,
             keys,
-            defs: defs.drain().map(|(id, def)| (id, Arc::new(def))).collect(),
+            ended: Ended::default(),
+            defs: all_defs,
             open: HashMap::new(),
             untold: HashMap::new(),
             dirty: HashSet::new(),
@@ -131,7 +122,8 @@ impl Core {
             drained,
             parts,
         };
-        core.resume(store, stories)?;
+        core.resume(&*store, stories)?;
+        core.end_over();
         Ok(core)
     }
 
@@ -171,6 +163,17 @@ impl Core {
         // Started by the loop: there is no runtime to start them on yet.
         self.queue_preparing(again);
         Ok(())
+    }
+
+    /// What a cancelled job was waited for when the last life ended, nobody waits for any more: it is over.
+    fn end_over(&mut self) {
+        let state = |id: &JobId| Some((*id, self.scheduler.job(*id)?.state));
+        let jobs: Vec<_> = self.jobs.keys().filter_map(state).collect();
+        for (id, state) in jobs {
+            if !matches!(state, JobState::Open | JobState::Cancelling) {
+                self.job_ended(id, state);
+            }
+        }
     }
 
     pub(super) fn load_vocabulary(&mut self, digest: Digest) {

@@ -57,11 +57,6 @@ impl Core {
             }
             SessionEvent::Gone { key } => {
                 self.targets.remove(&key);
-                let lost: Vec<_> =
-                    self.sessions.iter().filter(|(_, s)| s.key == key).map(|(id, _)| *id).collect();
-                for id in lost {
-                    self.lost(id);
-                }
             }
             SessionEvent::Up(up) => self.up(*up),
             SessionEvent::Frame { session, frame, read_at } => {
@@ -77,8 +72,7 @@ impl Core {
     fn greeting(&self, key: &str, worker: Option<&WorkerId>) -> Option<Greeting> {
         let Some(worker) = worker else {
             // Its name is not known yet: it takes what is for its own boards.
-            let issued =
-                self.scheduler.workers().flat_map(|worker| self.scheduler.issued(worker.id)).collect();
+            let issued = self.scheduler.all_issued().clone();
             // Too high a number would claim that it has seen commands which are yet to come.
             return Some(Greeting { issued, last_command: 0 });
         };
@@ -192,10 +186,10 @@ impl Core {
 
     /// Keeps what passed on the board's line, with what the result changes.
     fn keep_log(&mut self, lease: &LeaseRef, outcome: &Outcome, transcript: &[u8]) {
-        if !self.defs.contains_key(&lease.task) {
+        let Some(text) = unpacked(transcript).filter(|text| !text.is_empty()) else { return };
+        if !self.defs.contains_key(&lease.task) && !self.was_task(lease.task) {
             return;
         }
-        let Some(text) = unpacked(transcript).filter(|text| !text.is_empty()) else { return };
         let outcome = match outcome {
             Outcome::Succeeded => "succeeded",
             Outcome::Failed(_) => "failed",

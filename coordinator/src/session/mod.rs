@@ -104,7 +104,7 @@ pub enum SessionEvent {
         /// The worker's host answered that nothing listens.
         refused: bool,
     },
-    /// The target is given up.
+    /// The target is dialled no more; no session with it is up.
     Gone {
         /// The target's key.
         key: String,

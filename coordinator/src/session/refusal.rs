@@ -12,25 +12,20 @@ use crate::store::rows::Identity;
 pub(super) fn read(status: &Status, identity: &Identity, data: &Path) -> End {
     let said = status.message();
     let claim = status::claim(status);
-    match (status::reason(status), claim) {
-        (Some(status::FENCED), claim) => {
-            let way_out = claim.map(|claim| {
-                format!(
-                    "; if no other coordinator runs, because this data was restored from a backup: {}",
-                    adopt(&claim, data)
-                )
-            });
-            End::Superseded(format!(
-                "a newer life of this coordinator commands the workers: {said}{}",
-                way_out.unwrap_or_default()
-            ))
-        }
-        (Some(status::DOUBLED), _) => End::Superseded(format!(
+    // A word of another cluster, or of nobody's, is no word on this coordinator's life.
+    let own = claim.filter(|claim| claim.cluster == identity.cluster);
+    match (status::reason(status), own, claim) {
+        (Some(status::FENCED), Some(own), _) => End::Superseded(format!(
+            "a newer life of this coordinator commands the workers: {said}; if no other coordinator runs, because \
+             this data was restored from a backup: {}",
+            adopt(&own, data)
+        )),
+        (Some(status::DOUBLED), Some(_), _) => End::Superseded(format!(
             "another coordinator was started at the same time with a copy of the data in {}, and commands the \
              workers: {said}; keep one of the two, and remove the other's copy before it is started again",
             data.display()
         )),
-        (_, Some(claim)) if claim.cluster != identity.cluster.to_string() => End::Refused(format!(
+        (_, None, Some(claim)) => End::Refused(format!(
             "{said}; if that coordinator is gone, and this one is to take its place: stop this one, then {}",
             adopt(&claim, data)
         )),
@@ -69,7 +64,7 @@ mod tests {
     }
 
     fn claimed(status: Status) -> Status {
-        with_claim(status, &ClusterId::from_raw(7).to_string(), 9)
+        with_claim(status, Claim { cluster: ClusterId::from_raw(7), epoch: 9 })
     }
 
     #[test]
@@ -91,5 +86,14 @@ mod tests {
         let status = claimed(with_reason(Code::FailedPrecondition, "epoch 9 is another's", DOUBLED));
         let End::Superseded(reason) = read_by(7, &status) else { panic!("not superseded") };
         assert!(reason.contains("copy of the data in /data") && !reason.contains("adopt"), "{reason}");
+    }
+    #[test]
+    fn nobody_ends_by_a_word_on_another_cluster_or_without_one() {
+        for reason in [FENCED, DOUBLED] {
+            let status = with_reason(Code::FailedPrecondition, "epoch 3 is fenced", reason);
+            assert!(matches!(read_by(7, &status), End::Refused(_)));
+            let End::Refused(reason) = read_by(1, &claimed(status)) else { panic!("not refused") };
+            assert!(reason.contains("epoch 3 is fenced") && reason.contains("adopt"), "{reason}");
+        }
     }
 }

@@ -109,8 +109,11 @@ async fn one_mark_is_not_taken_for_another_nor_a_reservation_from_its_owner() {
 
     let quarantine = Mark::Quarantine(v1::Quarantine { reason: "it smells".into() });
     lab.client.mark(BOARD, quarantine).await.unwrap();
-    let status = lab.client.mark(BOARD, take_back("reserved")).await.unwrap_err();
-    assert!(hint(&status).unwrap().contains("quarantined by ann: it smells"), "{status:?}");
+    // Nor is a quarantine ended by a reservation.
+    for mark in [take_back("reserved"), reserve(60)] {
+        let status = lab.client.mark(BOARD, mark).await.unwrap_err();
+        assert!(hint(&status).unwrap().contains("quarantined by ann: it smells"), "{status:?}");
+    }
     let board = lab.client.mark(BOARD, take_back("quarantined")).await.unwrap();
     assert_ne!(board.mark.as_deref(), Some("quarantined"), "{board:?}");
     lab.daemon.stop().await;
@@ -147,6 +150,33 @@ async fn marks_and_drains_outlive_the_coordinator() {
     let workers = client.0.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
     assert!(workers.iter().any(|worker| worker.id == "w" && worker.draining), "{workers:?}");
     assert!(!client.drain("w", true).await.unwrap().draining);
+    daemon.stop().await;
+}
+
+/// After a restart, before their worker was found or without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_can_be_taken_back() {
+    let worker = Played::start("w", &["riscv32", "mps2-an386"]).await;
+    let mut lab = Lab::start(&[&worker]).await;
+    lab.client.until_boards().await;
+    let bad = Mark::Quarantine(v1::Quarantine { reason: "it smells".into() });
+    lab.client.mark(BOARD, bad).await.unwrap();
+    lab.client.mark("w/mps2-an386-1", reserve(3600)).await.unwrap();
+    lab.client.drain("w", false).await.unwrap();
+    lab.daemon.stop().await;
+
+    let daemon = Daemon::start(&config(lab.folder.path(), &[]), program()).await.unwrap();
+    let mut client = Client::to(&format!("http://{}", daemon.address())).await;
+    let board = client.mark(BOARD, take_back("quarantined")).await.unwrap();
+    assert_eq!((board.worker.as_str(), board.health.as_str(), board.mark), ("w", "unknown", None));
+    let board = client.mark("w/mps2-an386-1", take_back("reserved")).await.unwrap();
+    assert_eq!((board.id.as_str(), board.mark), ("w/mps2-an386-1", None));
+    let status = client.mark("w/mps2-an386-1", take_back("reserved")).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "nothing is known of it any more");
+    let status = client.drain("w", true).await.unwrap();
+    assert_eq!((status.id.as_str(), status.draining), ("w", false));
+    let status = client.drain("w", true).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
     daemon.stop().await;
 }
 

@@ -67,6 +67,27 @@ async fn the_same_key_makes_one_job() {
     lab.daemon.stop().await;
 }
 
+/// However they meet: one of the two is taken, and the other is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_at_the_same_time_makes_one_job_and_no_answer_is_of_the_others() {
+    let mut lab = Lab::start(&[]).await;
+    let mut spec = lab.client.spec(&["riscv32"]).await;
+    spec.wait_for_board_ms = Some(3_600_000);
+    for round in 0..20 {
+        let key = format!("k{round}");
+        let specs = [1, 2].map(|seed| v1::JobSpec { seed, ..spec.clone() });
+        let (mut one, mut two) = (lab.client.clone(), lab.client.clone());
+        let [first, second] = specs;
+        let (a, b) = tokio::join!(one.try_submit(first, &key), two.try_submit(second, &key));
+        let refusal = match (a, b) {
+            (Ok(_), Err(status)) | (Err(status), Ok(_)) => status,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refusal.code(), tonic::Code::AlreadyExists, "{refusal:?}");
+    }
+    lab.daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transcript_is_kept_with_its_result_over_a_restart_and_a_board_is_asked_through_its_worker() {
     let worker = Played::start("w", &["riscv32"]).await;
@@ -256,12 +277,15 @@ async fn a_worker_that_refuses_is_listed_with_its_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_has_seen_a_newer_life_ends_this_one() {
     let worker = Played::start("w", &["riscv32"]).await;
-    let reason = "this worker has seen epoch 2";
-    worker.refuse(status::with_reason(tonic::Code::FailedPrecondition, reason, status::FENCED));
-    let folder = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start(&config(folder.path(), &[&worker]), program()).await.unwrap();
+    let lab = Lab::start(&[&worker]).await;
+    let cluster = worker.greeted_as().0.parse().unwrap();
+    lab.daemon.stop().await;
+    let reason = "this worker has seen epoch 9";
+    let fenced = status::with_reason(tonic::Code::FailedPrecondition, reason, status::FENCED);
+    worker.refuse(status::with_claim(fenced, status::Claim { cluster, epoch: 9 }));
+    let mut daemon = Daemon::start(&config(lab.folder.path(), &[&worker]), program()).await.unwrap();
     let error = soon("the end", daemon.failed()).await.unwrap_err();
-    assert!(error.to_string().contains("epoch 2"), "{error}");
+    assert!(error.to_string().contains("epoch 9"), "{error}");
     assert!(error.to_string().contains("newer life"), "{error}");
     daemon.stop().await;
 }

@@ -239,26 +239,23 @@ impl Queue {
         self.lanes.get(&lane)?.first_key_value().map(|(_, task)| *task)
     }
 
-    /// The first task that must be alone, and its class.
-    pub(crate) fn first_alone(&self) -> Option<(Priority, TaskId)> {
-        self.alone.first().map(|(class, _, task)| (class.0, *task))
+    /// Tasks that must be alone, the first first, each with its class and its needs.
+    pub(crate) fn alone(&self) -> impl Iterator<Item = (Priority, TaskId, ShapeId)> {
+        let one = |(class, _, task): &(Reverse<Priority>, Head, TaskId)| {
+            Some((class.0, *task, self.waits.get(task)?.shape))
+        };
+        self.alone.iter().filter_map(one)
     }
 
-    /// Whether at a task's spots something of a higher class waits.
-    pub(crate) fn outranked(&self, task: TaskId, class: Priority) -> bool {
-        let kept = self.waits.get(&task).and_then(|wait| self.shapes.get(wait.shape));
-        let mut spots = kept.into_iter().flat_map(|kept| &kept.spots);
-        spots.any(|spot| self.spots.get(spot).and_then(SpotQueue::class).is_some_and(|first| first > class))
+    /// The highest class of what waits for a spot and has a lane.
+    pub(crate) fn class_at(&self, spot: &Spot) -> Option<Priority> {
+        self.spots.get(spot)?.class()
     }
 
     /// What a task that waits needs, and where that is.
     pub(crate) fn needs(&self, task: TaskId) -> Option<(&Shape, &BTreeSet<Spot>)> {
-        self.needs_of(self.waits.get(&task)?.shape)
-    }
-
-    /// The same for a shape.
-    pub(crate) fn needs_of(&self, shape: ShapeId) -> Option<(&Shape, &BTreeSet<Spot>)> {
-        self.shapes.get(shape).map(|kept| (&*kept.shape, &kept.spots))
+        let kept = self.shapes.get(self.waits.get(&task)?.shape)?;
+        Some((&*kept.shape, &kept.spots))
     }
 
     /// How many tasks go before one that waits, likely; `cost` is the usual board time of a task in µs.

@@ -38,12 +38,10 @@ impl Shape {
 
     /// Whether boards of a class can run it, whatever board it names.
     pub(crate) fn fits(&self, class: &Class) -> bool {
-        let meets = self.requirement.0.iter().all(|term| match term {
-            Term::Boards(_) => true,
-            Term::Kinds(kinds) => kinds.contains(&class.kind),
-            Term::Label { key, value } => class.labels.get(key) == Some(value),
-        });
-        meets && self.image.model_bytes <= class.model_bytes && self.image.arena_bytes <= class.arena_bytes
+        let mut terms = self.requirement.0.iter();
+        terms.all(|term| term.meets(None, &class.kind, &class.labels))
+            && self.image.model_bytes <= class.model_bytes
+            && self.image.arena_bytes <= class.arena_bytes
     }
 
     /// Whether one board can run it.

@@ -226,3 +226,26 @@ fn a_failure_on_a_reserved_board_is_looked_into_after_the_reservation() {
     assert!(rig.canary().is_some());
     assert_eq!(rig.row(1).id, task(1));
 }
+
+#[test]
+fn a_reservation_is_made_anew_by_the_same_words_and_by_nothing_else() {
+    let mut rig = Rig::new();
+    rig.up("a", 1, &["a/0"]);
+    rig.submit([1]);
+    let lease = rig.lease(1);
+    let left = |rig: &Rig| match rig.kept.values().next().and_then(|row| row.mark.clone()) {
+        Some(Mark::Reserved { left, .. }) => left.as_secs(),
+        other => panic!("{other:?}"),
+    };
+    mark(&mut rig, "a/0", reserved(3600));
+    rig.now += 600_000;
+    rig.result(&peer("a", 1), &lease, lab_fault());
+    assert!(rig.kept.values().any(|row| row.suspicion.is_some()), "the board is suspected meanwhile");
+    assert_eq!(left(&rig), 3000, "what is written is what is left");
+    mark(&mut rig, "a/0", reserved(3600));
+    assert_eq!(left(&rig), 3600);
+    rig.tick_at(3_600_001);
+    assert_eq!(health(&rig), BoardHealth::Maintenance, "the first end is no end any more");
+    rig.tick_at(4_200_001);
+    assert_ne!(health(&rig), BoardHealth::Maintenance);
+}

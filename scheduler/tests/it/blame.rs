@@ -268,3 +268,26 @@ fn a_rejection_as_nonsense_is_no_boards_fault() {
     let error = TaskError::new(ErrorClass::Infrastructure, "board_hung", "no answer");
     assert_ne!(rig.row(1).error, Some(error));
 }
+
+#[test]
+fn a_quarantine_after_a_lost_attempt_takes_back_no_failure_on_another_board() {
+    let mut rig = Rig::with(Config { deadline_min: Duration::from_secs(10), ..Config::default() });
+    rig.up("a", 1, &["a/0"]);
+    rig.submit([1]);
+    rig.reject(&peer("a", 1), &rig.lease(1), RejectReason::BadRequest);
+    assert_eq!((rig.state(1), rig.row(1).failures), (Backoff, 1));
+    rig.up("b", 2, &["b/0"]);
+    rig.tick_at(1000);
+    let lease = rig.lease(1);
+    assert_eq!(lease.board.as_str(), "b/0");
+    rig.start(&peer("b", 2), 1);
+    // It hears no cancel: it is lost, which is no failure, and its board is suspected.
+    while rig.resets().is_empty() {
+        rig.now += 1000;
+        rig.beat(&peer("b", 2), &["b/0"], vec![held(&lease, HeldState::Running)], 99);
+    }
+    rig.beat(&peer("b", 2), &["b/0"], vec![], 99);
+    let canary = rig.canary().unwrap();
+    rig.result(&peer("b", 2), &canary, lab_fault());
+    assert_eq!((quarantined(&rig, "b/0").is_some(), rig.row(1).failures), (true, 1));
+}

@@ -87,7 +87,7 @@ fn within_a_submitter_what_lost_an_attempt_goes_first_then_the_order_of_submissi
     rig.up("a", 1, &["a/0"]);
     rig.submit([5, 4, 3]);
     rig.frame(&peer("a", 1), Frame::Started(rig.lease(5)));
-    rig.event(Event::DropWorker { worker: super::rig::worker("a") });
+    rig.fall_silent("a", 1);
     assert_eq!([5, 4, 3].map(|n| rig.scheduler.position(task(n)).unwrap()), [1, 2, 3]);
     rig.submit([2]);
     rig.up("b", 2, &["b/0"]);

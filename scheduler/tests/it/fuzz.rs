@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use edgeprof_common::{BoardId, Epoch, ErrorClass, Incarnation, TaskError, TaskState, Token};
+use edgeprof_common::{
+    BoardHealth, BoardId, Epoch, ErrorClass, Incarnation, TaskError, TaskState, Token, WorkerHealth, WorkerId,
+};
 use edgeprof_scheduler::{
     BoardReport, Command, Config, Event, Frame, Held, HeldState, LeaseRef, Mark, NewTask, Now, Outcome, Peer,
     Recovered, RejectReason, Scheduler, TaskView, Write,
@@ -90,7 +92,6 @@ fn any_event() -> impl Strategy<Value = Event> {
             Event::Submitted { tasks: vec![NewTask { image, ..new_task(n) }] }
         }),
         1 => (0..6_u128).prop_map(|n| Event::Ready { task: task(n), image: image() }),
-        1 => (0..6_u128).prop_map(|n| Event::CancelTask { task: task(n) }),
         1 => Just(Event::CancelJob { job: JOB }),
         1 => Just(Event::Forget { job: JOB }),
         6 => (any_peer(), 0..3_u64, any_held()).prop_map(|(peer, life, held)| {
@@ -101,7 +102,6 @@ fn any_event() -> impl Strategy<Value = Event> {
         12 => (any_peer(), any_frame()).prop_map(|(from, frame)| Event::Frame { from, frame }),
         2 => any_peer().prop_map(|peer| Event::SessionLost { peer }),
         2 => (0..4_usize).prop_map(|name| Event::DialRefused { worker: worker(WORKERS[name]) }),
-        1 => (0..4_usize).prop_map(|name| Event::DropWorker { worker: worker(WORKERS[name]) }),
         1 => (0..4_usize, any::<bool>()).prop_map(|(name, on)| Event::Drain { worker: worker(WORKERS[name]), on }),
         2 => (any_board(), any_mark()).prop_map(|(board, mark)| Event::Mark { board, mark }),
         1 => any_board().prop_map(|board| Event::NoCanary { board }),
@@ -147,11 +147,20 @@ proptest! {
             prop_assert!(leased.windows(2).all(|pair| pair[0].token != pair[1].token));
             let lines = scheduler.boards().map(|board| board.waiting + usize::from(board.occupant.is_some()));
             prop_assert!(lines.max().unwrap_or(0) <= 3, "a board has more than it takes");
-            let waits = rows.iter().any(|task| {
-                let row = task.row;
-                row.state() == TaskState::Queued && row.image.is_some() && !row.alone()
+            let waits = rows
+                .iter()
+                .any(|task| task.row.state() == TaskState::Queued && task.row.image.is_some());
+            // A task that must be alone keeps boards from others.
+            let alone = rows.iter().any(|task| task.row.alone());
+            let serving = |id: &WorkerId| {
+                let mut workers = scheduler.workers();
+                workers.any(|worker| worker.id == id && worker.health == WorkerHealth::Alive
+                    && worker.session.is_some() && !worker.contested)
+            };
+            let free = scheduler.boards().find(|board| {
+                let idle = board.report.idle && board.occupant.is_none() && board.kept.is_none();
+                !alone && idle && board.health == BoardHealth::Good && serving(board.worker)
             });
-            let free = scheduler.boards().find(|board| board.free);
             prop_assert!(!waits || free.is_none(), "{free:?} is free and a task waits");
             let waiting = rows.iter().filter(|task| {
                 matches!(task.row.state(), TaskState::Queued | TaskState::Backoff)

@@ -32,7 +32,7 @@ fn a_board_takes_one_attempt_behind_the_one_in_work_and_none_if_it_has_no_room()
     rig.submit([1, 2, 3]);
     assert_eq!(line(&rig), [1, 2]);
     let view = rig.scheduler.boards().next().unwrap();
-    assert_eq!((view.occupant.unwrap().task, view.waiting, view.free), (task(1), 1, false));
+    assert_eq!((view.occupant.unwrap().task, view.waiting), (task(1), 1));
 }
 
 #[test]
@@ -159,7 +159,8 @@ fn two_lines() -> Rig {
     let mut rig = Rig::new();
     rig.up_with("a", 1, 9, &["a/0"]);
     rig.up_with("b", 2, 9, &["b/0"]);
-    rig.submit([1, 2, 3, 4]);
+    rig.submit([1, 2, 3]);
+    rig.submit_apart(4);
     for (name, session, n) in [("a", 1, 1), ("b", 2, 2)] {
         rig.start(&peer(name, session), n);
     }
@@ -170,7 +171,7 @@ fn two_lines() -> Rig {
 #[test]
 fn an_idle_board_asks_for_what_waits_elsewhere_and_gets_it_uncharged() {
     let mut rig = two_lines();
-    rig.event(Event::CancelTask { task: task(4) });
+    rig.cancel(4);
     rig.result(&peer("b", 2), &rig.lease(2), Outcome::Succeeded);
     let waiting = rig.lease(3);
     assert!(rig.recalled().is_empty(), "task 4 may still be there");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgeprof_common::{BoardHealth, TaskState, WorkerHealth};
-use edgeprof_scheduler::{Config, Event, Frame, HeldState, NewTask, Notice, Outcome, RejectReason};
+use edgeprof_scheduler::{Config, Event, Frame, HeldState, NewTask, Notice, Outcome};
 
 use super::rig::{Rig, board, held, new_task, peer, task, worker};
 use TaskState::{Leased, Queued};
@@ -281,32 +281,4 @@ fn a_retry_prefers_a_board_that_it_has_not_failed_on() {
     rig.result(&peer("a", 1), &rig.lease(1), super::rig::lab_fault());
     rig.tick_at(1000);
     assert_eq!(rig.lease(1).board.as_str(), "a/1");
-}
-
-#[test]
-fn a_dropped_worker_is_forgotten_and_its_task_goes_elsewhere() {
-    let mut rig = Rig::new();
-    rig.up("a", 1, &["a/0"]);
-    rig.submit([1]);
-    rig.event(Event::DropWorker { worker: worker("a") });
-    assert_eq!((rig.state(1), rig.scheduler.workers().count(), rig.closes()), (Queued, 0, 1));
-    rig.up("b", 2, &["b/0"]);
-    assert_eq!(rig.lease(1).board.as_str(), "b/0");
-    rig.reject(&peer("a", 1), &rig.lease(1), RejectReason::Busy);
-    assert_eq!(rig.state(1), Leased, "only its own worker can refuse it");
-}
-
-#[test]
-fn an_ended_job_can_be_forgotten_and_its_late_results_are_kept_aside() {
-    let mut rig = Rig::new();
-    rig.up("a", 1, &["a/0"]);
-    rig.submit([1]);
-    let lease = rig.lease(1);
-    rig.event(Event::Forget { job: super::rig::JOB });
-    assert_eq!(rig.state(1), Leased);
-    rig.result(&peer("a", 1), &lease, Outcome::Succeeded);
-    rig.event(Event::Forget { job: super::rig::JOB });
-    assert!(rig.scheduler.task(task(1)).is_none());
-    rig.result(&peer("a", 1), &lease, Outcome::Succeeded);
-    assert_eq!((rig.acks(), rig.fx.writes.len()), (vec![true], 1));
 }

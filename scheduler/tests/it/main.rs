@@ -4,6 +4,7 @@ mod alone;
 mod aside;
 mod blame;
 mod fairness;
+mod forget;
 mod fuzz;
 mod lines;
 mod liveness;

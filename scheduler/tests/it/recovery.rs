@@ -9,7 +9,8 @@ use TaskState::{Backoff, Leased, Queued, Succeeded};
 fn running() -> Rig {
     let mut rig = Rig::new();
     rig.up("a", 1, &["a/0"]);
-    rig.submit([1, 2]);
+    rig.submit_apart(1);
+    rig.submit([2]);
     rig.frame(&peer("a", 1), Frame::Started(rig.lease(1)));
     rig
 }
@@ -90,7 +91,7 @@ fn a_backoff_starts_anew() {
 fn a_cancelled_attempt_that_outlived_the_coordinator_is_told_again() {
     let mut rig = running();
     let lease = rig.lease(1);
-    rig.event(Event::CancelTask { task: task(1) });
+    rig.cancel(1);
     rig.restart();
     rig.hello("a", 2, 1, &["a/0"], vec![held(&lease, HeldState::Running)]);
     assert_eq!((rig.cancelled(), rig.state(2)), (vec![lease.clone()], Queued));

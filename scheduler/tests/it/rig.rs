@@ -123,6 +123,7 @@ impl Rig {
         };
         Recovered {
             tasks: self.defs.iter().enumerate().map(row).collect(),
+            next_seq: 0,
             tokens: self.tokens.clone(),
             boards: self.kept.values().cloned().collect(),
             drained: self.drained.clone(),
@@ -172,6 +173,23 @@ impl Rig {
     pub(crate) fn submit(&mut self, tasks: impl IntoIterator<Item = u128>) {
         let tasks = tasks.into_iter().map(new_task).collect();
         self.event(Event::Submitted { tasks });
+    }
+
+    /// Submits a task as a job of its own.
+    pub(crate) fn submit_apart(&mut self, n: u128) {
+        let job = JobId::from_raw(1000 + u64::try_from(n).unwrap());
+        self.event(Event::Submitted { tasks: vec![NewTask { job, ..new_task(n) }] });
+    }
+
+    /// A person cancels the job of a task.
+    pub(crate) fn cancel(&mut self, n: u128) {
+        self.event(Event::CancelJob { job: self.row(n).job });
+    }
+
+    /// A worker is not heard any more, until it is given up for that.
+    pub(crate) fn fall_silent(&mut self, name: &str, session: u64) {
+        self.event(Event::SessionLost { peer: peer(name, session) });
+        self.tick_at(self.now + 20_000);
     }
 
     /// A handshake of life 1, with idle boards and nothing held.

@@ -248,7 +248,7 @@ fn a_cancel_ends_the_task_wherever_it_is() {
     let mut backoff = offered();
     backoff.result(&peer("a", 1), &backoff.lease(1), lab_fault());
     for mut rig in [queued, backoff] {
-        rig.event(Event::CancelTask { task: task(1) });
+        rig.cancel(1);
         assert_eq!((rig.state(1), rig.verdicts().len()), (Cancelled, 1));
         assert_eq!(rig.scheduler.waiting(), 0);
         rig.tick_at(60_000);
@@ -273,7 +273,7 @@ fn a_cancel_tells_the_running_attempt_and_a_later_success_is_a_duplicate() {
 fn a_success_before_the_cancel_stands() {
     let mut rig = running();
     rig.result(&peer("a", 1), &rig.lease(1), Outcome::Succeeded);
-    rig.event(Event::CancelTask { task: task(1) });
+    rig.cancel(1);
     assert_eq!((rig.state(1), rig.fx.is_empty()), (Succeeded, true));
 }
 

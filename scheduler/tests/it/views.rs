@@ -41,7 +41,7 @@ fn a_story_tells_each_step_with_its_reason() {
     assert_eq!(rig.stories(), [(task(1), Step::Rejected, Some("no".into()))]);
     rig.frame(&peer("a", 1), Frame::Board(super::rig::board("a/0", true)));
     rig.frame(&peer("a", 1), Frame::Started(rig.lease(1)));
-    rig.event(Event::DropWorker { worker: super::rig::worker("a") });
+    rig.fall_silent("a", 1);
     assert_eq!(steps(&rig), [Step::Lost]);
     rig.up("b", 2, &["b/0"]);
     rig.result(&peer("b", 2), &rig.lease(1), Outcome::Succeeded);
@@ -58,7 +58,7 @@ fn a_story_ends_with_how_the_task_ended() {
     assert_eq!(steps(&rig), [Step::Failed, Step::Ended]);
     let mut rig = Rig::new();
     rig.submit([1]);
-    rig.event(Event::CancelTask { task: task(1) });
+    rig.cancel(1);
     assert_eq!(steps(&rig), [Step::Cancelled]);
     let mut rig = Rig::new();
     rig.up("a", 1, &["a/0"]);
@@ -97,18 +97,20 @@ fn an_end_is_foretold_from_runs_before() {
     rig.now += 900;
     rig.frame(&peer("a", 1), Frame::Heard);
     assert_eq!(rig.scheduler.eta(task(2)), Some(Duration::ZERO), "it is late");
-    rig.event(Event::DropWorker { worker: super::rig::worker("a") });
+    rig.fall_silent("a", 1);
     assert_eq!((rig.state(5), rig.scheduler.eta(task(5))), (TaskState::Queued, None), "there is no board");
 }
 
 #[test]
 fn the_place_of_a_task_among_a_hundred_thousand_is_known() {
     let mut rig = Rig::new();
-    rig.submit(1..=100_000);
+    rig.submit(1..500);
+    rig.submit_apart(500);
+    rig.submit(501..=100_000);
     for n in [1, 2, 1023, 1024, 1025, 77_777, 100_000] {
         assert_eq!(rig.scheduler.position(task(n)), Some(n as usize));
     }
-    rig.event(Event::CancelTask { task: task(500) });
+    rig.cancel(500);
     assert_eq!([499, 501].map(|n| rig.scheduler.position(task(n))), [Some(499), Some(500)]);
 }
 

@@ -64,7 +64,7 @@ impl Bench {
     }
 
     pub(crate) fn cancel(&mut self) {
-        self.step(Event::CancelTask { task: TASK });
+        self.step(Event::CancelJob { job: JOB });
     }
 
     pub(crate) fn link(&mut self) {

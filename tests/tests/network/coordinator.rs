@@ -112,6 +112,7 @@ impl Coordinator {
         let parts = Parts {
             identity,
             writer: Writer::start_task(store.clone(), self.commit),
+            store,
             preparer: Arc::new(self.prepared.clone()),
             artifacts: artifacts.clone(),
             tasks: tasks.clone(),
@@ -119,7 +120,7 @@ impl Coordinator {
             canary: None,
             scheduler: edgeprof_scheduler::Config::default(),
         };
-        let core = Core::recover(&*store, parts)?;
+        let core = Core::recover(parts)?;
         let simulated = Simulated { from: self.name.clone(), cuts: self.cuts.clone() };
         let context = Context {
             commands: commands.clone(),

@@ -11,6 +11,10 @@ macro_rules! keys {
 keys! {
     /// A job's row.
     job(id: JobId) = "job/{id}";
+    /// That a job has not ended.
+    open(id: JobId) = "open/{id}";
+    /// The job that an idempotency key made.
+    key(key: &str) = "key/{key}";
     /// What a task is.
     def(id: TaskId) = "def/{id}";
     /// Where a task is.
@@ -29,6 +33,12 @@ keys! {
     run(id: RunId) = "run/{id}";
     /// A board image.
     image(model: Digest, quant: Quant) = "image/{model}/{quant}";
+}
+
+/// How a job ended, by the place of its first task in the order of submission. They sort with the newest first.
+#[must_use]
+pub fn ended(first_seq: u64) -> Vec<u8> {
+    format!("ended/{:020}", u64::MAX - first_seq).into_bytes()
 }
 
 /// A transcript; those of a task sort by lease.

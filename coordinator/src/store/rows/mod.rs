@@ -3,7 +3,10 @@
 //! | key | value |
 //! | --- | --- |
 //! | `meta/schema`, `meta/cluster`, `meta/epoch` | version of this table; [`ClusterId`]; [`Life`] |
-//! | `job/<id>` | [`JobRow`] |
+//! | `job/<id>` | [`JobRow`]: a job as it was submitted |
+//! | `open/<job>` | `true`: the job has not ended; what a restart takes up |
+//! | `ended/<place>` | [`EndedJob`]: how the job ended; the last that was submitted comes first |
+//! | `key/<key>` | `JobId`: the job that a client's idempotency key made |
 //! | `def/<task>` | [`TaskDef`]: what a task is, written once |
 //! | `task/<task>` | [`StoredTask`]: where it is; absent while it is as it was submitted |
 //! | `run/<run>` | the record, JSON in lz4 |
@@ -25,7 +28,7 @@ mod recover;
 use std::collections::BTreeMap;
 
 use edgeprof_common::{
-    BoardId, ClusterId, Digest, Epoch, JobId, Nonce, TaskError, TaskId,
+    BoardId, ClusterId, Digest, Epoch, JobId, JobState, Nonce, Priority, TaskError, TaskId,
     job::{Cell, JobSpec, Prompt},
     run::StopReason,
 };
@@ -35,7 +38,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Store, StoreError};
 
 pub use claim::{AdoptError, adopt, claim};
-pub use recover::{Recovered, recover};
+pub(crate) use recover::of_tasks;
+pub use recover::{OpenJob, Recovered, recover};
 
 /// Version of the rows.
 pub const SCHEMA: u32 = 2;
@@ -49,6 +53,18 @@ pub struct Life {
     pub epoch: Epoch,
     /// Binds the epoch to this process.
     pub nonce: Nonce,
+}
+
+/// Bits of an event's number that count within one life; those above are the epoch.
+const EVENTS: u32 = 32;
+
+impl Life {
+    /// Number of what is known when this life begins: above every number of the lives before, so that whatever a
+    /// watcher has of them, it gets the present state.
+    #[must_use]
+    pub const fn first_event(&self) -> u64 {
+        self.epoch.0.saturating_mul(1 << EVENTS)
+    }
 }
 
 /// Who this coordinator is to its workers.
@@ -77,6 +93,49 @@ pub struct JobRow {
     pub submitter: String,
     /// Place of its first task in the order of submission; the others follow.
     pub first_seq: u64,
+}
+
+/// A job that has ended, as lists show it. It never changes again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedJob {
+    /// The job.
+    pub id: JobId,
+    /// How it ended.
+    pub state: JobState,
+    /// RFC 3339.
+    pub submitted_at: String,
+    /// Its class in the queue.
+    pub priority: Priority,
+    /// The client's.
+    pub labels: BTreeMap<String, String>,
+    /// Who shared the boards with whom.
+    pub submitter: String,
+    /// How many tasks it has.
+    pub tasks: usize,
+    /// How many of them failed for good.
+    pub failed: usize,
+    /// Place of its first task in the order of submission.
+    pub first_seq: u64,
+    /// Number of its end among the changes that watchers are told.
+    pub last_event: u64,
+}
+
+impl EndedJob {
+    /// A job that was submitted so, and ended like this.
+    pub fn of(job: &JobRow, state: JobState, failed: usize, last_event: u64) -> Self {
+        Self {
+            id: job.id,
+            state,
+            submitted_at: job.submitted_at.clone(),
+            priority: job.spec.priority,
+            labels: job.spec.labels.clone(),
+            submitter: job.submitter.clone(),
+            tasks: job.tasks.len(),
+            failed,
+            first_seq: job.first_seq,
+            last_event,
+        }
+    }
 }
 
 /// A firmware as a task pins it.

@@ -5,21 +5,33 @@ use std::{
     str::FromStr,
 };
 
-use edgeprof_common::{BoardId, Digest, IdError, Quant, TaskId, Token, WorkerId};
+use edgeprof_common::{BoardId, Digest, IdError, JobId, Quant, TaskId, Token, WorkerId};
 use edgeprof_scheduler::Estimate;
+use serde::de::DeserializeOwned;
 
-use super::{ImageRow, JobRow, StoredBoard, StoredTask, TaskDef, decode, for_each, key};
+use super::{
+    EndedJob, ImageRow, JobRow, SCAN, StoredBoard, StoredTask, TaskDef, decode, for_each, key, read,
+};
 use crate::store::{Store, StoreError};
 
-/// Everything but records, transcripts and workloads.
+/// A job that has not ended.
+#[derive(Debug)]
+pub struct OpenJob {
+    /// As it was submitted.
+    pub row: JobRow,
+    /// What each of its tasks is, in order.
+    pub defs: Vec<TaskDef>,
+    /// Where those of them are that are not as they were submitted.
+    pub tasks: HashMap<TaskId, StoredTask>,
+}
+
+/// Everything but records, transcripts, workloads, and jobs that have ended.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// Every job, in the order of submission.
-    pub jobs: Vec<JobRow>,
-    /// Every task's definition.
-    pub defs: HashMap<TaskId, TaskDef>,
-    /// The place of every task that is not as it was submitted.
-    pub tasks: HashMap<TaskId, StoredTask>,
+    /// Every job that has not ended, in the order of submission.
+    pub jobs: Vec<OpenJob>,
+    /// Above the place in the order of submission of every task of an ended job.
+    pub next_seq: u64,
     /// The last token of each board.
     pub tokens: BTreeMap<BoardId, Token>,
     /// What is kept of boards.
@@ -34,26 +46,20 @@ pub struct Recovered {
     pub aside: u64,
 }
 
-/// Reads what a starting coordinator needs.
+/// Reads what a starting coordinator needs: how long that takes does not depend on what has ended.
 ///
 /// # Errors
 /// When the store fails or a row is damaged.
 pub fn recover(store: &dyn Store) -> Result<Recovered, StoreError> {
     let mut all = Recovered::default();
-    for_each(store, "job/", |key, value| {
-        all.jobs.push(decode(key, value)?);
+    for_each(store, "open/", |key, _| {
+        all.jobs.push(job(store, id(key, "open/")?)?);
         Ok(())
     })?;
-    for_each(store, "def/", |key, value| {
-        let def: TaskDef = decode(key, value)?;
-        all.defs.insert(def.id, def);
-        Ok(())
-    })?;
-    for_each(store, "task/", |key, value| {
-        let task: StoredTask = decode(key, value)?;
-        all.tasks.insert(task.row.id, task);
-        Ok(())
-    })?;
+    if let Some((key, value)) = store.scan(b"ended/", None, 1)?.first() {
+        let last: EndedJob = decode(key, value)?;
+        all.next_seq = last.first_seq.saturating_add(last.tasks as u64);
+    }
     for_each(store, "token/", |key, value| {
         all.tokens.insert(id(key, "token/")?, decode(key, value)?);
         Ok(())
@@ -83,8 +89,48 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, StoreError> {
         all.aside = key::number(key).unwrap_or_default();
         Ok(())
     })?;
-    all.jobs.sort_by_key(|job| job.first_seq);
+    all.jobs.sort_by_key(|job| job.row.first_seq);
     Ok(all)
+}
+
+fn job(store: &dyn Store, id: JobId) -> Result<OpenJob, StoreError> {
+    let at = key::job(id);
+    let row: JobRow = read(store, &at)?.ok_or_else(|| StoreError::Row {
+        key: String::from_utf8_lossy(&at).into_owned(),
+        reason: "it is missing, and the job has not ended".into(),
+    })?;
+    let defs = of_tasks(store, &row.tasks, key::def)?;
+    let tasks: Vec<StoredTask> = of_tasks(store, &row.tasks, key::task)?;
+    let tasks = tasks.into_iter().map(|task| (task.row.id, task)).collect();
+    Ok(OpenJob { row, defs, tasks })
+}
+
+/// The rows of a job's tasks, as far as they have one, in order. Their ids ascend and lie side by side, so they are
+/// read together.
+pub(crate) fn of_tasks<T: DeserializeOwned>(
+    store: &dyn Store,
+    tasks: &[TaskId],
+    key: impl Fn(TaskId) -> Vec<u8>,
+) -> Result<Vec<T>, StoreError> {
+    let (Some(first), Some(last)) = (tasks.first(), tasks.last()) else { return Ok(Vec::new()) };
+    let (mut after, last) = (key(*first), key(*last));
+    let prefix = after.iter().position(|byte| *byte == b'/').map_or(&[][..], |at| &after[..=at]).to_vec();
+    // Right below the first: only ids that are no task's lie between.
+    after.pop();
+    let (mut rows, mut left) = (Vec::new(), tasks.len());
+    while left > 0 {
+        let some = store.scan(&prefix, Some(&after), left.min(SCAN))?;
+        let Some((next, _)) = some.last() else { break };
+        after.clone_from(next);
+        left -= some.len();
+        for (key, value) in &some {
+            if *key > last {
+                return Ok(rows);
+            }
+            rows.push(decode(key, value)?);
+        }
+    }
+    Ok(rows)
 }
 
 /// The id at the end of a key.

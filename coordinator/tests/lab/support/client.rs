@@ -100,6 +100,10 @@ impl Client {
         soon("the job's end", stream.map(Result::unwrap).collect()).await
     }
 
+    pub(crate) async fn job(&mut self, job: &str) -> v1::Job {
+        self.0.get_job(v1::GetJobRequest { job_id: job.into() }).await.unwrap().into_inner()
+    }
+
     pub(crate) async fn logs(&mut self, id: &str) -> Vec<v1::AttemptLog> {
         let request = v1::GetLogsRequest { id: id.into() };
         let stream = self.0.get_logs(request).await.unwrap().into_inner();

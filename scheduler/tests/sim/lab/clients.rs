@@ -92,12 +92,12 @@ impl Lab {
         self.at(2000, Ev::Submit(ids));
     }
 
-    /// A person cancels a task, and again until a coordinator is there.
+    /// A person cancels a task's job, and again until a coordinator is there.
     pub(super) fn cancel(&mut self, task: TaskId) {
         match self.serving[self.works[&task].cluster].filter(|id| self.lives[id.0].up) {
             Some(id) => {
-                self.log.line(self.now, || format!("a client cancels {task} at {id}"));
-                self.step(id, Event::CancelTask { task });
+                self.log.line(self.now, || format!("a client cancels the job of {task} at {id}"));
+                self.step(id, Event::CancelJob { job: self.works[&task].new.job });
             }
             None => self.at(1000, Ev::Cancel(task)),
         }

@@ -117,6 +117,7 @@ impl Store {
         };
         Recovered {
             tasks: self.submitted.iter().map(row).collect(),
+            next_seq: 0,
             tokens: self.tokens.clone(),
             boards: self.boards.values().cloned().collect(),
             drained: self.drained.clone(),

@@ -1,0 +1,5 @@
+//! The board's side of the conversation, on a line made of two queues.
+
+mod bench;
+mod images;
+mod runs;
