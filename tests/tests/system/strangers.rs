@@ -31,8 +31,7 @@ fn resident(process: u32) -> u64 {
 /// The last number that the coordinator's log tells of this reason.
 fn counted(lab: &Lab, reason: &str) -> u64 {
     let log = lab.coordinator.as_ref().unwrap().log();
-    let told =
-        log.lines().filter(|line| line.contains("refused since the start")).next_back().unwrap_or_default();
+    let told = log.lines().rfind(|line| line.contains("refused since the start")).unwrap_or_default();
     let number = told.split([' ', '"', '=']).skip_while(|word| *word != reason).nth(1);
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
