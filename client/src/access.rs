@@ -21,7 +21,7 @@ impl Client {
     /// When the coordinator refuses or is lost.
     pub async fn who_am_i(&self) -> Result<v1::WhoAmIResponse, ClientError> {
         let call = || async { self.access().who_am_i(v1::WhoAmIRequest {}).await };
-        Ok(calling(self.address(), self.patience(), self.patience(), call).await?.into_inner())
+        Ok(calling(self.callee(), self.patience(), self.patience(), call).await?.into_inner())
     }
 
     /// A new token of `name`, and what opens it: the only time that anybody sees it. Where the connection breaks it
@@ -43,7 +43,7 @@ impl Client {
             only: only.to_vec(),
         };
         let call = || async { self.access().issue_token(request.clone()).await };
-        Ok(calling(self.address(), Duration::ZERO, Duration::ZERO, call).await?.into_inner())
+        Ok(calling(self.callee(), Duration::ZERO, Duration::ZERO, call).await?.into_inner())
     }
 
     /// Every token by name, without what opens it.
@@ -52,7 +52,7 @@ impl Client {
     /// When the coordinator refuses or is lost.
     pub async fn tokens(&self) -> Result<Vec<v1::AccessToken>, ClientError> {
         let call = || async { self.access().list_tokens(v1::ListTokensRequest {}).await };
-        Ok(calling(self.address(), self.patience(), self.patience(), call).await?.into_inner().tokens)
+        Ok(calling(self.callee(), self.patience(), self.patience(), call).await?.into_inner().tokens)
     }
 
     /// Ends a token, and what it has opened.
@@ -62,7 +62,7 @@ impl Client {
     pub async fn revoke_token(&self, name: &str) -> Result<v1::AccessToken, ClientError> {
         let request = v1::RevokeTokenRequest { name: name.to_owned() };
         let call = || async { self.access().revoke_token(request.clone()).await };
-        Ok(calling(self.address(), Duration::ZERO, Duration::ZERO, call).await?.into_inner())
+        Ok(calling(self.callee(), Duration::ZERO, Duration::ZERO, call).await?.into_inner())
     }
 
     /// The newest entries of the log of who did what, at most so many, the newest first: of one caller, and since a
@@ -87,7 +87,7 @@ impl Client {
                 before,
             };
             let call = || async { self.access().list_audit(request.clone()).await };
-            let answer = calling(self.address(), self.patience(), self.patience(), call).await?.into_inner();
+            let answer = calling(self.callee(), self.patience(), self.patience(), call).await?.into_inner();
             entries.extend(answer.entries);
             match answer.next {
                 // Whoever sends us round in circles gets no further.

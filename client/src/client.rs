@@ -6,7 +6,8 @@ use edgeprof_common::{Digest, JobId, Nonce, job::JobSpec, run::RunRecord};
 use edgeprof_proto::{CHUNK, bridge, v1};
 use edgeprof_service::{
     WORKER_PORT,
-    channel::{self, ConnectError},
+    channel::{ConnectError, Dialer},
+    tls::Demand,
 };
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +18,7 @@ use v1::{profiler_client::ProfilerClient, profiler_server::SERVICE_NAME};
 use crate::{
     ClientError, LocalFile, Token, Watch,
     error::transport,
-    retry::calling,
+    retry::{Callee, calling},
     token::{Outgoing, in_the_clear},
 };
 
@@ -73,27 +74,43 @@ pub(crate) type Carried = InterceptedService<Channel, Outgoing>;
 pub struct Client {
     channel: Channel,
     outgoing: Outgoing,
-    address: String,
+    callee: Callee,
     patience: Duration,
 }
 
 impl Client {
-    /// Connects to `http://HOST:PORT`, or `HOST:PORT`.
+    /// Connects to `http://HOST:PORT`, or `HOST:PORT`, without certificates.
     ///
     /// # Errors
     /// When that is no address, or no coordinator answers there.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        let channel = channel::connect(address, CONNECT).await.map_err(|error| match error {
+        Self::dial(address, &Dialer::default()).await
+    }
+
+    /// Connects in this way, with certificates where the dialer has some.
+    ///
+    /// # Errors
+    /// When that is no address, no coordinator answers there, or certificates keep us from speaking.
+    pub async fn dial(address: &str, dialer: &Dialer) -> Result<Self, ClientError> {
+        // What is known of the last connection is of this one alone.
+        let dialer = dialer.demanding(Demand::Coordinator);
+        let callee = Callee { address: dialer.url(address), dialer };
+        let channel = callee.dialer.connect(address, CONNECT).await.map_err(|error| match error {
             ConnectError::Address(address) => ClientError::Address { address },
+            ConnectError::Untrusted { address, why } => ClientError::Untrusted { address, why },
             ConnectError::Unreachable { address, reason, .. } => {
                 ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] }
             }
         })?;
         if let Some(reason) = stranger(&channel).await {
-            return Err(ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] });
+            let address = callee.address;
+            return Err(match callee.dialer.refusal() {
+                Some(why) => ClientError::Untrusted { address, why },
+                None => ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] },
+            });
         }
         let outgoing = Outgoing::default();
-        Ok(Self { channel, outgoing, address: address.to_owned(), patience: PATIENCE })
+        Ok(Self { channel, outgoing, callee, patience: PATIENCE })
     }
 
     /// The same, whose calls carry a token.
@@ -101,11 +118,11 @@ impl Client {
     /// # Errors
     /// When the token could be read on the way: the connection leaves this machine without TLS.
     pub fn with_token(mut self, token: Token) -> Result<Self, ClientError> {
-        if in_the_clear(&self.address) {
+        if in_the_clear(&self.callee.address) {
             return Err(ClientError::Token {
                 message: format!(
                     "a token is not sent to {} without TLS: everybody on the way could read it",
-                    self.address
+                    self.callee.address
                 ),
                 hint: "give the coordinator a certificate (`edgeprof pki`) and name it with https://".into(),
             });
@@ -115,8 +132,9 @@ impl Client {
     }
 
     /// Whether it shows the coordinator who it is, which then needs no other name.
-    pub const fn is_identified(&self) -> bool {
-        self.outgoing.token.is_some()
+    pub fn is_identified(&self) -> bool {
+        let certificate = || self.callee.dialer.identity().is_some() && !in_the_clear(&self.callee.address);
+        self.outgoing.token.is_some() || certificate()
     }
 
     /// The same with another patience: how long a call is tried again over a broken connection.
@@ -128,7 +146,11 @@ impl Client {
 
     /// Whom it speaks to.
     pub fn address(&self) -> &str {
-        &self.address
+        &self.callee.address
+    }
+
+    pub(crate) const fn callee(&self) -> &Callee {
+        &self.callee
     }
 
     pub(crate) const fn patience(&self) -> Duration {
@@ -154,7 +176,7 @@ impl Client {
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let call = || send(self.profiler(), request.clone());
-        Ok(calling(&self.address, self.patience, self.patience, call).await?.into_inner())
+        Ok(calling(&self.callee, self.patience, self.patience, call).await?.into_inner())
     }
 
     /// One call that is not: where the connection breaks, what came of it is for the caller to find out.
@@ -193,7 +215,7 @@ impl Client {
         let digests: Vec<_> = files.iter().map(LocalFile::digest).collect();
         for digest in self.missing(&digests).await? {
             let Some(file) = files.iter().find(|file| file.digest() == digest) else { continue };
-            calling(&self.address, self.patience, self.patience, || self.put(file, &sent)).await?;
+            calling(&self.callee, self.patience, self.patience, || self.put(file, &sent)).await?;
         }
         Ok(())
     }
@@ -246,7 +268,7 @@ impl Client {
             async move { profiler.submit_job(request).await }
         };
         // Whether to wait for room is for the caller to say: it may be long.
-        let answer = calling(&self.address, self.patience, Duration::ZERO, call).await?.into_inner();
+        let answer = calling(&self.callee, self.patience, Duration::ZERO, call).await?.into_inner();
         answer.job.ok_or_else(|| ClientError::Failed {
             message: "it accepted the job without naming it".into(),
             hint: None,
@@ -300,7 +322,7 @@ impl Client {
             }
             Ok(runs)
         };
-        let runs = calling(&self.address, self.patience, self.patience, collect).await?;
+        let runs = calling(&self.callee, self.patience, self.patience, collect).await?;
         Ok(runs.iter().map(|run| bridge("run", run)).collect::<Result<_, _>>()?)
     }
 
@@ -318,7 +340,7 @@ impl Client {
             }
             Ok(logs)
         };
-        calling(&self.address, self.patience, self.patience, collect).await
+        calling(&self.callee, self.patience, self.patience, collect).await
     }
 
     /// What became of every task of a job, or of one task, step by step, in the order of the job's cells.

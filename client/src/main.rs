@@ -19,6 +19,7 @@ mod logs;
 mod marks;
 mod model;
 mod output;
+mod pki;
 mod programs;
 mod progress;
 mod run;
@@ -82,6 +83,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             audit::list(&global, who.as_deref(), since.as_deref(), limit).await
         }
         Command::Doctor => doctor::run(&global).await,
+        Command::Pki(pki) => pki::run(&global, pki),
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),
     }

@@ -12,7 +12,7 @@ use edgeprof_coordinator::{
     daemon::{Daemon, StartError, write_ready},
     preparing::child,
 };
-use edgeprof_service::{config::print_default, shutdown::signalled, telemetry};
+use edgeprof_service::{config::print_default, shutdown::signalled, telemetry, tls::Own};
 
 const TRY_AGAIN: u8 = 75;
 const DO_NOT_RESTART: u8 = 78;
@@ -43,6 +43,9 @@ fn main() -> ExitCode {
         };
     }
     if flags.check_config {
+        if let Err(why) = edgeprof_service::tls::secure(&config.tls, config.listen, Own::Coordinator) {
+            return fail(DO_NOT_RESTART, &why, Some(&why.hint));
+        }
         println!("the configuration is good");
         return ExitCode::SUCCESS;
     }
@@ -76,7 +79,7 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
         }
     };
     if let Some(path) = &flags.ready_file
-        && let Err(error) = write_ready(path, daemon.address())
+        && let Err(error) = write_ready(path, &daemon.url())
     {
         let code = fail(1, &format!("cannot write {}: {error}", path.display()), None);
         daemon.stop().await;

@@ -11,6 +11,7 @@ pub mod peer;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 
 /// Port of a coordinator.
 pub const COORDINATOR_PORT: u16 = 7450;

@@ -82,9 +82,14 @@ impl Daemon {
         status.code().unwrap_or_else(|| panic!("{status}:\n{}", self.log()))
     }
 
-    /// `http://ADDRESS:PORT`.
+    /// `http://ADDRESS:PORT`, or `https://` with certificates.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// `ADDRESS:PORT`.
+    pub fn address(&self) -> &str {
+        self.url.split_once("://").map_or("", |(_, address)| address)
     }
 
     /// It listens on every address of its host; from now on this one is named.

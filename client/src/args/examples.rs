@@ -76,3 +76,13 @@ pub(super) const AUDIT_EXAMPLES: &str = "\
 Examples:
   edgeprof audit --since 2h
   edgeprof audit --who nightly --limit 1000 -o csv";
+
+pub(super) const PKI_EXAMPLES: &str = "\
+Examples:
+  A lab of one coordinator, one worker and one person:
+    edgeprof pki init --lab attic
+    edgeprof pki issue coordinator
+    edgeprof pki issue worker host-1
+    edgeprof pki issue client ann --role operator
+  Ann has left:
+    edgeprof pki revoke client/ann --reason privilege-withdrawn";

@@ -3,14 +3,22 @@
 mod access;
 mod examples;
 mod job;
+mod pki;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use edgeprof_client::{Client, ClientError, Token, address};
+use edgeprof_service::{
+    channel::Dialer,
+    tls::{Demand, Keeper, Own},
+};
 
-pub(crate) use self::access::TokenCommand;
-pub(crate) use self::job::{JobArgs, Who};
+pub(crate) use self::{
+    access::TokenCommand,
+    job::{JobArgs, Who},
+    pki::{How, Pki, PkiCommand, Whose},
+};
 use crate::{exit::Failure, output::Format, progress::Mode};
 
 /// Who waits longer than a year waits for ever: so no instant overflows.
@@ -35,6 +43,18 @@ pub(crate) struct Global {
     /// an mDNS announcement on this network, or is http://127.0.0.1:7450.
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub(crate) coordinator: Option<String>,
+    /// Folder with the certificates of this client, as `edgeprof pki issue` writes it
+    ///
+    /// Else ~/.config/edgeprof/tls where that exists. With it, coordinators are spoken to over TLS only, unless their
+    /// address says http://.
+    #[arg(
+        long,
+        global = true,
+        env = "EDGEPROF_TLS_DIR",
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) tls_dir: Option<PathBuf>,
     /// File with a token that shows the coordinator who asks; only its owner may be able to read it
     ///
     /// Else the token itself is taken from EDGEPROF_TOKEN, if that is set. It is no argument, as those are seen by
@@ -84,13 +104,20 @@ impl Global {
 
     /// Finds the coordinator and connects.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        // Before anybody is dialled.
         let token = self.token()?;
-        let target = address::resolve(&self.said(), address::search()).await?;
-        let client = address::connect(&target).await?;
-        Ok(match token {
-            Some(token) => client.with_token(token)?,
-            None => client,
-        })
+        let certificates = self.certificates();
+        let target = address::resolve(&self.said(), address::search(), certificates.is_some()).await?;
+        let dialer = self.dialer(&target)?;
+        Ok(Self::showing(address::connect(&target, &dialer).await?, token)?)
+    }
+
+    /// The client with the token, if there is one.
+    pub(crate) fn showing(client: Client, token: Option<Token>) -> Result<Client, ClientError> {
+        match token {
+            Some(token) => client.with_token(token),
+            None => Ok(client),
+        }
     }
 
     /// The token that was given.
@@ -100,6 +127,28 @@ impl Global {
         }
         let given = std::env::var("EDGEPROF_TOKEN").ok().filter(|text| !text.trim().is_empty());
         given.map(|text| Token::new(&text, "EDGEPROF_TOKEN")).transpose()
+    }
+
+    /// The folder of certificates, if there is one.
+    pub(crate) fn certificates(&self) -> Option<PathBuf> {
+        let usual = || {
+            let config = address::config_path(|name| std::env::var(name).ok())?;
+            Some(config.parent()?.join("tls")).filter(|folder| folder.exists())
+        };
+        self.tls_dir.clone().filter(|dir| !dir.as_os_str().is_empty()).or_else(usual)
+    }
+
+    /// How `target` is dialled. Certificates that cannot be used keep nobody from an address without TLS.
+    pub(crate) fn dialer(&self, target: &address::Target) -> Result<Dialer, Failure> {
+        let plain = target.urls.iter().all(|url| url.starts_with("http://"));
+        match self.certificates().filter(|_| !plain) {
+            None => Ok(Dialer::default()),
+            Some(dir) => {
+                let keeper = Keeper::open(&dir, Own::Client)
+                    .map_err(|why| Failure::usage(why.to_string()).hint(why.hint))?;
+                Ok(Dialer::secured(keeper.into(), Demand::Coordinator))
+            }
+        }
     }
 }
 
@@ -239,6 +288,9 @@ pub(crate) enum Command {
     ///
     /// Exit code 0 if nothing does, 1 if something does; what only narrows a lab is a warning.
     Doctor,
+    /// Run the lab's certificate authority: who may connect to whom
+    #[command(after_help = examples::PKI_EXAMPLES)]
+    Pki(Pki),
     /// Look at model files; needs no cluster
     Model {
         #[command(subcommand)]

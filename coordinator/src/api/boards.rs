@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgeprof_common::BoardId;
 use edgeprof_proto::v1::{self, worker_client::WorkerClient};
-use edgeprof_service::{channel::connect, status::with_hint};
+use edgeprof_service::{status::with_hint, tls::Demand};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,16 +46,23 @@ fn of_worker(board: &str, status: Status) -> Status {
 }
 
 /// A connection of its own to the worker of a board.
-async fn worker(board: &str, address: Option<String>) -> Result<WorkerClient<Channel>, Status> {
+async fn worker(
+    api: &Api,
+    board: &BoardId,
+    address: Option<String>,
+) -> Result<WorkerClient<Channel>, Status> {
+    let name = board.as_str().split_once('/').map(|(worker, _)| worker.to_owned());
+    let board = board.as_str();
     let address = address.ok_or_else(|| unreachable(board, "it is not known where it listens"))?;
-    let channel = connect(&address, DIAL).await.map_err(|error| unreachable(board, error))?;
+    let dialer = api.dialer.demanding(Demand::Worker(name));
+    let channel = dialer.connect(&address, DIAL).await.map_err(|error| unreachable(board, error))?;
     Ok(WorkerClient::new(channel))
 }
 
 async fn worker_of(api: &Api, board: &str) -> Result<WorkerClient<Channel>, Status> {
     let id = board_id(board)?;
-    let reserved = api.ask(|reply| Command::Reserved(id, reply)).await?;
-    worker(board, reserved.ok_or_else(|| unknown_board(board))?.address).await
+    let reserved = api.ask(|reply| Command::Reserved(id.clone(), reply)).await?;
+    worker(api, &id, reserved.ok_or_else(|| unknown_board(board))?.address).await
 }
 
 async fn patiently<T>(
@@ -101,7 +108,7 @@ pub(super) async fn console(
         let refusal = Refusal::denied(Reason::Owner, what, hint);
         return Err(api.access.deny(caller, "Console", refusal));
     }
-    let mut worker = worker(&board, address).await?;
+    let mut worker = worker(api, &id, address).await?;
     api.access.note_asked(caller, "Console", &board).await?;
     let (typed, line) = mpsc::channel(16);
     // Ends with either side: the sender fails once the worker's stream is gone.

@@ -43,6 +43,8 @@ const FULL: Duration = Duration::from_secs(60);
 pub struct Api {
     /// To the loop.
     pub commands: mpsc::Sender<Command>,
+    /// To the workers.
+    pub dialer: edgeprof_service::channel::Dialer,
     /// For records and for jobs that have ended, which are read as committed.
     pub store: Arc<dyn Store>,
     /// Number of what is known since this life began.

@@ -1,6 +1,9 @@
 //! What each key of the configuration file does.
 
-use edgeprof_service::config::Key;
+use edgeprof_service::{
+    config::Key,
+    tls::{CONNECTION_KEYS, TLS_KEYS},
+};
 
 /// In the order in which they are printed.
 pub const KEYS: &[Key] = &[
@@ -34,6 +37,15 @@ pub const KEYS: &[Key] = &[
          its tokens are at most this.",
     ),
     Key::new("log_format", "Shape of log lines: text or json."),
+    TLS_KEYS[0],
+    TLS_KEYS[1],
+    TLS_KEYS[2],
+    TLS_KEYS[3],
+    TLS_KEYS[4],
+    CONNECTION_KEYS[0],
+    CONNECTION_KEYS[1],
+    CONNECTION_KEYS[2],
+    CONNECTION_KEYS[3],
     Key::new(
         "scheduler.policy",
         "Which of the able boards a task gets: \"least-completion\" (where it ends first, by what history\n\

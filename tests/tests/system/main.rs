@@ -15,7 +15,9 @@ mod local;
 mod main_job;
 mod partitions;
 mod promises;
+mod security;
 mod service;
+mod strangers;
 
 use edgeprof_tests::shipped_model;
 
