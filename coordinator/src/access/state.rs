@@ -139,10 +139,9 @@ impl Access {
                     "`edgeprof pki issue client NAME --role ROLE` makes one for a client",
                 ));
             }
-            None if self.encrypted => {
+            None if self.encrypted || !address.ip().is_loopback() => {
                 return Err(nobody("who calls has shown neither certificate nor token"));
             }
-            // What listens without TLS is bound to loopback.
             None => Caller {
                 name: Caller::LOCAL.into(),
                 role: edgeprof_common::Role::Admin,

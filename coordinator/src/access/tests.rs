@@ -83,6 +83,8 @@ fn whoever_shows_nothing_is_local_without_tls_and_nobody_with_it() {
         // Probes have nothing to show.
         assert!(encrypted.admit(HEALTH, Some(&peer(host, None)), None).unwrap().caller.is_none());
     }
+    // What listens without TLS is bound to loopback; were it not, nobody else would be local.
+    assert_eq!(refused(plain.admit(JOBS, Some(&peer(FAR, None)), None)).reason(), Reason::NoCredentials);
     let refusal = refused(plain.admit(JOBS, None, None));
     assert_eq!(refusal.reason(), Reason::NoCredentials, "nobody knows where it comes from");
 }

@@ -1,6 +1,6 @@
 //! Who may do what, as people and scripts show who they are.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use edgeprof_tests::{Finished, Lab, secret_in};
 
@@ -93,4 +93,54 @@ fn tokens_open_what_their_roles_may_and_stand_in_no_log() {
         assert_eq!(secret_in(&text, lab.folder()), None, "{text}");
         assert!(!text.contains(&guest), "{text}");
     }
+}
+
+/// The same over TLS, where whoever shows nothing is nobody.
+#[test]
+fn a_certificate_has_a_role_and_who_has_none_may_show_a_token() {
+    let mut lab = Lab::new();
+    lab.secure();
+    lab.start(&[]);
+    lab.pki().run(&["issue", "client", "bob", "--role", "viewer"]);
+    let folder = lab.pki().of("client bob");
+    let on = |folder: &Path, token: &str, arguments: &[&str]| {
+        let mut command = lab.client_command();
+        command.args(arguments).env("EDGEPROF_TLS_DIR", folder);
+        if !token.is_empty() {
+            command.env("EDGEPROF_TOKEN", token);
+        }
+        Finished::of(&mut command)
+    };
+    let me = on(&folder, "", &["whoami"]);
+    assert_eq!((me.code, me.stdout.as_str()), (0, "bob, viewer by certificate\n"), "{me:?}");
+    let refused = on(&folder, "", &["token", "list"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    let said = "ListTokens needs the role admin, and bob (viewer, by certificate) has not";
+    assert!(refused.stderr.contains(said), "{refused:?}");
+
+    // The lab's own certificate is an admin's.
+    let issued = lab.client(&["token", "issue", "ci", "--role", "submitter"]);
+    assert_eq!(issued.code, 0, "{issued:?}");
+    let token = issued.stdout.trim();
+    // Who knows the authority alone can tell the coordinator, and has nothing to show for themselves.
+    let bare = lab.folder().join("bare");
+    fs::create_dir(&bare).unwrap();
+    fs::copy(folder.join("ca.pem"), bare.join("ca.pem")).unwrap();
+    let nobody = on(&bare, "", &["boards"]);
+    assert_eq!(nobody.code, 2, "{nobody:?}");
+    assert!(nobody.stderr.contains("neither certificate nor token"), "{nobody:?}");
+    let me = on(&bare, token, &["whoami"]);
+    assert_eq!((me.code, me.stdout.as_str()), (0, "ci, submitter by token\n"), "{me:?}");
+    let me = on(&folder, token, &["whoami"]);
+    assert_eq!(me.stdout, "ci, submitter by token\n", "a token counts alone: {me:?}");
+
+    let log = lab.json(&["audit"]);
+    let log = log.as_array().unwrap();
+    assert!(
+        log.iter().any(|e| e["who"] == "bob" && e["via"] == "certificate" && e["outcome"] == "refused"),
+        "{log:?}"
+    );
+    let admin = |e: &&serde_json::Value| e["rpc"] == "IssueToken" && e["outcome"] == "done";
+    assert_eq!(log.iter().find(admin).unwrap()["via"], "certificate", "{log:?}");
+    assert!(log.iter().any(|e| e["who"] == "" && e["rpc"] == "ListBoards"), "{log:?}");
 }
