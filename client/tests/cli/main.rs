@@ -6,4 +6,5 @@ mod console;
 mod fake;
 mod files;
 mod operator;
+mod pki;
 mod restarts;
