@@ -1,13 +1,13 @@
 //! What is due when: at most one alarm for each thing that waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use edgeprof_common::{BoardId, TaskId, Token, WorkerId};
 
-use crate::Now;
+use crate::{Now, table::Table};
 
 /// What an alarm wakes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Alarm {
     /// A task in backoff.
     Task(TaskId),
@@ -26,7 +26,7 @@ pub(crate) enum Alarm {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alarms {
     by_time: BTreeSet<(Now, Alarm)>,
-    by_owner: BTreeMap<Alarm, Now>,
+    by_owner: Table<Alarm, Now>,
 }
 
 impl Alarms {
@@ -34,7 +34,7 @@ impl Alarms {
     pub(crate) fn set(&mut self, owner: Alarm, at: Option<Now>) {
         let before = match at {
             Some(at) => self.by_owner.insert(owner.clone(), at),
-            None => self.by_owner.remove(&owner),
+            None => self.by_owner.swap_remove(&owner),
         };
         if before == at {
             return;
@@ -58,7 +58,7 @@ impl Alarms {
             return None;
         }
         let (_, owner) = self.by_time.pop_first()?;
-        self.by_owner.remove(&owner);
+        self.by_owner.swap_remove(&owner);
         Some(owner)
     }
 }

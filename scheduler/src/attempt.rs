@@ -7,6 +7,7 @@ use edgeprof_common::{AttemptNo, BoardId, Digest, TaskId, Token, WorkerId};
 use crate::{
     AttemptPhase, CANARY, Closed, Command, LeaseRef, Now, Order,
     queue::{Charged, ShapeId},
+    table::Table,
 };
 
 /// An attempt that occupies a board or a place in its line, as far as is known here.
@@ -125,9 +126,9 @@ impl Line {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attempts {
     by_token: BTreeMap<Token, Attempt>,
-    by_board: BTreeMap<BoardId, Line>,
-    by_worker: BTreeMap<WorkerId, BTreeSet<Token>>,
-    alone: BTreeMap<WorkerId, usize>,
+    by_board: Table<BoardId, Line>,
+    by_worker: Table<WorkerId, BTreeSet<Token>>,
+    alone: Table<WorkerId, usize>,
 }
 
 impl Attempts {
@@ -158,7 +159,7 @@ impl Attempts {
             line.unknown -= usize::from(attempt.expected.is_none());
             line.halted -= usize::from(attempt.answer_by.is_some());
             if line.tokens.is_empty() {
-                self.by_board.remove(&attempt.board);
+                self.by_board.swap_remove(&attempt.board);
             }
         }
         if attempt.alone
@@ -166,13 +167,13 @@ impl Attempts {
         {
             *count -= 1;
             if *count == 0 {
-                self.alone.remove(&attempt.worker);
+                self.alone.swap_remove(&attempt.worker);
             }
         }
         if let Some(tokens) = self.by_worker.get_mut(&attempt.worker) {
             tokens.remove(&token);
             if tokens.is_empty() {
-                self.by_worker.remove(&attempt.worker);
+                self.by_worker.swap_remove(&attempt.worker);
             }
         }
         Some(attempt)

@@ -180,7 +180,7 @@ impl Scheduler {
         };
         let before = health(self);
         if row.mark.is_none() && row.suspicion.is_none() {
-            self.kept.remove(&board);
+            self.kept.swap_remove(&board);
         } else {
             self.kept.insert(board.clone(), row.clone());
         }

@@ -60,8 +60,10 @@ impl Scheduler {
         let Some(row) = self.tasks.get_mut(&id) else { return };
         let Some(image) = row.image.as_ref().map(|image| image.digest) else { return };
         let worker = site.worker.clone();
-        let load = if site.state.image == Some(image) { 0 } else { self.estimates.load(&image, &class.kind) };
-        let run = self.estimates.run(&image, &class.kind, row.work);
+        let expected = self.estimates.expected(&image, &class.kind, row.work);
+        let run = expected.map(|expected| expected.run);
+        let load = expected.map_or(0, |expected| expected.load);
+        let load = if site.state.image == Some(image) { 0 } else { load };
         let cost = run.or(self.estimates.usual()).unwrap_or(UNKNOWN);
         let alone = row.alone();
         row.attempt = AttemptNo(row.attempt.0.saturating_add(1));

@@ -10,7 +10,7 @@
 //! scheduler.next_wakeup() -> Option<Now>                  when an Event::Tick is wanted
 //! scheduler.admits(tasks: usize) -> Result<(), QueueFull> ask before Event::Submitted
 //! scheduler.issued(&WorkerId) -> BTreeMap<BoardId, Token> for the coordinator's Hello
-//! scheduler.all_issued() -> &BTreeMap<BoardId, Token>     the same for a worker that has not said who it is
+//! scheduler.all_issued() -> BTreeMap<BoardId, Token>     the same for a worker that has not said who it is
 //! scheduler.kept(&BoardId) -> Option<&BoardRow>           also of boards that nobody reports
 //! scheduler.next_seq() -> u64                             place of the next task that is submitted
 //! scheduler.task(TaskId) / tasks_of(JobId) / job(JobId) / jobs() / position(TaskId) / eta(TaskId)
@@ -41,6 +41,7 @@ mod requirement;
 mod results;
 mod row;
 mod scheduler;
+mod table;
 mod task;
 mod time;
 mod view;

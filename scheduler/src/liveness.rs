@@ -25,10 +25,8 @@ impl Scheduler {
     ) {
         let (id, now) = (&peer.worker, self.now);
         self.attempts.lose_sight(id);
-        let worker = self
-            .workers
-            .entry(id.clone())
-            .or_insert_with(|| Worker::new(Belief::Unheard { until: now }, now));
+        let new = || Worker::new(Belief::Unheard { until: now }, now);
+        let worker = self.workers.get_or_insert_with(id, new);
         let process = worker.meet(incarnation);
         let contested = worker.contested_until.is_some();
         if process == Process::Returned || (contested && process != Process::Same) {

@@ -94,8 +94,8 @@ impl Scheduler {
 
     /// The last token issued for each board, for the handshake with a worker whose name is not known.
     #[must_use]
-    pub const fn all_issued(&self) -> &BTreeMap<BoardId, Token> {
-        &self.tokens
+    pub fn all_issued(&self) -> BTreeMap<BoardId, Token> {
+        self.tokens.iter().map(|(board, token)| (board.clone(), *token)).collect()
     }
 
     /// What is kept of a board, whether its worker was heard in this life or not.

@@ -14,6 +14,7 @@ use crate::{
     marks::Timer,
     placement::{Boards, Estimates},
     queue::Queue,
+    table::{OrderedTable, Table},
     time::Clock,
     worker::{Belief, Worker},
 };
@@ -37,12 +38,12 @@ pub struct Scheduler {
     /// Tasks queued, prepared or not, and in backoff.
     pub(crate) waiting: usize,
     pub(crate) attempts: Attempts,
-    pub(crate) workers: BTreeMap<WorkerId, Worker>,
-    pub(crate) tokens: BTreeMap<BoardId, Token>,
+    pub(crate) workers: OrderedTable<WorkerId, Worker>,
+    pub(crate) tokens: Table<BoardId, Token>,
     /// What boards there are, and what they could take.
     pub(crate) boards: Boards,
     /// Boards that are set aside or have to prove themselves.
-    pub(crate) kept: BTreeMap<BoardId, BoardRow>,
+    pub(crate) kept: Table<BoardId, BoardRow>,
     pub(crate) timers: BTreeMap<BoardId, Timer>,
     /// Workers that an operator drained.
     pub(crate) drained: BTreeSet<WorkerId>,
@@ -88,10 +89,10 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             waiting: 0,
             attempts: Attempts::default(),
-            workers: BTreeMap::new(),
-            tokens: BTreeMap::new(),
+            workers: OrderedTable::default(),
+            tokens: Table::default(),
             boards: Boards::default(),
-            kept: BTreeMap::new(),
+            kept: Table::default(),
             timers: BTreeMap::new(),
             drained: recovered.drained,
             estimates: Estimates::default(),
@@ -207,8 +208,8 @@ impl Scheduler {
         if let Some(lease) = row.lease() {
             self.seen(lease.token)?;
             let until = self.now.plus(self.config.restart_grace);
-            let worker = Worker::new(Belief::Unheard { until }, self.now);
-            self.workers.entry(lease.worker.clone()).or_insert(worker);
+            let worker = || Worker::new(Belief::Unheard { until }, self.now);
+            self.workers.get_or_insert_with(&lease.worker, worker);
             self.alarms.set(Alarm::Worker(lease.worker.clone()), Some(until));
             self.attempts.insert(Attempt {
                 number: row.attempt,

@@ -72,7 +72,7 @@ impl Core {
     fn greeting(&self, key: &str, worker: Option<&WorkerId>) -> Option<Greeting> {
         let Some(worker) = worker else {
             // Its name is not known yet: it takes what is for its own boards.
-            let issued = self.scheduler.all_issued().clone();
+            let issued = self.scheduler.all_issued();
             // Too high a number would claim that it has seen commands which are yet to come.
             return Some(Greeting { issued, last_command: 0 });
         };

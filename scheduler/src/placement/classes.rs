@@ -7,7 +7,7 @@ use std::{
 
 use edgeprof_common::{BoardId, Digest, WorkerId};
 
-use crate::{BoardReport, Now, queue::Spot};
+use crate::{BoardReport, Now, queue::Spot, table::Table};
 
 /// What is alike of boards.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +116,7 @@ pub(crate) struct Moved {
 pub(crate) struct Boards {
     ids: BTreeMap<Arc<Class>, ClassId>,
     pools: BTreeMap<ClassId, Pool>,
-    sites: BTreeMap<BoardId, Site>,
+    sites: Table<BoardId, Site>,
     last: u64,
 }
 
@@ -186,7 +186,7 @@ impl Boards {
     pub(crate) fn remove(&mut self, board: &BoardId) -> Moved {
         self.set(board, State::default());
         let mut moved = Moved::default();
-        let Some(site) = self.sites.remove(board) else { return moved };
+        let Some(site) = self.sites.swap_remove(board) else { return moved };
         let Some(pool) = self.pools.get_mut(&site.class) else { return moved };
         pool.members -= 1;
         if pool.members == 0 {

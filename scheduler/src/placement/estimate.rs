@@ -40,6 +40,15 @@ pub(crate) struct Estimates {
     usual: Option<u64>,
 }
 
+/// What a run is expected to take, in µs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    /// Of board time, loading not included.
+    pub(crate) run: u64,
+    /// To load the image; zero where it is not known.
+    pub(crate) load: u64,
+}
+
 /// One run, as it was seen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
@@ -65,16 +74,16 @@ impl Estimates {
         kinds.insert(estimate.kind.clone(), Learned { now: estimate, written });
     }
 
-    /// Expected board time in µs, loading not included.
-    pub(crate) fn run(&self, image: &Digest, kind: &str, work: u64) -> Option<u64> {
-        let learned = self.learned.get(image)?.get(kind)?;
-        Some((learned.now.ns_per_work * work.max(1) as f64 / 1000.0) as u64)
+    /// Expected times of a run; none where nothing was learned.
+    pub(crate) fn expected(&self, image: &Digest, kind: &str, work: u64) -> Option<Expected> {
+        let Estimate { ns_per_work, load_ns, .. } = &self.learned.get(image)?.get(kind)?.now;
+        let run = (ns_per_work * work.max(1) as f64 / 1000.0) as u64;
+        Some(Expected { run, load: (load_ns / 1000.0) as u64 })
     }
 
-    /// Expected time to load an image, in µs; zero where it is not known.
-    pub(crate) fn load(&self, image: &Digest, kind: &str) -> u64 {
-        let learned = self.learned.get(image).and_then(|kinds| kinds.get(kind));
-        learned.map_or(0, |learned| (learned.now.load_ns / 1000.0) as u64)
+    /// Expected board time in µs, loading not included.
+    pub(crate) fn run(&self, image: &Digest, kind: &str, work: u64) -> Option<u64> {
+        self.expected(image, kind, work).map(|expected| expected.run)
     }
 
     /// Mean board time of a task, in µs, once one has ended.
@@ -129,8 +138,8 @@ mod tests {
         estimates.learn(&seen(1000, 10, Some(5000)));
         assert_eq!(estimates.run(&image, "m4", 10), Some(1000));
         assert_eq!(estimates.run(&image, "m4", 200), Some(20_000));
-        assert_eq!((estimates.load(&image, "m4"), estimates.usual()), (5000, Some(1000)));
-        assert_eq!((estimates.run(&image, "m3", 1), estimates.load(&image, "m3")), (None, 0));
+        let load = |kind| estimates.expected(&image, kind, 1).map(|expected| expected.load);
+        assert_eq!((load("m4"), load("m3"), estimates.usual()), (Some(5000), None, Some(1000)));
         assert_eq!(estimates.run(&Digest::of(b"other"), "m4", 1), None);
     }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, ops::Bound};
 use edgeprof_common::{BoardId, Digest};
 
 use super::{
-    classes::{Boards, Pool, Room, Site},
-    estimate::Estimates,
+    classes::{Boards, Class, Pool, Room, Site},
+    estimate::{Estimates, Expected},
 };
 use crate::{Config, Now, Policy, queue::Spot};
 
@@ -58,21 +58,24 @@ impl<'a> Chooser<'a> {
             match spot {
                 Spot::Class(class) => {
                     let Some(pool) = self.boards.pool(*class) else { continue };
-                    idle.of(self.idle_in(pool, task).and_then(|board| self.cost(board, task)));
+                    let run = self.expects(&pool.class, task);
+                    idle.of(self.idle_in(pool, task).and_then(|board| self.cost(board, run, task)));
                     for board in self.some_of(&pool.behind, task) {
-                        behind.of(self.cost(board, task));
+                        behind.of(self.cost(board, run, task));
                     }
                     for board in self.some_of(&pool.spare, task) {
-                        spare.of(self.cost(board, task));
+                        spare.of(self.cost(board, run, task));
                     }
                 }
                 Spot::Board(board) => {
                     let Some((board, site)) = self.boards.entry(board) else { continue };
+                    let Some(pool) = self.boards.pool(site.class) else { continue };
+                    let cost = || self.cost(board, self.expects(&pool.class, task), task);
                     match site.state.room {
                         Room::None => {}
-                        Room::Idle => idle.of(self.cost(board, task)),
-                        Room::Behind { spare: false, .. } => behind.of(self.cost(board, task)),
-                        Room::Behind { spare: true, .. } => spare.of(self.cost(board, task)),
+                        Room::Idle => idle.of(cost()),
+                        Room::Behind { spare: false, .. } => behind.of(cost()),
+                        Room::Behind { spare: true, .. } => spare.of(cost()),
                     }
                 }
             }
@@ -92,10 +95,20 @@ impl<'a> Chooser<'a> {
 
     /// When a task would have ended on a board, in µs from now; none where its run time is not known.
     pub(crate) fn completion(&self, image: &Digest, work: u64, board: &BoardId) -> Option<u64> {
-        let (site, kind) = (self.boards.site(board)?, &self.boards.class_of(board)?.kind);
-        let run = self.estimates.run(image, kind, work)?;
-        let load = if site.state.image == Some(*image) { 0 } else { self.estimates.load(image, kind) };
+        let site = self.boards.site(board)?;
+        let expected = self.estimates.expected(image, &self.boards.pool(site.class)?.class.kind, work);
+        self.ends(site, image, expected)
+    }
+
+    fn ends(&self, site: &Site, image: &Digest, expected: Option<Expected>) -> Option<u64> {
+        let Expected { run, load } = expected?;
+        let load = if site.state.image == Some(*image) { 0 } else { load };
         Some(self.wait(site)?.saturating_add(load).saturating_add(run))
+    }
+
+    /// What a task is expected to take on boards of a class, which is alike for all of them.
+    fn expects(&self, class: &Class, task: &Candidate<'_>) -> Option<Expected> {
+        self.estimates.expected(&task.image, &class.kind, task.work)
     }
 
     /// How long a board is likely to be busy, in µs.
@@ -112,10 +125,10 @@ impl<'a> Chooser<'a> {
         wait.is_some_and(|wait| u128::from(wait) <= self.config.wait_for_better.as_micros())
     }
 
-    fn cost(&self, board: &'a BoardId, task: &Candidate<'_>) -> Option<Cost<'a>> {
+    fn cost(&self, board: &'a BoardId, expected: Option<Expected>, task: &Candidate<'_>) -> Option<Cost<'a>> {
         let site = self.boards.site(board)?;
         let policy = match self.config.policy {
-            Policy::LeastCompletion => self.completion(&task.image, task.work, board),
+            Policy::LeastCompletion => self.ends(site, &task.image, expected),
             Policy::LeastLoaded => Some(match site.state.room {
                 Room::Behind { attempts, .. } => attempts as u64,
                 Room::None | Room::Idle => 0,

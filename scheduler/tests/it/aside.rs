@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgeprof_common::{BoardHealth, TaskState, WorkerHealth};
 use edgeprof_scheduler::{
-    BoardRow, Config, Event, Frame, HeldState, LeaseRef, Mark, Notice, Outcome, RejectReason, Write,
+    Config, Event, Frame, HeldState, LeaseRef, Mark, Notice, Outcome, RejectReason, Write,
 };
 
 use super::rig::{Rig, board, held, lab_fault, peer, task, worker};
@@ -164,9 +164,6 @@ fn a_reservation_ends_by_itself_also_after_a_restart() {
     rig.submit([1]);
     assert_eq!((rig.state(1), health(&rig)), (Queued, BoardHealth::Maintenance));
     rig.tick_at(2000);
-    // The caller hands in what is left.
-    let BoardRow { mark, .. } = rig.kept.values_mut().next().unwrap();
-    *mark = reserved(8);
     rig.restart();
     rig.up("a", 2, &["a/0"]);
     rig.tick_at(4000);

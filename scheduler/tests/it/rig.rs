@@ -1,6 +1,9 @@
 //! A scheduler on a bench: short words for events, and what came of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use edgeprof_common::{
     AttemptNo, BoardHealth, BoardId, Digest, Epoch, ErrorClass, Incarnation, JobId, Priority, TaskError,
@@ -8,8 +11,8 @@ use edgeprof_common::{
 };
 use edgeprof_scheduler::{
     BoardReport, BoardRow, Command, Config, Effects, Estimate, Event, Frame, Held, HeldState, Image,
-    LeaseRef, NewTask, Notice, Now, Order, Outcome, Peer, Recovered, RejectReason, Requirement, Scheduler,
-    Send, SessionId, Step, TaskRow, Verdict, Write,
+    LeaseRef, Mark, NewTask, Notice, Now, Order, Outcome, Peer, Recovered, RejectReason, Requirement,
+    Scheduler, Send, SessionId, Step, TaskRow, Verdict, Write,
 };
 
 pub(crate) const JOB: JobId = JobId::from_raw(1);
@@ -25,6 +28,7 @@ pub(crate) struct Rig {
     pub(crate) rows: BTreeMap<TaskId, TaskRow>,
     pub(crate) tokens: BTreeMap<BoardId, Token>,
     pub(crate) kept: BTreeMap<BoardId, BoardRow>,
+    reserved_until: BTreeMap<BoardId, u64>,
     drained: BTreeSet<WorkerId>,
     estimates: BTreeMap<(Digest, String), Estimate>,
     config: Config,
@@ -100,6 +104,7 @@ impl Rig {
             fx: Effects::default(),
             defs: Vec::new(),
             kept: BTreeMap::new(),
+            reserved_until: BTreeMap::new(),
             drained: BTreeSet::new(),
             estimates: BTreeMap::new(),
             rows: BTreeMap::new(),
@@ -121,11 +126,18 @@ impl Rig {
             let fresh = || TaskRow::fresh(def.clone(), seq as u64);
             self.rows.get(&def.id).cloned().unwrap_or_else(fresh)
         };
+        let board = |row: &BoardRow| {
+            let mut row = row.clone();
+            if let Some(Mark::Reserved { left, .. }) = &mut row.mark {
+                *left = Duration::from_millis(self.reserved_until[&row.board].saturating_sub(self.now));
+            }
+            row
+        };
         Recovered {
             tasks: self.defs.iter().enumerate().map(row).collect(),
             next_seq: 0,
             tokens: self.tokens.clone(),
-            boards: self.kept.values().cloned().collect(),
+            boards: self.kept.values().map(board).collect(),
             drained: self.drained.clone(),
             estimates: self.estimates.values().cloned().collect(),
         }
@@ -148,6 +160,9 @@ impl Rig {
                     self.kept.remove(&row.board);
                 }
                 Write::PutBoard(row) => {
+                    if let Some(Mark::Reserved { left, .. }) = row.mark {
+                        self.reserved_until.insert(row.board.clone(), self.now + left.as_millis() as u64);
+                    }
                     self.kept.insert(row.board.clone(), (**row).clone());
                 }
                 Write::PutDrained { worker, on: true } => {

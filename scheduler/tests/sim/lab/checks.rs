@@ -1,8 +1,10 @@
 //! The promises, checked after every step against what truly happened.
 
+mod idle;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgeprof_common::{BoardId, ErrorClass, TaskId, TaskState, Token};
+use edgeprof_common::{BoardId, ErrorClass, TaskId, TaskState, Token, WorkerId};
 use edgeprof_scheduler::{
     BoardRow, CANARY, Closed, Effects, LeaseRef, Mark, Order, Outcome, Past, Send, TaskRow, Verdict, Write,
 };
@@ -38,8 +40,7 @@ pub(crate) struct Checks {
     owed: BTreeMap<usize, BTreeSet<LeaseRef>>,
     /// What each life has handed in.
     said: BTreeMap<LifeId, Said>,
-    /// Seconds for which a board is idle though work waits.
-    idle: BTreeMap<BoardId, u32>,
+    idle: idle::Idle,
     /// Boards that deserve what an operator would call bad.
     pub(crate) guilty: BTreeSet<BoardId>,
     pub(crate) lost: u64,
@@ -54,17 +55,14 @@ pub(crate) struct Checks {
 struct Said {
     rows: BTreeMap<TaskId, TaskRow>,
     boards: BTreeMap<BoardId, BoardRow>,
-    drained: BTreeSet<edgeprof_common::WorkerId>,
+    drained: BTreeSet<WorkerId>,
     ended: BTreeSet<TaskId>,
 }
 
-/// Seconds for which a board may be idle though a task waits that it could run.
-const IDLE_SECONDS: u32 = 12;
-
 impl Checks {
     /// A life begins with what its store has.
-    pub(crate) fn begins(&mut self, life: LifeId, store: &Store) {
-        let recovered = store.recovered();
+    pub(crate) fn begins(&mut self, life: LifeId, store: &Store, now: u64) {
+        let recovered = store.recovered(now);
         let said = Said {
             rows: recovered.tasks.into_iter().map(|row| (row.id, row)).collect(),
             boards: store.boards.clone(),
@@ -365,38 +363,9 @@ impl Checks {
         Ok(())
     }
 
-    /// Once faults are over: no board idles while a task waits that it could run.
-    pub(crate) fn sample(&mut self, life: &Life, workers: &[Worker]) -> Result<(), Violation> {
-        let said = self.said.entry(life.id).or_default();
-        let tasks = || life.scheduler.jobs().flat_map(|(job, _)| life.scheduler.tasks_of(job)).map(|t| t.row);
-        // A task that must be alone may keep boards from others, until its worker shows that it has ended.
-        let occupants = life.scheduler.boards().filter_map(|board| board.occupant);
-        let on_a_board: BTreeSet<TaskId> = occupants.map(|occupant| occupant.task).collect();
-        let shy =
-            tasks().any(|row| row.alone() && (!row.state().is_terminal() || on_a_board.contains(&row.id)));
-        let queued: Vec<_> =
-            tasks().filter(|row| row.state() == TaskState::Queued && row.image.is_some()).collect();
-        for (index, worker) in workers.iter().enumerate() {
-            let reached = worker.up
-                && worker.stopping.is_none()
-                && life.linked.contains_key(&index)
-                && !said.drained.contains(&worker.id);
-            for board in &worker.boards {
-                let kept = said.boards.get(&board.id);
-                let open = kept.is_none_or(|row| row.mark.is_none() && row.suspicion.is_none());
-                let able = |row: &&&TaskRow| row.requirement.meets(&board.id, board.kind, &BTreeMap::new());
-                let waits = queued.iter().find(able);
-                let seconds = self.idle.entry(board.id.clone()).or_default();
-                let idles = reached && open && board.vacant() && !shy && waits.is_some();
-                *seconds = if idles { *seconds + 1 } else { 0 };
-                if *seconds >= IDLE_SECONDS {
-                    let row = waits.map(|row| row.id);
-                    let what = format!("{} idles for {seconds} s while {row:?} waits", board.id);
-                    return Err(violation(what, &board.id).and(&worker.id));
-                }
-            }
-        }
-        Ok(())
+    /// A worker stays away for good: nobody waits for what it owes.
+    pub(crate) fn gone(&mut self, index: usize) {
+        self.owed.remove(&index);
     }
 
     /// At the end: nothing accepted is missing, everything ended as it must, nothing is owed.

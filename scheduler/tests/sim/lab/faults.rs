@@ -1,13 +1,15 @@
 //! What goes wrong, what operators do, and how the lab is mended afterwards.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use edgeprof_common::{BoardId, Incarnation, WorkerId};
+use edgeprof_common::{BoardId, Incarnation, TaskId, WorkerId};
 use edgeprof_scheduler::{Event, Mark};
 
 use super::{
     Bug, Ev, Fault, Lab,
     life::{Life, LifeId},
+    work::Work,
+    worker::Worker,
 };
 
 /// Something that an operator tells a coordinator.
@@ -25,7 +27,8 @@ impl Lab {
         let gentle = self.plan.only_good;
         let wait = if gentle { self.rng.between(12_000, 25_000) } else { self.rng.between(200, 6000) };
         self.at(wait, Ev::Fault);
-        let fault = self.plan.faults[self.rng.index(self.plan.faults.len())];
+        let faults = self.plan.faults.concat();
+        let fault = faults[self.rng.index(faults.len())];
         let index = self.rng.index(self.workers.len());
         let cluster = self.workers[index].cluster;
         self.count(&format!("{fault:?}"));
@@ -112,8 +115,8 @@ impl Lab {
             format!("{id} of cluster {cluster} starts at epoch {epoch} over store {store}")
         });
         self.lives.push(life);
-        self.checks.begins(id, &self.stores[store]);
-        let kept = self.stores[store].recovered().tasks;
+        self.checks.begins(id, &self.stores[store], self.now);
+        let kept = self.stores[store].recovered(self.now).tasks;
         for row in kept.iter().filter(|row| row.image.is_none()) {
             let wait = self.rng.between(1, 3000);
             self.at(wait, Ev::Ready(id, row.id));
@@ -160,7 +163,7 @@ impl Lab {
         // The last transaction may have become durable without anybody being told.
         if life.commit_due && self.stores[life.store].owner == Some(id) && self.rng.chance(500) {
             let transaction = std::mem::take(&mut life.pending);
-            let checked = self.stores[life.store].commit(transaction);
+            let checked = self.stores[life.store].commit(self.now, transaction);
             self.keep(checked);
         }
         self.exit(id);
@@ -205,7 +208,25 @@ impl Lab {
             self.break_stream(session);
         }
         let wait = self.rng.between(100, 12_000);
+        if self.now < self.plan.faults_until && self.rng.chance(self.plan.gone) && self.replaceable(index) {
+            return self.lose_worker(index);
+        }
         self.at(wait, Ev::WorkerStarts(index));
+    }
+
+    /// Whether its lab has another worker that will be there at the end.
+    fn replaceable(&self, index: usize) -> bool {
+        let cluster = self.workers[index].cluster;
+        let mut others = self.workers.iter().enumerate().filter(|(other, _)| *other != index);
+        others.any(|(_, other)| other.cluster == cluster && !other.gone)
+    }
+
+    /// A worker that was killed stays away for good, with its disk.
+    fn lose_worker(&mut self, index: usize) {
+        self.log.line(self.now, || format!(" !! {} stays away", self.workers[index].id));
+        self.count("WorkerGone");
+        self.workers[index].gone = true;
+        self.checks.gone(index);
     }
 
     pub(super) fn start_worker(&mut self, index: usize) {
@@ -257,6 +278,22 @@ impl Lab {
             Act::Drain(worker, on) => self.step(id, Event::Drain { worker, on }),
             Act::Mark(board, mark) => self.step(id, Event::Mark { board, mark }),
         }
+    }
+
+    /// A while after the last fault, clients give up what no board is left for.
+    pub(super) fn give_up(&mut self) {
+        let left: Vec<&Worker> = self.workers.iter().filter(|worker| !worker.gone).collect();
+        let able = |work: &Work| {
+            let boards = left.iter().filter(|worker| worker.cluster == work.cluster);
+            let labels = BTreeMap::new();
+            boards
+                .flat_map(|worker| &worker.boards)
+                .any(|board| work.new.requirement.meets(&board.id, board.kind, &labels))
+        };
+        let open = |work: &&Work| !self.stores[self.official[work.cluster]].ended(&work.new.id);
+        let hopeless = self.works.values().filter(open).filter(|work| !able(work));
+        let hopeless: Vec<TaskId> = hopeless.map(|work| work.new.id).collect();
+        hopeless.into_iter().for_each(|task| self.cancel(task));
     }
 
     /// Once faults are over: operators mend what is broken and take back what they set aside.

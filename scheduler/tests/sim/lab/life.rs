@@ -52,7 +52,7 @@ impl Life {
         kept.epoch += 1;
         kept.owner = Some(id);
         let epoch = Epoch(kept.epoch);
-        let scheduler = Scheduler::new(Now(now), config, epoch, kept.recovered());
+        let scheduler = Scheduler::new(Now(now), config, epoch, kept.recovered(now));
         Self {
             id,
             cluster,

@@ -54,10 +54,12 @@ pub(crate) struct Plan {
     /// Frames of a session arrive in order and once, as TCP gives them; else they are lost, doubled and
     /// overtake each other too.
     pub(crate) ordered: bool,
-    /// What may go wrong; each word as often as it stands here.
-    pub(crate) faults: &'static [Fault],
+    /// What may go wrong; each word as often as it stands in one of these.
+    pub(crate) faults: &'static [&'static [Fault]],
     /// Until when, in ms.
     pub(crate) faults_until: u64,
+    /// How many of a thousand workers that are killed stay away for good.
+    pub(crate) gone: u64,
     /// Every task succeeds unless its board or worker fails.
     pub(crate) only_good: bool,
     /// Labs on one network.
@@ -71,103 +73,71 @@ const CALM: Plan = Plan {
     ordered: true,
     faults: &[],
     faults_until: 0,
+    gone: 0,
     only_good: true,
     clusters: 1,
     workers: 1,
 };
 
-const EVERYTHING: &[Fault] = &[
+/// Processes die, stand still, and cannot be reached.
+const CRASHES: &[Fault] = &[
     CoordinatorKilled,
     CoordinatorKilled,
     CoordinatorStalled,
-    TwoLives,
-    CopiedStore,
-    WorkerKilled,
     WorkerKilled,
     PowerLost,
-    WorkerRestored,
-    WorkerStopped,
     WorkerFrozen,
     StreamBroken,
+    Cut,
+    AllCut,
+];
+
+/// Boards fail, and operators take them and their workers out of service.
+const BENCH: &[Fault] = &[
+    BoardBroken,
+    BoardBroken,
+    Drained,
+    Reserved,
+    Reserved,
+    Quarantined,
+    WorkerStopped,
+    WorkerKilled,
+    CoordinatorKilled,
+];
+
+/// Coordinators come twice, workers come back older, and what is sent one way does not come back the other.
+const LIVES: &[Fault] = &[
+    TwoLives,
+    TwoLives,
+    CopiedStore,
+    CoordinatorKilled,
+    WorkerRestored,
+    WorkerRestored,
+    WorkerKilled,
     StreamBroken,
     Cut,
     CutOut,
     CutBack,
-    AllCut,
-    BoardBroken,
-    Drained,
-    Reserved,
-    Quarantined,
 ];
+
+/// Every fault comes for a while, and tasks may be as bad as they like.
+const FAULTY: Plan = Plan { faults_until: 60_000, only_good: false, ..CALM };
 
 /// All plans.
 pub(crate) const PLANS: &[Plan] = &[
     CALM,
     // The coordinator is blind for less than the hold of re-dispatch; nobody else has a fault.
-    Plan { name: "pauses", faults: &[CoordinatorStalled, AllCut], faults_until: 60_000, workers: 3, ..CALM },
     Plan {
-        name: "crashes",
-        faults: &[
-            CoordinatorKilled,
-            CoordinatorKilled,
-            CoordinatorStalled,
-            WorkerKilled,
-            PowerLost,
-            WorkerFrozen,
-            StreamBroken,
-            Cut,
-            AllCut,
-        ],
+        name: "pauses",
+        faults: &[&[CoordinatorStalled, AllCut]],
         faults_until: 60_000,
-        only_good: false,
+        workers: 3,
         ..CALM
     },
-    Plan {
-        name: "bench",
-        faults: &[
-            BoardBroken,
-            BoardBroken,
-            Drained,
-            Reserved,
-            Reserved,
-            Quarantined,
-            WorkerStopped,
-            WorkerKilled,
-            CoordinatorKilled,
-        ],
-        faults_until: 60_000,
-        only_good: false,
-        ..CALM
-    },
-    Plan {
-        name: "lives",
-        faults: &[
-            TwoLives,
-            TwoLives,
-            CopiedStore,
-            CoordinatorKilled,
-            WorkerRestored,
-            WorkerRestored,
-            WorkerKilled,
-            StreamBroken,
-            Cut,
-            CutOut,
-            CutBack,
-        ],
-        faults_until: 60_000,
-        only_good: false,
-        clusters: 2,
-        ..CALM
-    },
-    Plan {
-        name: "wild",
-        ordered: false,
-        faults: EVERYTHING,
-        faults_until: 60_000,
-        only_good: false,
-        clusters: 2,
-        ..CALM
-    },
+    Plan { name: "crashes", faults: &[CRASHES], gone: 200, ..FAULTY },
+    Plan { name: "bench", faults: &[BENCH], ..FAULTY },
+    Plan { name: "lives", faults: &[LIVES], clusters: 2, ..FAULTY },
+    Plan { name: "wild", ordered: false, faults: &[CRASHES, BENCH, LIVES], gone: 100, clusters: 2, ..FAULTY },
 ];
 
 impl Plan {

@@ -1,9 +1,12 @@
 //! What a coordinator keeps: exactly what was committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use edgeprof_common::{BoardId, Digest, TaskId, Token, WorkerId};
-use edgeprof_scheduler::{BoardRow, Estimate, LeaseRef, NewTask, Recovered, TaskRow, Verdict, Write};
+use edgeprof_scheduler::{BoardRow, Estimate, LeaseRef, Mark, NewTask, Recovered, TaskRow, Verdict, Write};
 
 use super::{life::LifeId, log::Violation, log::violation};
 
@@ -20,6 +23,8 @@ pub(crate) struct Store {
     pub(crate) runs: BTreeMap<TaskId, Verdict>,
     pub(crate) aside: BTreeSet<(TaskId, Token)>,
     pub(crate) boards: BTreeMap<BoardId, BoardRow>,
+    /// When the reservations among them end.
+    reserved_until: BTreeMap<BoardId, u64>,
     pub(crate) drained: BTreeSet<WorkerId>,
     estimates: BTreeMap<(Digest, String), Estimate>,
 }
@@ -33,7 +38,7 @@ pub(crate) struct Transaction {
 
 impl Store {
     /// Commits a transaction, and checks that it breaks no promise.
-    pub(crate) fn commit(&mut self, transaction: Transaction) -> Result<(), Violation> {
+    pub(crate) fn commit(&mut self, now: u64, transaction: Transaction) -> Result<(), Violation> {
         for (task, seq) in transaction.submitted {
             self.submitted.entry(task.id).or_insert((task, seq));
         }
@@ -66,6 +71,9 @@ impl Store {
                     self.boards.remove(&row.board);
                 }
                 Write::PutBoard(row) => {
+                    if let Some(Mark::Reserved { left, .. }) = row.mark {
+                        self.reserved_until.insert(row.board.clone(), now + left.as_millis() as u64);
+                    }
                     self.boards.insert(row.board.clone(), *row);
                 }
                 Write::PutDrained { worker, on: true } => {
@@ -110,8 +118,15 @@ impl Store {
         Ok(())
     }
 
-    /// Every accepted task: as it was last written, or else as it was submitted.
-    pub(crate) fn recovered(&self) -> Recovered {
+    /// Every accepted task: as it was last written, or else as it was submitted. Of reservations, what is left.
+    pub(crate) fn recovered(&self, now: u64) -> Recovered {
+        let board = |row: &BoardRow| {
+            let mut row = row.clone();
+            if let Some(Mark::Reserved { left, .. }) = &mut row.mark {
+                *left = Duration::from_millis(self.reserved_until[&row.board].saturating_sub(now));
+            }
+            row
+        };
         let row = |(id, (task, seq)): (&TaskId, &(NewTask, u64))| {
             self.tasks.get(id).cloned().unwrap_or_else(|| TaskRow::fresh(task.clone(), *seq))
         };
@@ -119,7 +134,7 @@ impl Store {
             tasks: self.submitted.iter().map(row).collect(),
             next_seq: 0,
             tokens: self.tokens.clone(),
-            boards: self.boards.values().cloned().collect(),
+            boards: self.boards.values().map(board).collect(),
             drained: self.drained.clone(),
             estimates: self.estimates.values().cloned().collect(),
         }

@@ -55,6 +55,8 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) cluster: usize,
     pub(crate) up: bool,
+    /// It stays away for good.
+    pub(crate) gone: bool,
     pub(crate) frozen_until: u64,
     /// Nothing arrives here.
     pub(crate) out_cut_until: u64,
@@ -89,6 +91,7 @@ impl Worker {
             id,
             cluster,
             up: true,
+            gone: false,
             frozen_until: 0,
             out_cut_until: 0,
             back_cut_until: 0,
@@ -143,7 +146,8 @@ impl Worker {
     }
 
     pub(crate) fn holds_work(&self) -> bool {
-        !self.disk.outbox.is_empty() || self.boards.iter().any(|board| !board.line.is_empty())
+        // Nobody waits for what stays away for good.
+        !self.gone && (!self.disk.outbox.is_empty() || self.boards.iter().any(|board| !board.line.is_empty()))
     }
 
     fn with(&mut self, token: Token) -> Option<usize> {
