@@ -13,11 +13,12 @@ use edgeprof_service::{
     channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
     shutdown::Tasks,
+    supervisor,
     tls::{self, Demand, Door, Own, Refusals, Untrusted},
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tonic::transport::Server;
@@ -26,6 +27,7 @@ use tower::util::MapResponseLayer;
 use crate::{
     api::Api,
     artifacts::{Artifacts, firmware::Folders},
+    backup,
     canary::Canary,
     config::Config,
     core::{Command, Core, Failed, Parts, QUEUE, RecoverError},
@@ -161,7 +163,7 @@ impl Daemon {
         let api = Api {
             commands: commands.clone(),
             dialer: dialer.clone(),
-            store,
+            store: store.clone(),
             first_event: identity.life.first_event(),
             artifacts: artifacts.clone(),
             firmware,
@@ -175,8 +177,9 @@ impl Daemon {
         let server = tasks.spawn(serve(listener, door, api, tasks.clone()));
         let own = commands.clone();
 
+        tasks.spawn(backup::serve(config.data.clone(), store, artifacts.clone(), stop.clone()));
         let context = Context {
-            commands,
+            commands: commands.clone(),
             identity,
             site: config.site.as_str().into(),
             data: config.data.as_path().into(),
@@ -196,6 +199,7 @@ impl Daemon {
                 Err(error) => tracing::warn!(%error, "clients must be told this coordinator's address"),
             }
         }
+        tasks.spawn_until_stop(supervisor::watch(move || answers(commands.clone())));
         tracing::info!(%address, tls = secure, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
         Ok(Self {
@@ -249,6 +253,12 @@ impl Daemon {
         }
         self.tasks.stop().await;
     }
+}
+
+/// Whether the loop goes on.
+async fn answers(commands: mpsc::Sender<Command>) -> bool {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Alive(reply)).await.is_ok() && answer.await.is_ok()
 }
 
 async fn serve(

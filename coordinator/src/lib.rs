@@ -4,6 +4,7 @@
 pub mod adopt;
 pub mod api;
 pub mod artifacts;
+pub mod backup;
 pub mod canary;
 mod clock;
 pub mod config;

@@ -1,6 +1,10 @@
 //! The gRPC contract: generated messages, clients and servers, and the bridge to the plain types.
 
+pub mod session;
+
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use session::SESSION;
 
 /// Package `edgeprof.v1`.
 #[allow(missing_debug_implementations, unreachable_pub, clippy::all)]
@@ -10,9 +14,6 @@ pub mod v1 {
     /// The encoded descriptor set, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgeprof.v1.bin"));
 }
-
-/// Version of the session protocol between coordinator and worker.
-pub const SESSION_PROTOCOL: u32 = 1;
 
 /// Bytes of a blob in one chunk message.
 pub const CHUNK: usize = 64 * 1024;

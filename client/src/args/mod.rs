@@ -229,6 +229,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BoardCommand,
     },
+    /// Ask the coordinator whether it serves (grpc.health.v1), as probes do; exits with 3 if it does not
+    Health,
     /// List the built-in suites
     Suites,
     /// Say what on this machine would keep a lab from working, and the remedy
@@ -242,6 +244,12 @@ pub(crate) enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    /// Write manual pages and shell completions below a folder, as they lie below /usr/share
+    #[command(hide = true)]
+    Manual {
+        /// The folder
+        folder: PathBuf,
     },
 }
 
