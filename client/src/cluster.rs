@@ -27,6 +27,14 @@ pub(crate) async fn boards(global: &Global, wanted: &[String]) -> Result<Exit, F
     Ok(Exit::Ok)
 }
 
+/// `edgeprof health`
+pub(crate) async fn health(global: &Global) -> Result<Exit, Failure> {
+    // A new connection begins with that question.
+    let client = global.connect().await?;
+    output::print(&format!("{} serves\n", client.address()))?;
+    Ok(Exit::Ok)
+}
+
 /// `edgeprof workers`
 pub(crate) async fn workers(global: &Global) -> Result<Exit, Failure> {
     let workers = global.connect().await?.workers().await?;

@@ -29,7 +29,8 @@ mod tokens;
 use std::process::ExitCode;
 
 use args::{BoardCommand, Cli, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use edgeprof_service::manual;
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
@@ -84,6 +85,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Doctor => doctor::run(&global).await,
         Command::Pki(pki) => pki::run(&global, pki),
+        Command::Manual { folder } => match manual::write(&Cli::command(), "edgeprof", &folder) {
+            Ok(()) => Ok(Exit::Ok),
+            Err(error) => Err(Failure::usage(format!("cannot write to {}: {error}", folder.display()))),
+        },
+        Command::Health => cluster::health(&global).await,
         Command::Suites => suites::list(&global),
         Command::Model { command: args::ModelCommand::Inspect { file } } => model::inspect(&global, &file),
     }

@@ -111,8 +111,8 @@ mod tests {
 
     use super::*;
 
-    fn at(address: &str) -> Callee {
-        Callee { address: address.to_owned(), dialer: Dialer::default() }
+    fn at(address: &str) -> &'static Callee {
+        Box::leak(Box::new(Callee { address: address.to_owned(), dialer: Dialer::default() }))
     }
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -120,14 +120,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_broken_connection_is_tried_again_until_patience_ends() {
         let mut calls = 0;
-        let answer = calling(&at("a"), PATIENCE, PATIENCE, || {
+        let answer = calling(at("a"), PATIENCE, PATIENCE, || {
             calls += 1;
             ready(if calls < 4 { Err(Status::unavailable("going away")) } else { Ok(calls) })
         });
         assert_eq!(answer.await.unwrap(), 4);
         let start = Instant::now();
         let error =
-            calling::<(), _>(&at("http://x"), PATIENCE, PATIENCE, || ready(Err(Status::unavailable("gone"))));
+            calling::<(), _>(at("http://x"), PATIENCE, PATIENCE, || ready(Err(Status::unavailable("gone"))));
         assert_eq!(error.await.unwrap_err().to_string(), "lost the coordinator at http://x: gone");
         assert!((30..=34).contains(&start.elapsed().as_secs()));
     }
@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_coordinator_cannot_reach_is_no_broken_connection() {
         let mut calls = 0;
-        let away = calling::<(), _>(&at("a"), PATIENCE, PATIENCE, || {
+        let away = calling::<(), _>(at("a"), PATIENCE, PATIENCE, || {
             calls += 1;
             let hint = Some("edgeprof workers");
             ready(Err(status::with_hint(Code::Unavailable, "the worker of b cannot be asked", hint)))
@@ -149,14 +149,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_final_and_a_full_queue_is_not() {
         let mut calls = 0;
-        let refused = calling::<(), _>(&at("a"), PATIENCE, PATIENCE, || {
+        let refused = calling::<(), _>(at("a"), PATIENCE, PATIENCE, || {
             calls += 1;
             ready(Err(Status::invalid_argument("no such board")))
         });
         assert_eq!(refused.await.unwrap_err().to_string(), "no such board");
         assert_eq!(calls, 1);
         let mut calls = 0;
-        let full = calling(&at("a"), PATIENCE, PATIENCE, || {
+        let full = calling(at("a"), PATIENCE, PATIENCE, || {
             calls += 1;
             ready(if calls == 1 { Err(status::exhausted("full", Duration::from_secs(5))) } else { Ok(()) })
         });
@@ -168,7 +168,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_full_for_longer_than_patience_is_said_at_once() {
         let start = Instant::now();
-        let full = calling::<(), _>(&at("a"), PATIENCE, PATIENCE, || {
+        let full = calling::<(), _>(at("a"), PATIENCE, PATIENCE, || {
             ready(Err(status::exhausted("the disk is full", Duration::from_secs(60))))
         });
         let error = full.await.unwrap_err();
@@ -180,7 +180,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_room_who_did_not_say_so() {
         let mut calls = 0;
-        let full = calling::<(), _>(&at("a"), PATIENCE, Duration::ZERO, || {
+        let full = calling::<(), _>(at("a"), PATIENCE, Duration::ZERO, || {
             calls += 1;
             ready(Err(match calls {
                 1 => Status::unavailable("going away"),

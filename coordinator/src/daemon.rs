@@ -13,11 +13,12 @@ use edgeprof_service::{
     channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
     shutdown::Tasks,
+    supervisor,
     tls::{self, Demand, Door, Own, Refusals, Untrusted},
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tonic::transport::Server;
@@ -27,6 +28,7 @@ use crate::{
     access::{Access, GuardLayer, keep},
     api::Api,
     artifacts::{Artifacts, firmware::Folders},
+    backup,
     canary::Canary,
     config::Config,
     core::{Command, Core, Failed, Parts, QUEUE, RecoverError},
@@ -167,7 +169,7 @@ impl Daemon {
         let api = Api {
             commands: commands.clone(),
             dialer: dialer.clone(),
-            store,
+            store: store.clone(),
             first_event: identity.life.first_event(),
             artifacts: artifacts.clone(),
             firmware,
@@ -182,8 +184,9 @@ impl Daemon {
         let server = tasks.spawn(serve(listener, door, api, tasks.clone()));
         let own = commands.clone();
 
+        tasks.spawn(backup::serve(config.data.clone(), store, artifacts.clone(), stop.clone()));
         let context = Context {
-            commands,
+            commands: commands.clone(),
             identity,
             site: config.site.as_str().into(),
             data: config.data.as_path().into(),
@@ -203,6 +206,7 @@ impl Daemon {
                 Err(error) => tracing::warn!(%error, "clients must be told this coordinator's address"),
             }
         }
+        tasks.spawn_until_stop(supervisor::watch(move || answers(commands.clone())));
         tracing::info!(%address, tls = secure, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
         Ok(Self {
@@ -263,6 +267,12 @@ impl Daemon {
         }
         self.tasks.stop().await;
     }
+}
+
+/// Whether the loop goes on.
+async fn answers(commands: mpsc::Sender<Command>) -> bool {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Alive(reply)).await.is_ok() && answer.await.is_ok()
 }
 
 async fn serve(

@@ -5,6 +5,7 @@ pub mod access;
 pub mod adopt;
 pub mod api;
 pub mod artifacts;
+pub mod backup;
 pub mod canary;
 mod clock;
 pub mod config;

@@ -2,28 +2,37 @@
 //! taken, trying again may help · 78 configuration or storage cannot be used, or a newer life of this
 //! coordinator took over: do not start it again before somebody looked.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
+use clap::CommandFactory;
 use edgeprof_common::Epoch;
 use edgeprof_coordinator::{
     adopt::adopt,
+    backup,
     config::{Config, Flags, KEYS, Subcommand},
     core::Failed,
     daemon::{Daemon, StartError, write_ready},
     preparing::child,
 };
-use edgeprof_service::{config::print_default, shutdown::signalled, telemetry, tls::Own};
+use edgeprof_service::{config::print_default, manual, shutdown::signalled, supervisor, telemetry, tls::Own};
 
 const TRY_AGAIN: u8 = 75;
 const DO_NOT_RESTART: u8 = 78;
 
 fn main() -> ExitCode {
     let flags = edgeprof_service::flags::parse::<Flags>();
-    if let Some(Subcommand::Prepare) = flags.command {
-        return match child::main() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(1, &error, None),
-        };
+    // They need no configuration.
+    let aside = match &flags.command {
+        Some(Subcommand::Prepare) => Some(child::main()),
+        Some(Subcommand::Manual { folder }) => {
+            Some(manual::write(&Flags::command(), "edgeprof-coordinator", folder))
+        }
+        Some(_) | None => None,
+    };
+    match aside {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => return fail(1, &error, None),
+        None => {}
     }
     if flags.print_default_config {
         print!("{}", print_default::<Config>(KEYS));
@@ -33,14 +42,8 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(DO_NOT_RESTART, &error, None),
     };
-    if let Some(Subcommand::Adopt { cluster, epoch, force }) = flags.command {
-        return match adopt(&config.data, cluster, Epoch(epoch), force) {
-            Ok(()) => {
-                println!("the next start has epoch {epoch} of cluster {cluster}; start the coordinator now");
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(DO_NOT_RESTART, &error, Some(error.hint())),
-        };
+    if let Some(command) = &flags.command {
+        return on_data(command, &config.data);
     }
     if flags.check_config {
         if let Err(why) = edgeprof_service::tls::secure(&config.tls, config.listen, Own::Coordinator) {
@@ -58,6 +61,31 @@ fn main() -> ExitCode {
     // What hangs on a disk does not keep the process.
     runtime.shutdown_background();
     code
+}
+
+/// What is done to a data folder without serving it.
+fn on_data(command: &Subcommand, data: &Path) -> ExitCode {
+    let done = match command {
+        Subcommand::Adopt { cluster, epoch, force } => adopt(data, *cluster, Epoch(*epoch), *force)
+            .map(|()| {
+                format!("the next start has epoch {epoch} of cluster {cluster}; start the coordinator now")
+            })
+            .map_err(|error| fail(DO_NOT_RESTART, &error, Some(error.hint()))),
+        Subcommand::Backup { file } => backup::take(data, file)
+            .map(|bytes| format!("{}: {} KiB", file.display(), bytes.div_ceil(1024)))
+            .map_err(|error| fail(1, &error, Some(error.hint()))),
+        Subcommand::Restore { file } => backup::restore(file, data)
+            .map(|restored| restored.to_string())
+            .map_err(|error| fail(1, &error, Some(error.hint()))),
+        Subcommand::Prepare | Subcommand::Manual { .. } => return ExitCode::SUCCESS,
+    };
+    match done {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
 }
 
 async fn run(config: &Config, flags: &Flags) -> ExitCode {
@@ -85,6 +113,7 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
         daemon.stop().await;
         return code;
     }
+    supervisor::ready(&format!("serving on {}", daemon.address()));
     let code = tokio::select! {
         signal = &mut stop => match signal {
             Ok(Ok(signal)) => {
@@ -101,6 +130,7 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
             Err(error) => fail(DO_NOT_RESTART, &error, error.hint()),
         },
     };
+    supervisor::stopping();
     daemon.stop().await;
     code
 }

@@ -1,7 +1,7 @@
 //! Messages over gRPC, from clients and from workers: decoded, checked, and acted upon as far as that is
 //! pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use edgeprof_boards::catalogue;
 use edgeprof_common::{AttemptNo, Digest, Epoch, ErrorClass, JobId, TaskError, job::JobSpec, run::RunRecord};
@@ -45,7 +45,8 @@ pub(crate) fn submit(bytes: &[u8]) {
 fn planned(spec: &JobSpec) -> Option<Vec<TaskDef>> {
     let boards = lab();
     let there = kinds(spec, &boards).ok()?;
-    let header = Header::parse(&crate::model::small_llama2c(64)).map_err(|error| error.to_string());
+    let header =
+        Header::parse(&crate::model::small_llama2c(64)).map(Arc::new).map_err(|error| error.to_string());
     let error = |text: String| TaskError::new(ErrorClass::Model, "model_invalid", text);
     let headers = spec
         .models

@@ -1,6 +1,10 @@
 //! The gRPC contract: generated messages, clients and servers, and the bridge to the plain types.
 
+pub mod session;
+
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use session::SESSION;
 
 /// Package `edgeprof.v1`.
 #[allow(missing_debug_implementations, unreachable_pub, clippy::all)]
@@ -16,9 +20,6 @@ impl std::fmt::Debug for v1::IssueTokenResponse {
         f.debug_struct("IssueTokenResponse").field("about", &self.about).finish_non_exhaustive()
     }
 }
-
-/// Version of the session protocol between coordinator and worker.
-pub const SESSION_PROTOCOL: u32 = 1;
 
 /// Bytes of a blob in one chunk message.
 pub const CHUNK: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-pub use printed::{Key, print_default};
+pub use printed::{Key, flags, print_default, reference};
 pub use source::Source;
 
 /// Why a configuration could not be had.

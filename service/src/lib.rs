@@ -7,9 +7,11 @@ pub mod config;
 pub mod discovery;
 pub mod firmware;
 pub mod flags;
+pub mod manual;
 pub mod peer;
 pub mod shutdown;
 pub mod status;
+pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 

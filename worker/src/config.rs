@@ -89,6 +89,12 @@ pub enum Subcommand {
         #[arg(long, value_name = "RATE")]
         baud: Option<u32>,
     },
+    /// Write manual pages and shell completions below a folder, as they lie below /usr/share
+    #[command(hide = true)]
+    Manual {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 /// The configuration file.

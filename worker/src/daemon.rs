@@ -6,6 +6,7 @@ use edgeprof_common::{IdError, Identity, WorkerId};
 use edgeprof_service::{
     discovery::{Announcement, WORKER_SERVICE},
     shutdown::Tasks,
+    supervisor,
     tls::{self, Door, Own, Refusals, Untrusted},
 };
 use tokio::{
@@ -221,6 +222,8 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
         disk::write_durably(path, format!("{scheme}://{address}\n").as_bytes())
             .map_err(|source| StartError::Ready { path: path.clone(), source })?;
     }
+    let alive = inputs.clone();
+    tasks.spawn_until_stop(supervisor::watch(move || answers(alive.clone())));
     info!(%worker, %address, tls = secure, site = config.site, boards = count, "worker is serving");
     Ok(Daemon { address, worker, tasks, inputs, hub, server, announcement, ready_file, _home: home })
 }
@@ -238,6 +241,12 @@ fn name(configured: Option<&WorkerId>, keeper: Option<&tls::Keeper>) -> Result<O
         Some(name) if *name != certified => Err(StartError::Name { name: name.clone(), certified }),
         _ => Ok(Some(certified)),
     }
+}
+
+/// Whether the hub goes on.
+async fn answers(inputs: mpsc::Sender<Input>) -> bool {
+    let (reply, answer) = oneshot::channel();
+    inputs.send(Input::Alive(reply)).await.is_ok() && answer.await.is_ok()
 }
 
 impl Daemon {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use edgeprof_common::{ClusterId, Epoch, Nonce, WorkerId};
-use edgeprof_proto::SESSION_PROTOCOL;
+use edgeprof_proto::{
+    SESSION,
+    session::{Mismatch, Version},
+};
 use edgeprof_service::status::{self, DOUBLED, FENCED, with_claim, with_reason};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
@@ -32,11 +35,8 @@ pub struct Claim {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It speaks another session protocol.
-    #[error("session protocol {offered} is not supported, this worker speaks {SESSION_PROTOCOL}")]
-    Protocol {
-        /// What it speaks.
-        offered: u32,
-    },
+    #[error("this worker does not understand that coordinator: {0}")]
+    Protocol(#[from] Mismatch),
     /// It belongs to another lab.
     #[error("this worker belongs to site {own:?}, not to {offered:?}")]
     Site {
@@ -107,7 +107,7 @@ impl Refusal {
 #[derive(Clone, Debug)]
 pub struct Greeting {
     /// Its session protocol.
-    pub protocol: u32,
+    pub protocol: Version,
     /// Its site.
     pub site: String,
     /// Its claim.
@@ -120,9 +120,7 @@ pub struct Greeting {
 /// When the coordinator must be turned away.
 pub fn admit(held: Option<&Claim>, site: &str, greeting: &Greeting) -> Result<Claim, Refusal> {
     let Greeting { protocol, site: offered_site, claim: offered } = greeting;
-    if *protocol != SESSION_PROTOCOL {
-        return Err(Refusal::Protocol { offered: *protocol });
-    }
+    SESSION.agree(*protocol)?;
     if offered_site != site {
         return Err(Refusal::Site { own: site.to_owned(), offered: offered_site.clone() });
     }
@@ -224,25 +222,42 @@ mod tests {
     #[test]
     fn the_highest_epoch_of_the_first_cluster_commands() {
         let held = claim(1, 5, 50);
+        let newer = |by| Version { minor: SESSION.minor + by, ..SESSION };
         for (name, held, protocol, site, offered, refused) in [
-            ("first claim", None, 1, "lab", claim(9, 1, 1), None),
-            ("same life again", Some(held), 1, "lab", held, None),
-            ("next epoch", Some(held), 1, "lab", claim(1, 6, 60), None),
-            ("next epoch of the same nonce", Some(held), 1, "lab", claim(1, 6, 50), None),
-            ("older epoch", Some(held), 1, "lab", claim(1, 4, 40), Some("epoch 4 is fenced")),
-            ("older epoch, same nonce", Some(held), 1, "lab", claim(1, 4, 50), Some("epoch 5")),
+            ("first claim", None, SESSION, "lab", claim(9, 1, 1), None),
+            ("same life again", Some(held), SESSION, "lab", held, None),
+            ("next epoch", Some(held), SESSION, "lab", claim(1, 6, 60), None),
+            ("next epoch of the same nonce", Some(held), SESSION, "lab", claim(1, 6, 50), None),
+            ("older epoch", Some(held), SESSION, "lab", claim(1, 4, 40), Some("epoch 4 is fenced")),
+            ("older epoch, same nonce", Some(held), SESSION, "lab", claim(1, 4, 50), Some("epoch 5")),
             (
                 "same epoch, other life",
                 Some(held),
-                1,
+                SESSION,
                 "lab",
                 claim(1, 5, 51),
                 Some("another coordinator life"),
             ),
-            ("other cluster", Some(held), 1, "lab", claim(2, 9, 90), Some("claimed by cluster")),
-            ("other site", Some(held), 1, "barn", claim(1, 6, 60), Some("site \"lab\"")),
-            ("other protocol", Some(held), 2, "lab", claim(1, 6, 60), Some("protocol 2")),
-            ("other protocol, unclaimed", None, 0, "lab", claim(1, 6, 60), Some("protocol 0")),
+            ("other cluster", Some(held), SESSION, "lab", claim(2, 9, 90), Some("claimed by cluster")),
+            ("other site", Some(held), SESSION, "barn", claim(1, 6, 60), Some("site \"lab\"")),
+            ("a minor later", Some(held), newer(1), "lab", claim(1, 6, 60), None),
+            ("two minors later", Some(held), newer(2), "lab", claim(1, 6, 60), Some("upgrade edgeprof here")),
+            (
+                "other protocol",
+                Some(held),
+                Version { major: 2, minor: 0 },
+                "lab",
+                claim(1, 6, 60),
+                Some("protocol 2"),
+            ),
+            (
+                "other protocol, unclaimed",
+                None,
+                Version { major: 0, minor: 0 },
+                "lab",
+                claim(1, 6, 60),
+                Some("protocol 0"),
+            ),
         ] {
             let greeting = Greeting { protocol, site: site.to_owned(), claim: offered };
             match (admit(held.as_ref(), "lab", &greeting), refused) {
@@ -261,7 +276,7 @@ mod tests {
         for (offered, kind) in
             [(claim(2, 1, 1), None), (claim(1, 3, 30), Some(FENCED)), (claim(1, 9, 91), Some(DOUBLED))]
         {
-            let greeting = Greeting { protocol: 1, site: "lab".into(), claim: offered };
+            let greeting = Greeting { protocol: SESSION, site: "lab".into(), claim: offered };
             let status = admit(Some(&held), "lab", &greeting).unwrap_err().status(Some(&held));
             let named = status::claim(&status).unwrap();
             assert_eq!((named.cluster, named.epoch), (held.cluster, 9));

@@ -77,6 +77,8 @@ pub enum Input {
     Console(BoardId, Console, oneshot::Sender<Result<(), Status>>),
     /// The worker is to stop; the answer comes when nothing is lost by it.
     Drain(oneshot::Sender<()>),
+    /// Whether the loop goes on: it answers at once.
+    Alive(oneshot::Sender<()>),
 }
 
 /// A session that was let in.
@@ -257,6 +259,8 @@ impl Hub {
             Input::Reset(board, reply) => self.reset(&board, reply),
             Input::Console(board, console, reply) => self.console(&board, console, reply),
             Input::Drain(done) => self.begin_drain(done),
+            // Nobody may wait any more.
+            Input::Alive(reply) => drop(reply.send(())),
         }
     }
 

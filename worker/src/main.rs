@@ -4,7 +4,10 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use edgeprof_service::{config::print_default, flags, shutdown::Signals, telemetry, tls::Own};
+use clap::CommandFactory;
+use edgeprof_service::{
+    config::print_default, flags, manual, shutdown::Signals, supervisor, telemetry, tls::Own,
+};
 use edgeprof_worker::{
     config::{Cli, Config, KEYS, Subcommand, resolve},
     daemon::{self, StartError},
@@ -30,6 +33,10 @@ async fn run(cli: &Cli) -> Result<(), u8> {
         print!("{}", edgeprof_worker::scan::scan(ports, *baud).await);
         return Ok(());
     }
+    if let Some(Subcommand::Manual { folder }) = &cli.command {
+        let written = manual::write(&Cli::command(), "edgeprof-worker", folder);
+        return written.map_err(|error| fail(1, format!("cannot write to {}: {error}", folder.display())));
+    }
     let settings = resolve(cli).map_err(|error| fail(DO_NOT_RESTART, error))?;
     if cli.check_config {
         let Config { tls, listen, .. } = &settings.config;
@@ -49,8 +56,10 @@ async fn run(cli: &Cli) -> Result<(), u8> {
         };
         fail(code, error)
     })?;
+    supervisor::ready(&format!("{} serves on {}", daemon.worker, daemon.address));
     let outcome = tokio::select! {
         signal = signals.next() => {
+            supervisor::stopping();
             tracing::info!(signal, "stopping; a second signal stops at once");
             tokio::select! {
                 () = daemon.drain() => {}

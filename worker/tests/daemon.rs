@@ -5,7 +5,11 @@ mod support;
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use edgeprof_common::{Digest, TaskId};
-use edgeprof_proto::v1::{self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To};
+use edgeprof_proto::{
+    SESSION,
+    session::Version,
+    v1::{self, from_worker::Frame as From, result::Outcome, to_worker::Frame as To},
+};
 use edgeprof_service::status::{FENCED, reason};
 use edgeprof_worker::config::{Limits, Transport};
 use support::{LIFE, Lab, Life, Session, lease, nothing, serving};
@@ -65,6 +69,23 @@ async fn a_coordinator_that_may_not_command_is_told_why() {
         assert!(status.message().contains(words), "{status}");
     }
     Session::open(&lab.address(), &Life { epoch: 6, nonce: 60, ..LIFE }).await.unwrap();
+}
+
+/// A lab is upgraded host by host.
+#[tokio::test(flavor = "multi_thread")]
+async fn coordinators_of_the_minor_versions_beside_are_let_in_and_others_told_what_to_upgrade() {
+    let lab = lab().await;
+    let minor = |minor| Life { speaks: Version { minor, ..SESSION }, ..LIFE };
+    for near in [SESSION.minor - 1, SESSION.minor + 1] {
+        let session = Session::open(&lab.address(), &minor(near)).await.unwrap();
+        assert_eq!(session.hello.protocol_minor, SESSION.minor, "it says its own");
+    }
+    let major = Life { speaks: Version { major: SESSION.major + 1, minor: 0 }, ..LIFE };
+    for far in [minor(SESSION.minor + 2), major] {
+        let status = Session::open(&lab.address(), &far).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains("upgrade edgeprof here"), "{status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod emulators;
 mod firmware;
 mod fuzz;
@@ -62,6 +63,8 @@ enum Chore {
     },
     /// Run the scheduler in simulated labs where everything fails at times that a seed decides.
     Sim(sim::Arguments),
+    /// Build what is installed: archives and Debian packages of coordinator, worker and client.
+    Dist(dist::Arguments),
     /// Measure, each figure beside its peer or limit.
     Bench {
         #[command(subcommand)]
@@ -109,6 +112,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         }
         Chore::Fuzz { smoke, targets, .. } => fuzz::run(smoke, &targets),
         Chore::Sim(arguments) => sim::run(&arguments),
+        Chore::Dist(arguments) => dist::run(&arguments),
         Chore::Bench { what: Bench::Engine } => bench::engine(),
         Chore::Bench { what: Bench::Line } => bench::line(),
         Chore::Bench { what: Bench::Cluster { arguments } } => bench::cluster(&arguments),

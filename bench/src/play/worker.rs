@@ -9,7 +9,7 @@ use std::{
 
 use edgeprof_common::Incarnation;
 use edgeprof_proto::{
-    SESSION_PROTOCOL,
+    SESSION,
     v1::{
         self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To,
         worker_server::Worker as Service,
@@ -62,7 +62,8 @@ impl Worker {
 
     fn hello(&self) -> v1::WorkerHello {
         v1::WorkerHello {
-            protocol: SESSION_PROTOCOL,
+            protocol: SESSION.major,
+            protocol_minor: SESSION.minor,
             worker_id: self.id.clone(),
             incarnation: self.incarnation.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),

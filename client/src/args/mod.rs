@@ -282,6 +282,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: usize,
     },
+    /// Ask the coordinator whether it serves (grpc.health.v1), as probes do; exits with 3 if it does not
+    Health,
     /// List the built-in suites
     Suites,
     /// Say what on this machine would keep a lab from working, and the remedy
@@ -295,6 +297,12 @@ pub(crate) enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    /// Write manual pages and shell completions below a folder, as they lie below /usr/share
+    #[command(hide = true)]
+    Manual {
+        /// The folder
+        folder: PathBuf,
     },
 }
 

@@ -7,4 +7,5 @@ mod console;
 mod fake;
 mod files;
 mod operator;
+mod pki;
 mod restarts;

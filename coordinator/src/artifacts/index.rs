@@ -41,6 +41,11 @@ impl Index {
         Self { quota, blobs: HashMap::new(), holds: HashMap::new(), reserved: 0 }
     }
 
+    /// What unfinished jobs need, whether it is here or not.
+    pub(super) fn needed(&self) -> Vec<Digest> {
+        self.holds.keys().copied().collect()
+    }
+
     /// Takes up a blob that an earlier life has left.
     pub(super) fn found(&mut self, digest: Digest, size: u64, used: SystemTime) {
         self.blobs.insert(digest, Known { size, used, spared: None });

@@ -40,6 +40,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// The blobs; not each needs to be here.
+    pub fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
+
     /// Needs more of them.
     pub fn extend(&mut self, digests: impl IntoIterator<Item = Digest>) {
         for digest in digests {
@@ -102,6 +107,12 @@ impl Artifacts {
         let mut hold = Hold { artifacts: self.clone(), digests: Vec::new() };
         hold.extend(digests);
         hold
+    }
+
+    /// Keeps all that unfinished jobs need from being evicted.
+    pub fn hold_needed(&self) -> Hold {
+        let needed = self.index().needed();
+        self.hold(needed)
     }
 
     /// Keeps a blob from being evicted for the minutes that it takes to submit a job. Whether it is here.

@@ -142,7 +142,7 @@ pub struct Flags {
 }
 
 /// What is not serving.
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub enum Subcommand {
     /// Let the store command workers that obey another one, which is lost
     ///
@@ -159,9 +159,28 @@ pub enum Subcommand {
         #[arg(long)]
         force: bool,
     },
+    /// Write a backup of the coordinator that runs on --data, while it works
+    ///
+    /// It has every row as of one moment, and the artifacts that unfinished jobs need. What was acknowledged before
+    /// is in it.
+    Backup {
+        /// A tar archive; none is overwritten
+        file: PathBuf,
+    },
+    /// Make --data, an empty folder, what it was when a backup was taken
+    Restore {
+        /// What `backup` has written
+        file: PathBuf,
+    },
     /// The child that reads model files
     #[command(hide = true)]
     Prepare,
+    /// Write manual pages and shell completions below a folder, as they lie below /usr/share
+    #[command(hide = true)]
+    Manual {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 impl Flags {

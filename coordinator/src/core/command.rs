@@ -75,6 +75,8 @@ pub enum Command {
     Prepared(u64, Outcome),
     /// A preparing child ended.
     PrepareEnded(u64),
+    /// Whether the loop goes on: it answers at once.
+    Alive(oneshot::Sender<()>),
 }
 
 /// Why a planned job is not taken.

@@ -369,6 +369,8 @@ impl Core {
             Command::Session(event) => self.session(event),
             Command::Prepared(id, outcome) => self.prepared(id, outcome),
             Command::PrepareEnded(id) => self.prepare_ended(id),
+            // Nobody may wait any more.
+            Command::Alive(reply) => drop(reply.send(())),
         }
     }
 }

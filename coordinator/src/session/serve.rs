@@ -4,7 +4,8 @@ use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
 use edgeprof_common::{Digest, WorkerId};
 use edgeprof_proto::{
-    SESSION_PROTOCOL,
+    SESSION,
+    session::Version,
     v1::{self, from_worker::Frame as From, to_worker::Frame as To},
 };
 use edgeprof_scheduler::SessionId;
@@ -76,10 +77,10 @@ pub(super) async fn serve(
         Ok(Ok(Some(v1::FromWorker { frame: Some(From::Hello(hello)), .. }))) => hello,
         Ok(Ok(_)) => return End::Refused("the worker's first frame is not a greeting".into()),
     };
-    if hello.protocol != SESSION_PROTOCOL {
-        let spoken = hello.protocol;
-        return End::Refused(format!("it speaks session protocol {spoken}, this is {SESSION_PROTOCOL}"));
-    }
+    let agreed = match SESSION.agree(Version { major: hello.protocol, minor: hello.protocol_minor }) {
+        Ok(agreed) => agreed,
+        Err(mismatch) => return End::Refused(mismatch.to_string()),
+    };
     if *hello.site != *context.site {
         return End::Refused(format!("it belongs to site {:?}, this is {:?}", hello.site, context.site));
     }
@@ -99,6 +100,7 @@ pub(super) async fn serve(
         Err(error) => return End::Refused(format!("it has no name: {error}")),
     };
 
+    tracing::debug!(worker = hello.worker_id, %agreed, version = hello.version, "a session is open");
     let session = SessionId(context.sessions.fetch_add(1, Ordering::Relaxed));
     let stop = CancellationToken::new();
     let up = Up {
@@ -142,7 +144,8 @@ fn to_worker(
 fn hello(context: &Context, greeting: Greeting, sought: Option<&WorkerId>) -> v1::CoordinatorHello {
     let identity = context.identity;
     v1::CoordinatorHello {
-        protocol: SESSION_PROTOCOL,
+        protocol: SESSION.major,
+        protocol_minor: SESSION.minor,
         site: context.site.to_string(),
         cluster_id: identity.cluster.to_string(),
         epoch: identity.life.epoch.0,

@@ -55,6 +55,19 @@ fn conforms(store: &dyn Store) {
     assert_eq!(keys(store, "p/", Some("p/\u{7f}"), 10), [""; 0]);
     assert_eq!(keys(store, "p/", Some("a"), 1), ["p/1"]);
     assert_eq!(keys(store, "p/", None, 0), [""; 0]);
+
+    // A snapshot has every row in order, as of its begin, whatever is committed meanwhile.
+    let mut seen = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        store.commit(&[put("z", "late"), put("q", "late")])?;
+        seen.push((String::from_utf8(key.to_vec()).unwrap(), value.to_vec()));
+        Ok(())
+    };
+    store.snapshot(&mut visit).unwrap();
+    let names: Vec<_> = seen.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(names, ["a", "b", "d", "p", "p/1", "p/2", "p/\u{7f}", "q"]);
+    assert!(seen.iter().all(|(_, value)| value != b"late"), "{seen:?}");
+    assert_eq!(get(store, "q").as_deref(), Some("late"));
 }
 
 #[test]

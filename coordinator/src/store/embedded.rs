@@ -10,7 +10,7 @@ use std::{
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
 
-use super::{Applied, Change, Row, Store, StoreError, Transaction};
+use super::{Applied, Change, Row, Store, StoreError, Transaction, Visit};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
@@ -72,6 +72,18 @@ impl Store for Embedded {
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
         unpanicked(|| self.try_scan(prefix, after, limit))
+    }
+
+    fn snapshot(&self, visit: Visit<'_>) -> Result<(), StoreError> {
+        unpanicked(|| {
+            let read = self.database.begin_read().map_err(failed)?;
+            let table = read.open_table(ROWS).map_err(failed)?;
+            for row in table.iter().map_err(failed)? {
+                let (key, value) = row.map_err(failed)?;
+                visit(key.value(), value.value())?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use super::{Applied, Change, Row, Store, StoreError, Transaction};
+use super::{Applied, Change, Row, Store, StoreError, Transaction, Visit};
 
 /// Rows in memory.
 #[derive(Debug, Default)]
@@ -55,5 +55,10 @@ impl Store for Memory {
             .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect())
+    }
+
+    fn snapshot(&self, visit: Visit<'_>) -> Result<(), StoreError> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
+        rows.iter().try_for_each(|(key, value)| visit(key, value))
     }
 }

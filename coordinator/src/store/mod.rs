@@ -17,6 +17,9 @@ pub use writer::{Committed, Writer};
 /// Key and value.
 pub type Row = (Vec<u8>, Vec<u8>);
 
+/// Takes a row's key and value.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
+
 /// What must hold for a transaction to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -103,13 +106,26 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
-    /// It was written by a version with other rows.
-    #[error("the store has schema {found}, this version reads {expected}")]
-    Schema {
+    /// A later version made its rows.
+    #[error(
+        "the store has schema {found}, made by edgeprof {}; this is {}, which reads up to schema {expected}",
+        writer.as_deref().unwrap_or("of a later version"), env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// What it has.
+        found: u32,
+        /// The latest that is known here.
+        expected: u32,
+        /// The version that had it last, where it says so.
+        writer: Option<String>,
+    },
+    /// Its rows are of a version that was never released.
+    #[error("the store has schema {found}; the oldest that can be taken over is {oldest}")]
+    Older {
         /// What it has.
         found: String,
-        /// What is known here.
-        expected: u32,
+        /// The oldest of a release.
+        oldest: u32,
     },
     /// A row that cannot be read.
     #[error("row {key} cannot be read: {reason}")]
@@ -135,7 +151,10 @@ impl StoreError {
             Self::Open { .. } => {
                 "check that the directory exists, is writable and has room, or give another --data"
             }
-            Self::Schema { .. } => "run the version that wrote it, or give another --data directory",
+            Self::Newer { .. } => {
+                "install that version or a later one, or restore a backup of before the upgrade into another --data"
+            }
+            Self::Older { .. } => "give another --data directory",
             Self::Row { .. } | Self::Damaged(_) => {
                 "the store is damaged: restore it from a backup, or give another --data"
             }
@@ -164,4 +183,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store fails.
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError>;
+
+    /// Calls `visit` with every row as of one moment, in order; commits go on meanwhile.
+    ///
+    /// # Errors
+    /// When the store fails, or `visit` does.
+    fn snapshot(&self, visit: Visit<'_>) -> Result<(), StoreError>;
 }

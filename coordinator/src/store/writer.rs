@@ -232,6 +232,9 @@ mod tests {
         fn scan(&self, _: &[u8], _: Option<&[u8]>, _: usize) -> Result<Vec<crate::store::Row>, StoreError> {
             Ok(Vec::new())
         }
+        fn snapshot(&self, _: crate::store::Visit<'_>) -> Result<(), StoreError> {
+            Ok(())
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,11 @@ use edgeprof_coordinator::{
     session::{Context, FoundBy, Greeting, SessionEvent, Target, Up, keep},
     store::{Memory, rows},
 };
-use edgeprof_proto::v1::{self, from_worker::Frame as From};
+use edgeprof_proto::{
+    SESSION,
+    session::Version,
+    v1::{self, from_worker::Frame as From},
+};
 use edgeprof_service::{channel::Dialer, status};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -256,14 +260,19 @@ async fn a_worker_that_refuses_is_listed_with_its_reason() {
     // Words alone end nobody.
     let reason = "this worker was claimed by cluster c1, not by c2, which is fenced";
     worker.refuse(tonic::Status::failed_precondition(reason));
+    is_listed_with(&worker, "claimed by cluster").await;
+}
+
+/// Serves the worker until it is listed with this reason.
+async fn is_listed_with(worker: &Played, words: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&config(folder.path(), &[&worker]), program()).await.unwrap();
+    let daemon = Daemon::start(&config(folder.path(), &[worker]), program()).await.unwrap();
     let mut client = Client::to(&format!("http://{}", daemon.address())).await;
     soon("the reason", async {
         loop {
             let list = client.0.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
             let reason = list.first().and_then(|worker| worker.reason.clone()).unwrap_or_default();
-            if reason.contains("claimed by cluster") {
+            if reason.contains(words) {
                 assert_eq!(list[0].address, worker.address.to_string());
                 return;
             }
@@ -272,6 +281,23 @@ async fn a_worker_that_refuses_is_listed_with_its_reason() {
     })
     .await;
     daemon.stop().await;
+}
+
+/// A lab is upgraded host by host.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_the_minor_versions_beside_are_served_and_others_listed_with_what_to_upgrade() {
+    let worker = Played::start("w", &["riscv32"]).await;
+    let minor = |minor| Version { minor, ..SESSION };
+    for near in [SESSION.minor - 1, SESSION.minor + 1] {
+        worker.speak(minor(near));
+        let mut lab = Lab::start(&[&worker]).await;
+        lab.client.until_boards().await;
+        lab.daemon.stop().await;
+    }
+    worker.speak(minor(SESSION.minor + 2));
+    is_listed_with(&worker, "upgrade edgeprof here").await;
+    worker.speak(Version { major: 0, minor: 0 });
+    is_listed_with(&worker, "upgrade edgeprof there").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

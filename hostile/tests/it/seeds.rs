@@ -321,6 +321,7 @@ fn session() -> Vec<u8> {
     let frames = [
         From::Hello(v1::WorkerHello {
             protocol: 1,
+            protocol_minor: 0,
             worker_id: "w".into(),
             incarnation: edgeprof_common::Incarnation::from_raw(1).to_string(),
             version: "0.1.0".into(),

@@ -70,3 +70,47 @@ pub fn print_default<T: Serialize + Default>(keys: &[Key]) -> String {
     assert!(rest.is_empty(), "nothing says what these keys do: {rest}");
     text
 }
+
+/// The keys of `T` as a table in Markdown: each with its default, or an example where it has none, and what it does.
+///
+/// # Panics
+/// As [`print_default`] does.
+pub fn reference<T: Serialize + Default>(keys: &[Key]) -> String {
+    // It finds what `keys` has too much or too little.
+    let _ = print_default::<T>(keys);
+    let defaults = Table::try_from(T::default()).expect("a config struct is TOML");
+    let mut text = "| key | default | what it does |\n| --- | --- | --- |\n".to_owned();
+    for key in keys {
+        let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+        let table = if section.is_empty() {
+            Some(&defaults)
+        } else {
+            defaults.get(section).and_then(Value::as_table)
+        };
+        let default = table.and_then(|table| table.get(name)).map_or_else(
+            || format!("none; such as `{}`", key.example.lines().collect::<Vec<_>>().join(" ⏎ ")),
+            |value| format!("`{value}`"),
+        );
+        let what = key.what.lines().collect::<Vec<_>>().join(" ");
+        let _ = writeln!(text, "| `{}` | {} | {} |", key.path, cell(&default), cell(&what));
+    }
+    text
+}
+
+/// The flags of a command, and the variables that stand in for them, likewise.
+pub fn flags(command: &clap::Command) -> String {
+    let mut text = "| flag | environment | what it does |\n| --- | --- | --- |\n".to_owned();
+    for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        let Some(long) = argument.get_long() else { continue };
+        let value = argument.get_value_names().filter(|_| argument.get_action().takes_values());
+        let value = value.and_then(|names| names.first()).map(|name| format!(" {name}")).unwrap_or_default();
+        let variable = argument.get_env().map(|name| format!("`{}`", name.to_string_lossy()));
+        let what = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(text, "| `--{long}{value}` | {} | {} |", variable.unwrap_or_default(), cell(&what));
+    }
+    text
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

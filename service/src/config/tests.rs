@@ -161,6 +161,20 @@ fn the_printed_defaults_say_what_they_do_and_parse_to_the_defaults() {
     assert_eq!(parse::<Sample>(text.as_bytes(), "w.toml".as_ref()).unwrap(), Sample::default());
 }
 
+#[test]
+fn the_reference_has_every_key_with_its_default_or_an_example() {
+    expect_test::expect![[r#"
+        | key | default | what it does |
+        | --- | --- | --- |
+        | `listen` | `"127.0.0.1:1"` | Where it listens. |
+        | `sessions` | `0` | How many. |
+        | `limits.wait` | `"0s"` | How long. |
+        | `limits.bytes` | `0` | How much, in bytes. |
+        | `board` | none; such as `[[board]] ⏎ name = "a"` | Boards. |
+    "#]]
+    .assert_eq(&reference::<Sample>(&KEYS));
+}
+
 const KEYS: [Key; 5] = [
     Key::new("listen", "Where it listens."),
     Key::new("sessions", "How many."),

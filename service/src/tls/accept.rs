@@ -109,12 +109,20 @@ async fn accept(listener: TcpListener, door: Door, ready: mpsc::Sender<io::Resul
         };
         match door.gate.admit(from.ip()) {
             Err(refusal) => door.refusals.count(refusal),
-            Ok(ticket) => {
+            Ok((ticket, displaced)) => {
+                if displaced {
+                    door.refusals.count(Refusal::Displaced);
+                }
                 let (door, ready) = (door.clone(), ready.clone());
                 tasks.spawn_until_stop(async move {
                     // A short frame must not wait for the acknowledgement of the one before it.
                     let _ = tcp.set_nodelay(true);
-                    if let Some(incoming) = greet(tcp, from, ticket, &door).await {
+                    let displaced = ticket.displaced.clone();
+                    let incoming = tokio::select! {
+                        () = displaced.cancelled() => return,
+                        incoming = greet(tcp, from, ticket, &door) => incoming,
+                    };
+                    if let Some(incoming) = incoming {
                         let _ = ready.send(Ok(incoming)).await;
                     }
                 });

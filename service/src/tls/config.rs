@@ -45,7 +45,8 @@ pub const CONNECTION_KEYS: [Key; 4] = [
     Key::new("connections.per_address", "Most connections at once from one address."),
     Key::new(
         "connections.greeting",
-        "Most connections at once that have not completed their handshake; a quarter of it from one address.",
+        "Most connections at once that have not completed their handshake, a quarter of it from one address;\n\
+         the oldest of those give way to new ones.",
     ),
     Key::new("connections.greeting_time", "How long a connection may take for its handshake."),
 ];

@@ -1,13 +1,16 @@
 //! How many connections there may be: in all, from one address, and of those that have not said anything yet.
 //!
 //! Pure but for its lock. Who connects costs memory before it has shown who it is; these bounds are what a
-//! stranger can take, and one address cannot take all of it.
+//! stranger can take. Who has said nothing yet is displaced by who comes after it, and first where most are of one
+//! address: so that many addresses that say nothing keep out nobody who does.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::{Connections, Refusal};
 
@@ -30,14 +33,18 @@ struct Bounds {
 
 #[derive(Debug, Default)]
 struct State {
-    all: Count,
-    by: HashMap<IpAddr, Count>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
     open: usize,
     greeting: usize,
+    by: HashMap<IpAddr, Source>,
+    next: u64,
+}
+
+/// What one address has.
+#[derive(Debug, Default)]
+struct Source {
+    open: usize,
+    /// Those that have said nothing yet, the oldest first.
+    greeting: BTreeMap<u64, CancellationToken>,
 }
 
 /// A place, given back when dropped.
@@ -45,7 +52,9 @@ struct Count {
 pub(super) struct Ticket {
     gate: Gate,
     source: IpAddr,
-    greeting: bool,
+    number: u64,
+    /// Fires when the place is somebody else's.
+    pub(super) displaced: CancellationToken,
 }
 
 impl Gate {
@@ -58,25 +67,39 @@ impl Gate {
 
     /// How many there are.
     pub fn open(&self) -> usize {
-        self.state().all.open
+        self.state().open
     }
 
-    /// A place for one from this address.
-    pub(super) fn admit(&self, from: IpAddr) -> Result<Ticket, Refusal> {
+    /// A place for one from this address, and whether another one had to go for it.
+    pub(super) fn admit(&self, from: IpAddr) -> Result<(Ticket, bool), Refusal> {
         let (source, bounds) = (source(from), self.bounds);
         let mut state = self.state();
-        let of = state.by.get(&source).copied().unwrap_or_default();
-        if of.open >= bounds.open_per_address || of.greeting >= (bounds.greeting / SHARE).max(1) {
+        let of = state.by.get(&source);
+        let (open, greeting) = of.map_or((0, 0), |of| (of.open, of.greeting.len()));
+        if open >= bounds.open_per_address {
             return Err(Refusal::AddressFull);
         }
-        if state.all.open >= bounds.open || state.all.greeting >= bounds.greeting {
+        if state.open >= bounds.open {
             return Err(Refusal::Full);
         }
+        let most = |state: &State| {
+            let most = state.by.iter().max_by_key(|(_, of)| of.greeting.len());
+            most.map(|(address, _)| *address)
+        };
+        let gives_way = if greeting >= (bounds.greeting / SHARE).max(1) {
+            Some(source)
+        } else if state.greeting >= bounds.greeting {
+            most(&state)
+        } else {
+            None
+        };
+        let displaced = gives_way.is_some_and(|address| state.displace(address));
+        let (number, token) = (state.next, CancellationToken::new());
+        (state.next, state.open, state.greeting) = (number + 1, state.open + 1, state.greeting + 1);
         let of = state.by.entry(source).or_default();
-        (of.open, of.greeting) = (of.open + 1, of.greeting + 1);
-        let all = &mut state.all;
-        (all.open, all.greeting) = (all.open + 1, all.greeting + 1);
-        Ok(Ticket { gate: self.clone(), source, greeting: true })
+        of.open += 1;
+        of.greeting.insert(number, token.clone());
+        Ok((Ticket { gate: self.clone(), source, number, displaced: token }, displaced))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -84,15 +107,25 @@ impl Gate {
     }
 }
 
+impl State {
+    /// The oldest of this address that has said nothing goes.
+    fn displace(&mut self, address: IpAddr) -> bool {
+        let Some((_, oldest)) = self.by.get_mut(&address).and_then(|of| of.greeting.pop_first()) else {
+            return false;
+        };
+        self.greeting = self.greeting.saturating_sub(1);
+        oldest.cancel();
+        true
+    }
+}
+
 impl Ticket {
-    /// It has said what it wants.
+    /// It has said what it wants, and keeps its place.
     pub(super) fn greeted(&mut self) {
-        if std::mem::take(&mut self.greeting) {
-            let mut state = self.gate.state();
-            state.all.greeting = state.all.greeting.saturating_sub(1);
-            if let Some(of) = state.by.get_mut(&self.source) {
-                of.greeting = of.greeting.saturating_sub(1);
-            }
+        let mut state = self.gate.state();
+        let of = state.by.get_mut(&self.source);
+        if of.is_some_and(|of| of.greeting.remove(&self.number).is_some()) {
+            state.greeting = state.greeting.saturating_sub(1);
         }
     }
 }
@@ -101,7 +134,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.greeted();
         let mut state = self.gate.state();
-        state.all.open = state.all.open.saturating_sub(1);
+        state.open = state.open.saturating_sub(1);
         if let Some(of) = state.by.get_mut(&self.source) {
             of.open = of.open.saturating_sub(1);
             if of.open == 0 {
@@ -135,10 +168,14 @@ mod tests {
     }
 
     fn enter(gate: &Gate, from: IpAddr) -> Result<Ticket, Refusal> {
-        gate.admit(from).map(|mut ticket| {
+        gate.admit(from).map(|(mut ticket, _)| {
             ticket.greeted();
             ticket
         })
+    }
+
+    fn mute(gate: &Gate, from: IpAddr) -> Ticket {
+        gate.admit(from).unwrap().0
     }
 
     #[test]
@@ -155,17 +192,30 @@ mod tests {
     }
 
     #[test]
-    fn those_that_say_nothing_have_few_places_and_one_address_a_part_of_them() {
+    fn whoever_says_nothing_gives_way_and_first_where_most_are_of_one_address() {
         let gate = gate(100, 50, 8);
-        let mute: Vec<_> = (0..2).map(|_| gate.admit(ip(1)).unwrap()).collect();
-        assert_eq!(gate.admit(ip(1)).unwrap_err(), Refusal::AddressFull);
-        let mut others: Vec<_> =
-            (2..5).flat_map(|n| [gate.admit(ip(n)).unwrap(), gate.admit(ip(n)).unwrap()]).collect();
-        assert_eq!(gate.admit(ip(9)).unwrap_err(), Refusal::Full);
-        others[0].greeted();
-        gate.admit(ip(9)).unwrap();
-        drop(mute);
-        gate.admit(ip(1)).unwrap();
+        let many = [mute(&gate, ip(1)), mute(&gate, ip(1))];
+        // Two of eight are the share of one address: its own oldest goes.
+        let (third, displaced) = gate.admit(ip(1)).unwrap();
+        assert!(displaced && many[0].displaced.is_cancelled() && !many[1].displaced.is_cancelled());
+        let one = mute(&gate, ip(2));
+        let others: Vec<_> = (3..8).map(|n| mute(&gate, ip(n))).collect();
+        let (newcomer, displaced) = gate.admit(ip(9)).unwrap();
+        assert!(displaced && many[1].displaced.is_cancelled());
+        let quiet = [&third, &one, &newcomer].into_iter().chain(&others);
+        assert!(quiet.into_iter().all(|ticket| !ticket.displaced.is_cancelled()));
+        assert_eq!(gate.state().greeting, 8);
+        drop((many, third, one, others, newcomer));
+        assert_eq!((gate.open(), gate.state().greeting), (0, 0));
+    }
+
+    #[test]
+    fn whoever_has_spoken_is_displaced_by_nobody() {
+        let gate = gate(100, 50, 4);
+        let spoken: Vec<_> = (0..3).map(|_| enter(&gate, ip(1)).unwrap()).collect();
+        let _mute: Vec<_> = (0..30).map(|n| mute(&gate, ip(n))).collect();
+        assert!(spoken.iter().all(|ticket| !ticket.displaced.is_cancelled()));
+        assert_eq!(gate.state().greeting, 4);
     }
 
     #[test]

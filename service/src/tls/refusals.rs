@@ -23,6 +23,8 @@ pub enum Refusal {
     Full,
     /// There are as many from this address as may be.
     AddressFull,
+    /// It had said nothing yet, and its place was wanted by who came after it.
+    Displaced,
     /// It took too long to say what it wants.
     Slow,
     /// It does not speak what is spoken here.
@@ -49,9 +51,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Full,
         Self::AddressFull,
+        Self::Displaced,
         Self::Slow,
         Self::Protocol,
         Self::Handshake,
@@ -70,6 +73,7 @@ impl Refusal {
         match self {
             Self::Full => "full",
             Self::AddressFull => "address_full",
+            Self::Displaced => "displaced",
             Self::Slow => "slow",
             Self::Protocol => "protocol",
             Self::Handshake => "handshake",
@@ -184,7 +188,7 @@ mod tests {
             (0..=times).for_each(|_| refusals.count(refusal));
         }
         let all: Vec<_> = refusals.all().collect();
-        assert_eq!(all.iter().map(|(_, count)| *count).collect::<Vec<_>>(), (1..=13).collect::<Vec<u64>>());
+        assert_eq!(all.iter().map(|(_, count)| *count).collect::<Vec<_>>(), (1..=14).collect::<Vec<u64>>());
         let words: HashSet<_> = all.iter().map(|(word, _)| word).collect();
         assert_eq!(words.len(), Refusal::ALL.len());
     }

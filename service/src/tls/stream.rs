@@ -46,6 +46,7 @@ pub(super) enum Io {
 #[derive(Debug)]
 struct Greeting {
     late: Pin<Box<Sleep>>,
+    displaced: Pin<Box<WaitForCancellationFutureOwned>>,
     seen: usize,
 }
 
@@ -82,7 +83,8 @@ impl Incoming {
         end: Option<End>,
         refusals: Arc<Refusals>,
     ) -> Self {
-        let greeting = Greeting { late: Box::pin(tokio::time::sleep_until(until)), seen: 0 };
+        let displaced = Box::pin(ticket.displaced.clone().cancelled_owned());
+        let greeting = Greeting { late: Box::pin(tokio::time::sleep_until(until)), displaced, seen: 0 };
         Self { io, peer, ticket, greeting: Some(greeting), end, refusals }
     }
 
@@ -91,6 +93,9 @@ impl Incoming {
     fn greet(&mut self, cx: &mut Context<'_>, read: Option<&[u8]>) -> io::Result<()> {
         let Some(greeting) = &mut self.greeting else { return Ok(()) };
         let Some(read) = read else {
+            if greeting.displaced.as_mut().poll(cx).is_ready() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
             if greeting.late.as_mut().poll(cx).is_ready() {
                 self.refusals.tell(Refusal::Slow, self.peer.address.ip(), None, "it said nothing in time");
                 return Err(io::ErrorKind::TimedOut.into());

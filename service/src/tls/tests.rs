@@ -305,7 +305,7 @@ async fn who_says_nothing_is_shown_the_door_and_keeps_nobody_out() {
     }
     ask(&channel).await.unwrap();
     until("all are counted", async || {
-        served.refusals.of(Refusal::Slow) + served.refusals.of(Refusal::AddressFull) == 100
+        served.refusals.of(Refusal::Slow) + served.refusals.of(Refusal::Displaced) == 100
     })
     .await;
     assert!(served.refusals.of(Refusal::Slow) >= 8, "{:?}", served.refusals.all().collect::<Vec<_>>());

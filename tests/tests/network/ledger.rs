@@ -7,7 +7,7 @@ use std::{
 
 use edgeprof_common::{BoardId, RunId, TaskId, run::RunRecord};
 use edgeprof_coordinator::store::{
-    Applied, Change, Memory, Row, Store, StoreError, Transaction,
+    Applied, Change, Memory, Row, Store, StoreError, Transaction, Visit,
     rows::{self, key},
 };
 
@@ -80,5 +80,9 @@ impl Store for Ledger {
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.rows.scan(prefix, after, limit)
+    }
+
+    fn snapshot(&self, visit: Visit<'_>) -> Result<(), StoreError> {
+        self.rows.snapshot(visit)
     }
 }

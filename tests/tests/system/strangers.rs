@@ -82,7 +82,8 @@ fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
     }
     lab.json(&["jobs"]);
     eventually("all are counted", || {
-        let counts = ["full", "address_full", "slow", "handshake"].map(|reason| counted(&lab, reason));
+        let counts =
+            ["full", "address_full", "displaced", "slow", "handshake"].map(|reason| counted(&lab, reason));
         (counts.iter().sum::<u64>() >= u64::from(MANY)).then_some(())
     });
     most = most.max(resident(id));

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use edgeprof_common::{BoardId, Epoch, Token};
 use edgeprof_proto::{
-    SESSION_PROTOCOL,
+    SESSION,
+    session::Version,
     v1::{self, from_worker::Frame as From},
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -26,7 +27,8 @@ impl Hub {
             epoch: Epoch(hello.epoch),
             nonce: hello.nonce.parse().map_err(|_| malformed("nonce"))?,
         };
-        let greeting = Greeting { protocol: hello.protocol, site: hello.site.clone(), claim };
+        let protocol = Version { major: hello.protocol, minor: hello.protocol_minor };
+        let greeting = Greeting { protocol, site: hello.site.clone(), claim };
         let meant = hello.worker_id.as_ref().filter(|meant| *meant != self.worker.as_str());
         let admitted = match meant {
             Some(meant) => Err(Refusal::Worker { own: self.worker.clone(), offered: meant.clone() }),
@@ -64,7 +66,8 @@ impl Hub {
         });
         info!(cluster = %claim.cluster, epoch = claim.epoch.0, "a coordinator has opened a session");
         let hello = v1::WorkerHello {
-            protocol: SESSION_PROTOCOL,
+            protocol: SESSION.major,
+            protocol_minor: SESSION.minor,
             worker_id: self.worker.to_string(),
             incarnation: self.incarnation.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -13,7 +13,8 @@ use edgeprof_engine::{
     image::{self, Role},
 };
 use edgeprof_proto::{
-    SESSION_PROTOCOL,
+    SESSION,
+    session::Version,
     v1::{
         self, BlobChunk, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To,
         worker_client::WorkerClient,
@@ -116,15 +117,18 @@ pub struct Life {
     pub site: &'static str,
     pub issued: Vec<(&'static str, u64, u64)>,
     pub meant: Option<&'static str>,
+    pub speaks: Version,
 }
 
-pub const LIFE: Life = Life { cluster: 1, epoch: 1, nonce: 1, site: "lab", issued: Vec::new(), meant: None };
+pub const LIFE: Life =
+    Life { cluster: 1, epoch: 1, nonce: 1, site: "lab", issued: Vec::new(), meant: None, speaks: SESSION };
 
 impl Life {
     fn hello(&self) -> v1::CoordinatorHello {
         let issued = self.issued.iter();
         v1::CoordinatorHello {
-            protocol: SESSION_PROTOCOL,
+            protocol: self.speaks.major,
+            protocol_minor: self.speaks.minor,
             site: self.site.into(),
             cluster_id: ClusterId::from_raw(self.cluster).to_string(),
             epoch: self.epoch,

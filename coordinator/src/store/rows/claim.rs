@@ -2,20 +2,29 @@
 
 use edgeprof_common::{ClusterId, Epoch, Nonce};
 
-use super::{Identity, Life, SCHEMA, encode, read};
+use super::{Identity, Life, encode, read, schema};
 use crate::store::{Applied, Store, StoreError, Transaction};
 
-const SCHEMA_KEY: &[u8] = b"meta/schema";
 const CLUSTER_KEY: &[u8] = b"meta/cluster";
 const EPOCH_KEY: &[u8] = b"meta/epoch";
 
-/// Checks the schema, makes the cluster id of a new store, and raises the epoch; durable on return.
+/// Whose store it is, where it was claimed before.
 ///
 /// # Errors
-/// When the store fails or has another schema.
+/// When the store fails.
+pub fn owner(store: &dyn Store) -> Result<Option<(ClusterId, Epoch)>, StoreError> {
+    let life: Option<Life> = read(store, EPOCH_KEY)?;
+    let cluster = read(store, CLUSTER_KEY)?;
+    Ok(cluster.zip(life).map(|(cluster, life)| (cluster, life.epoch)))
+}
+
+/// Brings the schema up, makes the cluster id of a new store, and raises the epoch; durable on return.
+///
+/// # Errors
+/// When the store fails, or has a schema that is not known here.
 pub fn claim(store: &dyn Store) -> Result<Identity, StoreError> {
     let mut transaction = Transaction::default();
-    schema(store, &mut transaction)?;
+    schema::bring_up(store, &mut transaction)?;
     let cluster = match read(store, CLUSTER_KEY)? {
         Some(cluster) => cluster,
         None => {
@@ -83,7 +92,7 @@ const MAX_EPOCH: u64 = 1 << 31;
 /// When the epoch is not above the store's, or the store has jobs of another cluster and nobody insists.
 pub fn adopt(store: &dyn Store, cluster: ClusterId, epoch: Epoch, force: bool) -> Result<(), AdoptError> {
     let mut transaction = Transaction::default();
-    schema(store, &mut transaction)?;
+    schema::bring_up(store, &mut transaction)?;
     let before: Option<Life> = read(store, EPOCH_KEY)?;
     let stored = before.map_or(0, |life| life.epoch.0);
     if epoch.0 <= stored {
@@ -105,20 +114,7 @@ pub fn adopt(store: &dyn Store, cluster: ClusterId, epoch: Epoch, force: bool) -
     Ok(commit(store, transaction.when(EPOCH_KEY.into(), before.as_ref().map(encode)))?)
 }
 
-/// Marks a new store as one of this schema; refuses one of another.
-fn schema(store: &dyn Store, transaction: &mut Transaction) -> Result<(), StoreError> {
-    match store.get(SCHEMA_KEY)? {
-        None => transaction.put(SCHEMA_KEY.into(), encode(&SCHEMA)),
-        Some(found) if found == encode(&SCHEMA) => {}
-        Some(found) => {
-            let found = String::from_utf8_lossy(&found).into_owned();
-            return Err(StoreError::Schema { found, expected: SCHEMA });
-        }
-    }
-    Ok(())
-}
-
-fn commit(store: &dyn Store, transaction: Transaction) -> Result<(), StoreError> {
+pub(super) fn commit(store: &dyn Store, transaction: Transaction) -> Result<(), StoreError> {
     match store.commit(&[transaction])?.first() {
         Some(Applied::Yes) => Ok(()),
         _ => Err(StoreError::Row {
@@ -140,15 +136,6 @@ mod tests {
         assert_eq!(first.cluster, second.cluster);
         assert!(first.life.epoch < second.life.epoch);
         assert_ne!(first.life.nonce, second.life.nonce);
-    }
-
-    #[test]
-    fn a_store_of_another_schema_is_refused() {
-        let store = Memory::default();
-        let mut transaction = Transaction::default();
-        transaction.put(b"meta/schema".to_vec(), b"99".to_vec());
-        store.commit(&[transaction]).unwrap();
-        assert!(matches!(claim(&store), Err(StoreError::Schema { .. })));
     }
 
     #[test]

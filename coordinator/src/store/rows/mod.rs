@@ -2,7 +2,8 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `meta/schema`, `meta/cluster`, `meta/epoch` | version of this table; [`ClusterId`]; [`Life`] |
+//! | `meta/schema`, `meta/writer` | version of this table; the version of edgeprof that had it last |
+//! | `meta/cluster`, `meta/epoch` | [`ClusterId`]; [`Life`] |
 //! | `job/<id>` | [`JobRow`]: a job as it was submitted |
 //! | `open/<job>` | `true`: the job has not ended; what a restart takes up |
 //! | `ended/<place>` | [`EndedJob`]: how the job ended; the last that was submitted comes first |
@@ -28,6 +29,7 @@ mod access;
 mod claim;
 pub mod key;
 mod recover;
+mod schema;
 
 use std::collections::BTreeMap;
 
@@ -42,12 +44,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Store, StoreError};
 
 pub use access::{AuditRow, Outcome, TokenRow, UploadsRow, audit, audit_range, tokens, uploads};
-pub use claim::{AdoptError, adopt, claim};
+pub use claim::{AdoptError, adopt, claim, owner};
 pub(crate) use recover::of_tasks;
 pub use recover::{OpenJob, Recovered, recover};
-
-/// Version of the rows.
-pub const SCHEMA: u32 = 2;
+pub use schema::{SCHEMA, known};
 
 const SCAN: usize = 1000;
 

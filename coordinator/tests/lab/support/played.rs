@@ -8,9 +8,12 @@ use std::{
 
 use edgeprof_common::Digest;
 use edgeprof_model::{KvType, reference};
-use edgeprof_proto::v1::{
-    self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To,
-    worker_server::WorkerServer,
+use edgeprof_proto::{
+    session::Version,
+    v1::{
+        self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To,
+        worker_server::WorkerServer,
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -44,6 +47,8 @@ pub(super) struct State {
     hold: bool,
     /// Changes each result before it is sent.
     spoil: Option<fn(&mut v1::Result)>,
+    /// Another version than this build's.
+    pub(super) speaks: Option<Version>,
     /// Answer to every greeting.
     pub(super) refusal: Option<Status>,
     /// The worker that the last greeting was meant for.
@@ -118,6 +123,11 @@ impl Played {
 
     pub(crate) fn refuse(&self, status: Status) {
         self.with(|state| state.refusal = Some(status));
+    }
+
+    /// Speaks another version of the protocol from its next greeting on.
+    pub(crate) fn speak(&self, version: Version) {
+        self.with(|state| state.speaks = Some(version));
     }
 
     /// Every board's health from now on.

@@ -3,8 +3,11 @@
 use std::{pin::Pin, time::Duration};
 
 use edgeprof_common::Digest;
-use edgeprof_proto::v1::{
-    self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To, worker_server::Worker,
+use edgeprof_proto::{
+    SESSION,
+    v1::{
+        self, FromWorker, ToWorker, from_worker::Frame as From, to_worker::Frame as To, worker_server::Worker,
+    },
 };
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -65,10 +68,12 @@ impl Worker for Played {
             state.last_command = command;
             state.outgoing = Some(outgoing.clone());
             let (boards, held) = inventory(state);
+            let speaks = state.speaks.unwrap_or(SESSION);
             say(
                 state,
                 From::Hello(v1::WorkerHello {
-                    protocol: hello.protocol,
+                    protocol: speaks.major,
+                    protocol_minor: speaks.minor,
                     worker_id: self.id.clone(),
                     incarnation: "i0000000000001".into(),
                     version: "0.1.0".into(),

@@ -1,0 +1,8 @@
+//! What is shipped beside the programs: units, rules, users, scripts; and how the programs get on with them.
+
+mod backup;
+mod docs;
+mod packages;
+mod python;
+mod supervised;
+mod units;
