@@ -51,7 +51,7 @@ fn planned(spec: &JobSpec) -> Option<Vec<TaskDef>> {
     let headers = spec
         .models
         .iter()
-        .map(|model| (model.digest, header.clone().map(Into::into).map_err(error)))
+        .map(|model| (model.digest, header.clone().map_err(error)))
         .collect::<BTreeMap<_, _>>();
     let pin = FirmwarePin { file: Digest::of(b"f"), loaded: Digest::of(b"l"), size: 1 };
     let firmware = there.into_iter().map(|kind| (kind, Ok(pin))).collect();
