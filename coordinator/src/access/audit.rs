@@ -31,7 +31,8 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(90 * 24 * 3600), max_entries: 100_000 }
+        // Three months, as the format of durations counts them.
+        Self { keep: Duration::from_secs(3 * 2_630_016), max_entries: 100_000 }
     }
 }
 
