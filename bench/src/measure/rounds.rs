@@ -34,11 +34,12 @@ impl Round {
 }
 
 /// Runs `rounds` rounds of `tasks` tasks each, from the first submission to the last durable result. What
-/// happens once in a store's life has happened before the first.
+/// happens once in a life has happened before the first: a store has grown, boards have their image, and run times
+/// are known.
 pub(crate) async fn run(cluster: &Cluster, tasks: usize, rounds: usize) -> Result<Vec<Round>> {
     let load = Load::new(&cluster.client, "noop").await?;
-    let first = load.submit(&cluster.client, 64).await?;
-    jobs::all_done(&cluster.client, &first, 64).await?;
+    let first = load.submit(&cluster.client, tasks).await?;
+    jobs::all_done(&cluster.client, &first, tasks).await?;
     let mut list = Vec::new();
     for _ in 0..rounds {
         let (coordinator, workers) = cluster.cpu()?;

@@ -26,8 +26,8 @@ pub use upload::{Upload, UploadError};
 /// The folder of all blobs of one coordinator. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
-    blobs: PathBuf,
-    incoming: PathBuf,
+    blobs: Arc<Path>,
+    incoming: Arc<Path>,
     index: Arc<Mutex<Index>>,
     headers: Headers,
 }
@@ -95,7 +95,12 @@ impl Artifacts {
                 }
             }
         }
-        Ok(Self { blobs, incoming, index: Arc::new(Mutex::new(index)), headers: Headers::default() })
+        Ok(Self {
+            blobs: blobs.into(),
+            incoming: incoming.into(),
+            index: Arc::new(Mutex::new(index)),
+            headers: Headers::default(),
+        })
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

@@ -1,6 +1,6 @@
 //! Jobs: submitted, shown, watched.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use edgeprof_common::{Digest, JobId, JobState, TaskId, TaskState};
 use edgeprof_proto::v1;
@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Busy, COALESCE, Core, Dirty, Failed, Job, commit::Out};
+use super::{Busy, COALESCE, Core, Dirty, Failed, Job, PULSE, commit::Out};
 use crate::{
     ended,
     shown::{self, clip, millis},
@@ -68,8 +68,15 @@ impl Core {
         }
         self.order.insert(row.first_seq, id);
         let ids = row.tasks.clone();
-        let job =
-            Job { row, last_event: 0, failed: 0, watchers: None, dirty: Dirty::No, told: Instant::now() };
+        let job = Job {
+            row,
+            last_event: 0,
+            failed: 0,
+            watchers: None,
+            dirty: Dirty::No,
+            told: Instant::now(),
+            ends: Cell::default(),
+        };
         self.jobs.insert(id, job);
         self.changed(id);
         self.step(Event::Submitted { tasks: new });
@@ -119,8 +126,22 @@ impl Core {
         Some(clip(place.saturating_sub(1)))
     }
 
-    /// When the last task of a job is likely to end: one that runs, or the last of those that wait.
+    /// When a job is likely to end. All tasks of a large one are looked at now and then, however often it is shown.
     fn eta(&self, job: &Job) -> Option<u64> {
+        let now = Instant::now();
+        if let Some((looked, ends)) = job.ends.get()
+            && job.row.tasks.len() > SMALL
+            && now.duration_since(looked) < PULSE
+        {
+            return Some(millis(ends?.duration_since(now)));
+        }
+        let left = self.time_left(job);
+        job.ends.set(Some((now, left.and_then(|left| now.checked_add(left)))));
+        left.map(millis)
+    }
+
+    /// Until the last task of a job is likely to have ended: one that runs, or the last of those that wait.
+    fn time_left(&self, job: &Job) -> Option<Duration> {
         let mut waits = None;
         let mut longest = Duration::ZERO;
         for id in &job.row.tasks {
@@ -133,7 +154,7 @@ impl Core {
         if let Some(last) = waits {
             longest = longest.max(self.scheduler.eta(last)?);
         }
-        Some(millis(longest))
+        Some(longest)
     }
 
     fn task_view(&self, id: TaskId, counted: &mut usize) -> Option<v1::Task> {

@@ -16,6 +16,7 @@ mod tasks;
 pub use recover::RecoverError;
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
@@ -96,6 +97,8 @@ struct Job {
     dirty: Dirty,
     /// When they were told last.
     told: Instant,
+    /// When all its tasks were looked at, and when it was likely to end then.
+    ends: Cell<Option<(Instant, Option<Instant>)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

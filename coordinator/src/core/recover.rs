@@ -69,8 +69,15 @@ impl Core {
             if let Some(key) = &row.idempotency_key {
                 keys.insert(key.clone(), row.id);
             }
-            let job =
-                Job { row, last_event: first_event, failed, watchers: None, dirty: Dirty::No, told: now };
+            let job = Job {
+                row,
+                last_event: first_event,
+                failed,
+                watchers: None,
+                dirty: Dirty::No,
+                told: now,
+                ends: Default::default(),
+            };
             jobs.insert(job.row.id, job);
         }
         let reserved =

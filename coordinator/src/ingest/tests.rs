@@ -35,7 +35,7 @@ fn world() -> World {
             requirement: Requirement::kind("riscv32"),
             repetitions: 1,
             warmup: 0,
-            firmware: BTreeMap::from([("riscv32".to_owned(), pin)]),
+            firmware: BTreeMap::from([("riscv32".to_owned(), pin)]).into(),
             model: Some(ModelFacts {
                 format: "llama2c".into(),
                 arch: "llama".into(),
@@ -216,7 +216,7 @@ fn a_result_that_contradicts_itself_is_named() {
 fn what_a_board_that_does_nothing_gives_is_never_taken_for_a_figure() {
     let mut world = world();
     world.board.kind = "noop".into();
-    world.task.firmware = BTreeMap::from([("noop".to_owned(), FirmwarePin::nothing())]);
+    world.task.firmware = BTreeMap::from([("noop".to_owned(), FirmwarePin::nothing())]).into();
     let message = v1::Measurement {
         stop_reason: "length".into(),
         reasons: vec!["it does nothing".into()],

@@ -7,7 +7,7 @@ mod supervise;
 mod vocabulary;
 
 pub use order::{Line, Order, Ready, Workload};
-pub use supervise::{Children, Limits, Outcome, Request};
+pub use supervise::{Children, Limits, Outcome, Request, command};
 pub use vocabulary::Vocabulary;
 
 use tokio::sync::mpsc;

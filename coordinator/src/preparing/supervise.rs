@@ -1,6 +1,11 @@
 //! The coordinator's side: one child a model and quantization, with limits on time and memory.
 
-use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use edgeprof_common::{Digest, ErrorClass, Quant, TaskError};
 use tokio::{
@@ -92,8 +97,7 @@ impl Children {
             reference_limit: self.limits.reference,
             memory_limit: memory_limit(size),
         };
-        let mut child = Command::new(&self.program)
-            .arg("prepare")
+        let mut child = Command::from(command(&self.program))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -175,6 +179,15 @@ impl Children {
         });
         taken.await.map_err(trouble)?
     }
+}
+
+/// The child, before its streams are tied. Its address space is limited, of which the allocator would reserve a
+/// gigabyte at once.
+#[must_use]
+pub fn command(program: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.arg("prepare").env("MIMALLOC_ARENA_RESERVE", "32MiB");
+    command
 }
 
 /// Address space of a child that reads a model file of so many bytes: what is no weights within 256 MiB;

@@ -17,7 +17,7 @@ use super::{Present, Refusal, Target, fit, resolve};
 use crate::{
     clock,
     preparing::child::model_quant,
-    store::rows::{FirmwarePin, ModelFacts, TaskDef},
+    store::rows::{FirmwarePin, ModelFacts, SharedFirmware, TaskDef},
 };
 
 /// Emulated boards give the same count on every run; measured ones scatter.
@@ -70,9 +70,14 @@ pub fn plan(job: JobId, spec: &JobSpec, facts: &Facts<'_>) -> Result<Vec<TaskDef
     }
     let several = spec.models.len() > 1;
     let places = cells.iter().flat_map(|cell| targets.iter().map(move |target| (cell, target)));
+    let mut shared = SharedFirmware::default();
     let tasks: Vec<_> = TaskId::of_job(clock::now_ms())
         .zip(places)
-        .map(|(id, (cell, target))| task(id, job, spec, cell, target, several, facts))
+        .map(|(id, (cell, target))| {
+            let mut task = task(id, job, spec, cell, target, several, facts);
+            shared.share(&mut task);
+            task
+        })
         .collect();
     match tasks.iter().find_map(|task| task.refusal.clone()) {
         Some(first) if tasks.iter().all(|task| task.refusal.is_some()) => Err(first.into()),
@@ -110,7 +115,7 @@ fn task(
         requirement: Requirement(requirement.0),
         repetitions: spec.repetitions.unwrap_or(repetitions),
         warmup: spec.warmup.unwrap_or(warmup),
-        firmware,
+        firmware: firmware.into(),
         model: header.map(|header| ModelFacts {
             format: match header.format() {
                 Format::Gguf(_) => "gguf".into(),

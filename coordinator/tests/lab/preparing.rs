@@ -3,11 +3,11 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use edgeprof_common::{ErrorClass, Quant};
-use edgeprof_coordinator::preparing::{Line, Order};
+use edgeprof_coordinator::preparing::{Line, Order, command};
 
 use crate::{support::program, testing::tiny_model};
 
@@ -24,8 +24,7 @@ fn answer(model: &std::path::Path, tokenizer: &std::path::Path, memory_limit: u6
         reference_limit: 0,
         memory_limit,
     };
-    let mut child =
-        Command::new(program()).arg("prepare").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&program()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     writeln!(stdin, "{}", serde_json::to_string(&order).unwrap()).unwrap();
     let mut line = String::new();

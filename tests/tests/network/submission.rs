@@ -106,7 +106,8 @@ fn task(job: JobId, number: u32, boards: &Requirement, firmware: Digest) -> Task
         requirement: boards.clone(),
         repetitions: 1,
         warmup: 0,
-        firmware: BTreeMap::from([(KIND.into(), FirmwarePin { file: firmware, loaded: firmware, size: 8 })]),
+        firmware: BTreeMap::from([(KIND.into(), FirmwarePin { file: firmware, loaded: firmware, size: 8 })])
+            .into(),
         model: None,
         refusal: None,
     }

@@ -27,7 +27,7 @@ pub mod key;
 mod recover;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use edgeprof_common::{
     BoardId, ClusterId, Digest, Epoch, JobId, JobState, Nonce, Priority, TaskError, TaskId,
@@ -188,12 +188,26 @@ pub struct TaskDef {
     pub repetitions: u32,
     /// Discarded ones before them.
     pub warmup: u32,
-    /// The firmware of each kind that it may run on.
-    pub firmware: BTreeMap<String, FirmwarePin>,
+    /// The firmware of each kind that it may run on; most tasks of a job share one list.
+    pub firmware: Arc<BTreeMap<String, FirmwarePin>>,
     /// Absent where the file could not be read.
     pub model: Option<ModelFacts>,
     /// Why it is not tried at all.
     pub refusal: Option<TaskError>,
+}
+
+/// Lists of firmware that tasks have in common, so that thousands of tasks do not have one each.
+#[derive(Debug, Default)]
+pub struct SharedFirmware(Vec<Arc<BTreeMap<String, FirmwarePin>>>);
+
+impl SharedFirmware {
+    /// Lets a task share its list with those before it.
+    pub fn share(&mut self, task: &mut TaskDef) {
+        match self.0.iter().find(|known| **known == task.firmware) {
+            Some(known) => task.firmware = Arc::clone(known),
+            None => self.0.push(Arc::clone(&task.firmware)),
+        }
+    }
 }
 
 impl TaskDef {

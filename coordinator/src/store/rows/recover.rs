@@ -10,7 +10,8 @@ use edgeprof_scheduler::Estimate;
 use serde::de::DeserializeOwned;
 
 use super::{
-    EndedJob, ImageRow, JobRow, SCAN, StoredBoard, StoredTask, TaskDef, decode, for_each, key, read,
+    EndedJob, ImageRow, JobRow, SCAN, SharedFirmware, StoredBoard, StoredTask, TaskDef, decode, for_each,
+    key, read,
 };
 use crate::store::{Store, StoreError};
 
@@ -99,7 +100,9 @@ fn job(store: &dyn Store, id: JobId) -> Result<OpenJob, StoreError> {
         key: String::from_utf8_lossy(&at).into_owned(),
         reason: "it is missing, and the job has not ended".into(),
     })?;
-    let defs = of_tasks(store, &row.tasks, key::def)?;
+    let mut defs = of_tasks(store, &row.tasks, key::def)?;
+    let mut shared = SharedFirmware::default();
+    defs.iter_mut().for_each(|def| shared.share(def));
     let tasks: Vec<StoredTask> = of_tasks(store, &row.tasks, key::task)?;
     let tasks = tasks.into_iter().map(|task| (task.row.id, task)).collect();
     Ok(OpenJob { row, defs, tasks })
