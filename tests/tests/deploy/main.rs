@@ -1,6 +1,7 @@
 //! What is shipped beside the programs: units, rules, users, scripts; and how the programs get on with them.
 
 mod backup;
+mod containers;
 mod docs;
 mod packages;
 mod python;

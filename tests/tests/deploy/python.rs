@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 /// A Python that has gRPC and reads YAML; none where it cannot be had.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     // target/PROFILE/PROGRAM.
     let target =
         program("edgeprof").ancestors().nth(2).expect("a program lies in a profile's folder").to_owned();

@@ -73,7 +73,12 @@ pub(crate) fn run(out: &Path) -> Result<()> {
     a_job(&machine)?;
 
     step("installing again while they run");
+    let old = DAEMONS.map(|daemon| property(&machine, daemon, "MainPID"));
     machine.run(&install)?;
+    for (daemon, old) in DAEMONS.iter().zip(old) {
+        let new = property(&machine, daemon, "MainPID")?;
+        ensure!(new != "0" && new != old?, "{daemon} still runs the old program");
+    }
     a_job(&machine)?;
 
     step("stopping");

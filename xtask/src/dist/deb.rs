@@ -36,7 +36,7 @@ pub(crate) fn build(program: &Program, build: &Build, out: &Path, date: &str) ->
     let mut command = Command::new(cargo_deb()?);
     command
         .current_dir(root())
-        .args(["--no-build", "--quiet", "--package", program.package, "--output"])
+        .args(["--no-build", "--quiet", "--strip", "--package", program.package, "--output"])
         .arg(&package)
         .env("SOURCE_DATE_EPOCH", date)
         .env("CARGO_TARGET_DIR", target());
