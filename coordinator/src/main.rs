@@ -20,6 +20,7 @@ use edgeprof_service::{
     shutdown::signalled,
     supervisor,
     telemetry::{self, TelemetryError},
+    tls::Own,
 };
 
 /// Threads hand each other what they have allocated, small and in great number: glibc's allocator takes a third more
@@ -57,6 +58,9 @@ fn main() -> ExitCode {
         return on_data(command, &config.data);
     }
     if flags.check_config {
+        if let Err(why) = edgeprof_service::tls::secure(&config.tls, config.listen, Own::Coordinator) {
+            return fail(DO_NOT_RESTART, &why, Some(&why.hint));
+        }
         println!("the configuration is good");
         return ExitCode::SUCCESS;
     }
@@ -123,7 +127,7 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
         }
     };
     if let Some(path) = &flags.ready_file
-        && let Err(error) = write_ready(path, daemon.address())
+        && let Err(error) = write_ready(path, &daemon.url())
     {
         let code = fail(1, &format!("cannot write {}: {error}", path.display()), None);
         daemon.stop().await;

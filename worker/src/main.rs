@@ -11,6 +11,7 @@ use edgeprof_service::{
     shutdown::Signals,
     supervisor,
     telemetry::{self, TelemetryError},
+    tls::Own,
 };
 use edgeprof_worker::{
     config::{Cli, Config, KEYS, Subcommand, resolve},
@@ -43,6 +44,9 @@ async fn run(cli: &Cli) -> Result<(), u8> {
     }
     let settings = resolve(cli).map_err(|error| fail(DO_NOT_RESTART, error))?;
     if cli.check_config {
+        let Config { tls, listen, .. } = &settings.config;
+        edgeprof_service::tls::secure(tls, *listen, Own::Worker)
+            .map_err(|why| fail(DO_NOT_RESTART, format!("{why}; {}", why.hint)))?;
         println!("the configuration is good: {} boards", settings.boards.len());
         return Ok(());
     }
