@@ -2,14 +2,13 @@
 
 use std::{fmt, fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
 
+use edgeprof_service::telemetry::rpc::Inject;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::Interceptor,
     transport::Uri,
 };
-
-use edgeprof_service::telemetry::rpc::Inject;
 
 use crate::ClientError;
 
