@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use edgeprof_service::{
-    COORDINATOR_PORT, config,
+    COORDINATOR_PORT,
+    channel::Dialer,
+    config,
     discovery::{Browser, COORDINATOR_SERVICE, Found, Sighting},
 };
 use serde::Deserialize;
@@ -75,13 +77,15 @@ pub struct Said {
     pub config: Option<PathBuf>,
 }
 
-/// Decides whom to speak to. `search` is asked only where nothing was said.
+/// Decides whom to speak to. `search` is asked only where nothing was said. `secured` says whether there are
+/// certificates: an announcement that speaks of none does not talk us out of them.
 ///
 /// # Errors
 /// When the configuration file is wrong, or several coordinators announce themselves.
 pub async fn resolve(
     said: &Said,
     search: impl Future<Output = Result<Vec<Found>, String>>,
+    secured: bool,
 ) -> Result<Target, ClientError> {
     let one = |url: &str, origin| Ok(Target { urls: vec![url.trim().to_owned()], origin });
     let filled = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
@@ -102,23 +106,28 @@ pub async fn resolve(
         }
         Ok(found) => match found.into_iter().next() {
             Some(found) => {
-                let urls = urls(&found);
+                let urls = urls(&found, secured);
                 return Ok(Target { urls, origin: Origin::Mdns { id: found.id, site: found.site } });
             }
             None => "as none is announced over mDNS".to_owned(),
         },
         Err(reason) => format!("as {reason}"),
     };
-    one(&format!("http://127.0.0.1:{COORDINATOR_PORT}"), Origin::Default { because })
+    one(&format!("{}://127.0.0.1:{COORDINATOR_PORT}", scheme(secured)), Origin::Default { because })
 }
 
-fn urls(found: &Found) -> Vec<String> {
-    found.addresses.iter().map(|address| format!("http://{address}")).collect()
+const fn scheme(secured: bool) -> &'static str {
+    if secured { "https" } else { "http" }
+}
+
+fn urls(found: &Found, secured: bool) -> Vec<String> {
+    let scheme = scheme(secured || found.tls);
+    found.addresses.iter().map(|address| format!("{scheme}://{address}")).collect()
 }
 
 fn describe(found: &Found) -> String {
     let site = if found.site.is_empty() { String::new() } else { format!(", site {}", found.site) };
-    format!("{} ({}{site})", urls(found).first().cloned().unwrap_or_default(), found.id)
+    format!("{} ({}{site})", urls(found, false).first().cloned().unwrap_or_default(), found.id)
 }
 
 /// Listens on the network for a moment. Coordinators are told apart by their names.
@@ -148,18 +157,20 @@ pub async fn search() -> Result<Vec<Found>, String> {
 ///
 /// # Errors
 /// When none does: all of them with their reasons.
-pub async fn connect(target: &Target) -> Result<Client, ClientError> {
-    let mut all = Vec::new();
+pub async fn connect(target: &Target, dialer: &Dialer) -> Result<Client, ClientError> {
+    let (mut all, mut untrusted) = (Vec::new(), None);
     for url in &target.urls {
-        match Client::connect(url).await {
+        match Client::dial(url, dialer).await {
             Ok(client) => return Ok(client),
+            // Another address may be that of who is meant.
+            Err(error @ ClientError::Untrusted { .. }) => untrusted = Some(error),
             Err(ClientError::Unreachable { tried }) => {
                 all.extend(tried.iter().map(|text| format!("{text} ({})", target.origin)));
             }
             Err(error) => return Err(error),
         }
     }
-    Err(ClientError::Unreachable { tried: all })
+    Err(untrusted.unwrap_or(ClientError::Unreachable { tried: all }))
 }
 
 #[cfg(test)]
@@ -175,7 +186,12 @@ mod tests {
     }
 
     fn found(id: &str, last: u8) -> Found {
-        Found { id: id.into(), site: "attic".into(), addresses: vec![([192, 0, 2, last], 7450).into()] }
+        Found {
+            id: id.into(),
+            site: "attic".into(),
+            addresses: vec![([192, 0, 2, last], 7450).into()],
+            tls: false,
+        }
     }
 
     fn config(text: &str) -> tempfile::NamedTempFile {
@@ -192,13 +208,13 @@ mod tests {
             environment: Some("http://b:1".into()),
             config: Some(file.path().into()),
         };
-        let target = resolve(&said, never()).await.unwrap();
+        let target = resolve(&said, never(), false).await.unwrap();
         assert_eq!((target.urls[0].as_str(), target.origin), ("http://a:1", Origin::Flag));
         said.flag = None;
-        let target = resolve(&said, never()).await.unwrap();
+        let target = resolve(&said, never(), false).await.unwrap();
         assert_eq!((target.urls[0].as_str(), target.origin), ("http://b:1", Origin::Environment));
         said.environment = Some(String::new());
-        let target = resolve(&said, never()).await.unwrap();
+        let target = resolve(&said, never(), false).await.unwrap();
         assert_eq!(target.urls[0], "http://c:1");
         assert_eq!(target.origin, Origin::Config(file.path().into()));
     }
@@ -206,19 +222,31 @@ mod tests {
     #[tokio::test]
     async fn then_the_network_and_at_last_this_machine() {
         let said = Said { config: Some("/nowhere/config.toml".into()), ..Said::default() };
-        let target = resolve(&said, async { Ok(vec![found("c1", 7)]) }).await.unwrap();
+        let target = resolve(&said, async { Ok(vec![found("c1", 7)]) }, false).await.unwrap();
         assert_eq!(target.urls, ["http://192.0.2.7:7450"]);
         assert_eq!(target.origin, Origin::Mdns { id: "c1".into(), site: "attic".into() });
-        let target = resolve(&said, none()).await.unwrap();
+        let target = resolve(&said, none(), false).await.unwrap();
         assert_eq!(target.urls, ["http://127.0.0.1:7450"]);
-        let target = resolve(&said, async { Err("mDNS is not available: x".into()) }).await.unwrap();
+        let target = resolve(&said, async { Err("mDNS is not available: x".into()) }, false).await.unwrap();
         assert_eq!(target.origin.to_string(), "the default, as mDNS is not available: x");
+    }
+
+    #[tokio::test]
+    async fn with_certificates_no_announcement_talks_us_out_of_them() {
+        let said = Said::default();
+        let target = resolve(&said, async { Ok(vec![found("c1", 7)]) }, true).await.unwrap();
+        assert_eq!(target.urls, ["https://192.0.2.7:7450"]);
+        let target = resolve(&said, none(), true).await.unwrap();
+        assert_eq!(target.urls, ["https://127.0.0.1:7450"]);
+        let secure = async { Ok(vec![Found { tls: true, ..found("c1", 7) }]) };
+        let target = resolve(&said, secure, false).await.unwrap();
+        assert_eq!(target.urls, ["https://192.0.2.7:7450"]);
     }
 
     #[tokio::test]
     async fn two_coordinators_are_an_error_that_lists_both() {
         let both = async { Ok(vec![found("c1", 7), found("c2", 8)]) };
-        let error = resolve(&Said::default(), both).await.unwrap_err();
+        let error = resolve(&Said::default(), both, false).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains("http://192.0.2.7:7450 (c1, site attic)"), "{text}");
         assert!(text.contains("http://192.0.2.8:7450 (c2, site attic)"), "{text}");
@@ -229,7 +257,7 @@ mod tests {
     async fn an_unknown_key_of_the_file_is_refused() {
         let file = config("cordinator = \"x\"\n");
         let said = Said { config: Some(file.path().into()), ..Said::default() };
-        let error = resolve(&said, never()).await.unwrap_err().to_string();
+        let error = resolve(&said, never(), false).await.unwrap_err().to_string();
         assert!(error.contains("cordinator") && error.contains("line 1"), "{error}");
     }
 
@@ -254,7 +282,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let target = Target { urls: vec![url.clone()], origin: Origin::Flag };
-        let error = connect(&target).await.unwrap_err();
+        let error = connect(&target, &Dialer::default()).await.unwrap_err();
         assert!(error.unreachable());
         let text = error.to_string();
         assert!(text.contains(&url) && text.contains("refused") && text.contains("--coordinator"), "{text}");
@@ -262,7 +290,7 @@ mod tests {
 
     async fn refused(address: std::net::SocketAddr) -> String {
         let target = Target { urls: vec![format!("http://{address}")], origin: Origin::Flag };
-        let error = connect(&target).await.unwrap_err();
+        let error = connect(&target, &Dialer::default()).await.unwrap_err();
         assert!(error.unreachable(), "{error:?}");
         error.to_string()
     }

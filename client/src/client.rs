@@ -6,15 +6,21 @@ use edgeprof_common::{Digest, JobId, Nonce, job::JobSpec, run::RunRecord};
 use edgeprof_proto::{CHUNK, bridge, v1};
 use edgeprof_service::{
     WORKER_PORT,
-    channel::{self, ConnectError},
+    channel::{ConnectError, Dialer},
+    tls::Demand,
 };
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, service::interceptor::InterceptedService, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use v1::{profiler_client::ProfilerClient, profiler_server::SERVICE_NAME};
 
-use crate::{ClientError, LocalFile, Watch, error::transport, retry::calling};
+use crate::{
+    ClientError, LocalFile, Token, Watch,
+    error::transport,
+    retry::{Callee, calling},
+    token::{Outgoing, in_the_clear},
+};
 
 /// How long a first connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -47,7 +53,8 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// A new one, made for `submitter`: boards are shared fairly between submitters.
+    /// A new one, made for `submitter`: boards are shared fairly between submitters. Whoever shows the coordinator
+    /// who they are leaves it empty, unless they submit for somebody else.
     ///
     /// # Errors
     /// When the job cannot be put into a message.
@@ -59,31 +66,75 @@ impl Submission {
     }
 }
 
+/// A channel, and what each call carries beside its message.
+pub(crate) type Carried = InterceptedService<Channel, Outgoing>;
+
 /// A connection to a coordinator. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    profiler: ProfilerClient<Channel>,
-    address: String,
+    channel: Channel,
+    outgoing: Outgoing,
+    callee: Callee,
     patience: Duration,
 }
 
 impl Client {
-    /// Connects to `http://HOST:PORT`, or `HOST:PORT`.
+    /// Connects to `http://HOST:PORT`, or `HOST:PORT`, without certificates.
     ///
     /// # Errors
     /// When that is no address, or no coordinator answers there.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        let channel = channel::connect(address, CONNECT).await.map_err(|error| match error {
+        Self::dial(address, &Dialer::default()).await
+    }
+
+    /// Connects in this way, with certificates where the dialer has some.
+    ///
+    /// # Errors
+    /// When that is no address, no coordinator answers there, or certificates keep us from speaking.
+    pub async fn dial(address: &str, dialer: &Dialer) -> Result<Self, ClientError> {
+        // What is known of the last connection is of this one alone.
+        let dialer = dialer.demanding(Demand::Coordinator);
+        let callee = Callee { address: dialer.url(address), dialer };
+        let channel = callee.dialer.connect(address, CONNECT).await.map_err(|error| match error {
             ConnectError::Address(address) => ClientError::Address { address },
+            ConnectError::Untrusted { address, why } => ClientError::Untrusted { address, why },
             ConnectError::Unreachable { address, reason, .. } => {
                 ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] }
             }
         })?;
         if let Some(reason) = stranger(&channel).await {
-            return Err(ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] });
+            let address = callee.address;
+            return Err(match callee.dialer.refusal() {
+                Some(why) => ClientError::Untrusted { address, why },
+                None => ClientError::Unreachable { tried: vec![format!("{address}: {reason}")] },
+            });
         }
-        let profiler = ProfilerClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        Ok(Self { profiler, address: address.to_owned(), patience: PATIENCE })
+        let outgoing = Outgoing::default();
+        Ok(Self { channel, outgoing, callee, patience: PATIENCE })
+    }
+
+    /// The same, whose calls carry a token.
+    ///
+    /// # Errors
+    /// When the token could be read on the way: the connection leaves this machine without TLS.
+    pub fn with_token(mut self, token: Token) -> Result<Self, ClientError> {
+        if in_the_clear(&self.callee.address) {
+            return Err(ClientError::Token {
+                message: format!(
+                    "a token is not sent to {} without TLS: everybody on the way could read it",
+                    self.callee.address
+                ),
+                hint: "give the coordinator a certificate (`edgeprof pki`) and name it with https://".into(),
+            });
+        }
+        self.outgoing.token = Some(token);
+        Ok(self)
+    }
+
+    /// Whether it shows the coordinator who it is, which then needs no other name.
+    pub fn is_identified(&self) -> bool {
+        let certificate = || self.callee.dialer.identity().is_some() && !in_the_clear(&self.callee.address);
+        self.outgoing.token.is_some() || certificate()
     }
 
     /// The same with another patience: how long a call is tried again over a broken connection.
@@ -95,32 +146,44 @@ impl Client {
 
     /// Whom it speaks to.
     pub fn address(&self) -> &str {
-        &self.address
+        &self.callee.address
     }
 
-    pub(crate) fn profiler(&self) -> ProfilerClient<Channel> {
-        self.profiler.clone()
+    pub(crate) const fn callee(&self) -> &Callee {
+        &self.callee
+    }
+
+    pub(crate) const fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(crate) fn carried(&self) -> Carried {
+        InterceptedService::new(self.channel.clone(), self.outgoing.clone())
+    }
+
+    pub(crate) fn profiler(&self) -> ProfilerClient<Carried> {
+        ProfilerClient::new(self.carried()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// One call, tried again over a broken connection: one that is safe to repeat.
     pub(crate) async fn call<Q, T, F>(
         &self,
         request: Q,
-        send: impl Fn(ProfilerClient<Channel>, Q) -> F,
+        send: impl Fn(ProfilerClient<Carried>, Q) -> F,
     ) -> Result<T, ClientError>
     where
         Q: Clone,
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let call = || send(self.profiler(), request.clone());
-        Ok(calling(&self.address, self.patience, self.patience, call).await?.into_inner())
+        Ok(calling(&self.callee, self.patience, self.patience, call).await?.into_inner())
     }
 
     /// One call that is not: where the connection breaks, what came of it is for the caller to find out.
     pub(crate) async fn call_once<Q, T, F>(
         &self,
         request: Q,
-        send: impl Fn(ProfilerClient<Channel>, Q) -> F,
+        send: impl Fn(ProfilerClient<Carried>, Q) -> F,
     ) -> Result<T, ClientError>
     where
         Q: Clone,
@@ -152,7 +215,7 @@ impl Client {
         let digests: Vec<_> = files.iter().map(LocalFile::digest).collect();
         for digest in self.missing(&digests).await? {
             let Some(file) = files.iter().find(|file| file.digest() == digest) else { continue };
-            calling(&self.address, self.patience, self.patience, || self.put(file, &sent)).await?;
+            calling(&self.callee, self.patience, self.patience, || self.put(file, &sent)).await?;
         }
         Ok(())
     }
@@ -205,7 +268,7 @@ impl Client {
             async move { profiler.submit_job(request).await }
         };
         // Whether to wait for room is for the caller to say: it may be long.
-        let answer = calling(&self.address, self.patience, Duration::ZERO, call).await?.into_inner();
+        let answer = calling(&self.callee, self.patience, Duration::ZERO, call).await?.into_inner();
         answer.job.ok_or_else(|| ClientError::Failed {
             message: "it accepted the job without naming it".into(),
             hint: None,
@@ -259,7 +322,7 @@ impl Client {
             }
             Ok(runs)
         };
-        let runs = calling(&self.address, self.patience, self.patience, collect).await?;
+        let runs = calling(&self.callee, self.patience, self.patience, collect).await?;
         Ok(runs.iter().map(|run| bridge("run", run)).collect::<Result<_, _>>()?)
     }
 
@@ -277,7 +340,7 @@ impl Client {
             }
             Ok(logs)
         };
-        calling(&self.address, self.patience, self.patience, collect).await
+        calling(&self.callee, self.patience, self.patience, collect).await
     }
 
     /// What became of every task of a job, or of one task, step by step, in the order of the job's cells.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use edgeprof_proto::BridgeError;
-use edgeprof_service::status;
+use edgeprof_service::{status, tls::Untrusted};
 use tonic::{Code, Status};
 
 /// Why a request did not get its answer. [`ClientError::hint`] has the way out, where one is known.
@@ -15,6 +15,14 @@ pub enum ClientError {
     Unreachable {
         /// Who was tried, where that address came from, and what happened.
         tried: Vec<String>,
+    },
+    /// Somebody answers, and certificates keep us from speaking.
+    #[error("no trust between this client and {address}: {why}")]
+    Untrusted {
+        /// Who was dialled.
+        address: String,
+        /// Why.
+        why: Untrusted,
     },
     /// More than one coordinator announced itself.
     #[error("more than one coordinator answers on this network:\n  {}", found.join("\n  "))]
@@ -93,6 +101,14 @@ pub enum ClientError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// A token that cannot be used, or not here.
+    #[error("{message}")]
+    Token {
+        /// Why.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The client's own configuration file is wrong.
     #[error(transparent)]
     Config(#[from] edgeprof_service::config::ConfigError),
@@ -104,6 +120,7 @@ impl ClientError {
         matches!(
             self,
             Self::Unreachable { .. }
+                | Self::Untrusted { .. }
                 | Self::Lost { .. }
                 | Self::Failed { .. }
                 | Self::Away { .. }
@@ -118,13 +135,15 @@ impl ClientError {
                 "start one with `edgeprof-coordinator`, or name one with --coordinator URL or EDGEPROF_COORDINATOR"
                     .into(),
             ),
+            Self::Untrusted { why, .. } => Some(why.hint.clone()),
             Self::Ambiguous { .. } => Some("choose one with --coordinator URL or EDGEPROF_COORDINATOR".into()),
-            Self::Address { .. } => Some("write it as http://HOST:PORT".into()),
+            Self::Address { .. } => Some("write it as HOST:PORT, https://HOST:PORT or http://HOST:PORT".into()),
             Self::Lost { .. } => Some("what was submitted is kept; ask again when it is back".into()),
             Self::Refused { hint, .. }
             | Self::Failed { hint, .. }
             | Self::Away { hint, .. }
             | Self::Model { hint, .. } => hint.clone(),
+            Self::Token { hint, .. } => Some(hint.clone()),
             Self::Full { retry_after, hint, .. } => Some(
                 hint.clone()
                     .unwrap_or_else(|| format!("try again after {} s", retry_after.as_secs_f64().ceil())),

@@ -23,7 +23,7 @@ const DEFAULT_GEN: u32 = 16;
 pub(crate) struct Prepared {
     pub(crate) spec: JobSpec,
     pub(crate) files: Vec<LocalFile>,
-    pub(crate) submitter: String,
+    pub(crate) who: Who,
     /// How long a full queue is tried again.
     pub(crate) wait_for_room: Duration,
 }
@@ -100,7 +100,7 @@ pub(crate) fn prepare(args: &JobArgs, who: &Who) -> Result<Prepared, Failure> {
         files.push(firmware);
     }
     let wait_for_room = args.wait_for_room.unwrap_or_default().min(YEAR);
-    Ok(Prepared { spec, files, submitter: who.name(), wait_for_room })
+    Ok(Prepared { spec, files, who: who.clone(), wait_for_room })
 }
 
 fn placeholder() -> edgeprof_common::job::ModelRef {

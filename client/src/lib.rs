@@ -25,6 +25,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod address;
 mod client;
 mod error;
@@ -32,13 +33,16 @@ mod file;
 mod lab;
 mod line;
 mod retry;
+mod token;
 mod watch;
 
 pub use client::{Client, Submission};
 pub use edgeprof_proto::v1::{
-    AttemptLog, BoardStatus, Check, Job, Progress, ResetBoardResponse, Task, TaskEvent, WorkerStatus,
+    AccessToken, AttemptLog, AuditEntry, BoardStatus, Check, Job, Progress, ResetBoardResponse, Task,
+    TaskEvent, WorkerStatus,
 };
 pub use error::ClientError;
 pub use file::{LocalFile, check_models};
 pub use line::{Line, Typed};
+pub use token::Token;
 pub use watch::{Event, Watch};

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::{Client, ClientError, error::transport};
+use crate::{Client, ClientError, retry::Callee};
 
 /// Pieces that may be on their way to the coordinator.
 const QUEUE: usize = 16;
@@ -30,7 +30,7 @@ impl Typed {
 #[derive(Debug)]
 pub struct Line {
     output: Streaming<v1::ConsoleOutput>,
-    address: String,
+    callee: Callee,
 }
 
 impl Line {
@@ -41,7 +41,7 @@ impl Line {
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         match self.output.message().await {
             Ok(message) => Ok(message.map(|output| output.data)),
-            Err(status) => Err(broken(&status, &self.address)),
+            Err(status) => Err(broken(&status, &self.callee)),
         }
     }
 }
@@ -56,15 +56,15 @@ impl Client {
         // The queue has room: nothing was put into it yet.
         let _ = input.try_send(v1::ConsoleInput { board: board.to_owned(), data: Vec::new() });
         let opened = self.profiler().console(ReceiverStream::new(pieces)).await;
-        let output = opened.map_err(|status| broken(&status, self.address()))?.into_inner();
-        Ok((Typed { input }, Line { output, address: self.address().to_owned() }))
+        let output = opened.map_err(|status| broken(&status, self.callee()))?.into_inner();
+        Ok((Typed { input }, Line { output, callee: self.callee().clone() }))
     }
 }
 
 /// A console is not opened again by itself: what was on its way is lost, and somebody has to know.
-fn broken(status: &Status, address: &str) -> ClientError {
-    match transport(status) {
-        Some(reason) => ClientError::Lost { address: address.to_owned(), reason },
-        None => ClientError::from_status(status),
+fn broken(status: &Status, callee: &Callee) -> ClientError {
+    match callee.lost(status) {
+        Ok(reason) => ClientError::Lost { address: callee.address.clone(), reason },
+        Err(error) => error,
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod audit;
 mod board;
 mod close;
 mod cluster;
@@ -18,10 +19,12 @@ mod logs;
 mod marks;
 mod model;
 mod output;
+mod pki;
 mod programs;
 mod progress;
 mod run;
 mod suites;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -75,7 +78,13 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             BoardCommand::Console { board, linger } => console::open(&global, &board, linger).await,
             BoardCommand::Reset { board } => board::reset(&global, &board).await,
         },
+        Command::Whoami => tokens::whoami(&global).await,
+        Command::Token { command } => tokens::token(&global, command).await,
+        Command::Audit { who, since, limit } => {
+            audit::list(&global, who.as_deref(), since.as_deref(), limit).await
+        }
         Command::Doctor => doctor::run(&global).await,
+        Command::Pki(pki) => pki::run(&global, pki),
         Command::Manual { folder } => match manual::write(&Cli::command(), "edgeprof", &folder) {
             Ok(()) => Ok(Exit::Ok),
             Err(error) => Err(Failure::usage(format!("cannot write to {}: {error}", folder.display()))),

@@ -28,14 +28,14 @@ pub(crate) async fn quarantine(
             .hint("say it to whoever finds the board so: --reason \"its line is loose\""));
     }
     let client = global.connect().await?;
-    let answer = client.quarantine(board, reason, &who.name()).await;
+    let answer = client.quarantine(board, reason, &who.to_say(&client)).await;
     tell(global, &close::checked(&client, Kind::Board, board, answer).await?)
 }
 
 /// `edgeprof unquarantine`
 pub(crate) async fn unquarantine(global: &Global, board: &str, who: &Who) -> Result<Exit, Failure> {
     let client = global.connect().await?;
-    let answer = client.unquarantine(board, &who.name()).await;
+    let answer = client.unquarantine(board, &who.to_say(&client)).await;
     tell(global, &close::checked(&client, Kind::Board, board, answer).await?)
 }
 
@@ -50,14 +50,14 @@ pub(crate) async fn reserve(
         return Err(Failure::usage("a reservation lasts a second at least").hint("such as --for 2h"));
     }
     let client = global.connect().await?;
-    let answer = client.reserve(board, time, &who.name()).await;
+    let answer = client.reserve(board, time, &who.to_say(&client)).await;
     tell(global, &close::checked(&client, Kind::Board, board, answer).await?)
 }
 
 /// `edgeprof board reserve --release`
 pub(crate) async fn release(global: &Global, board: &str, who: &Who) -> Result<Exit, Failure> {
     let client = global.connect().await?;
-    let answer = client.release(board, &who.name()).await;
+    let answer = client.release(board, &who.to_say(&client)).await;
     tell(global, &close::checked(&client, Kind::Board, board, answer).await?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgeprof_service::status;
+use edgeprof_service::{channel::Dialer, status};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -46,10 +46,29 @@ impl Backoff {
     }
 }
 
+/// Who is called, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Callee {
+    pub(crate) address: String,
+    pub(crate) dialer: Dialer,
+}
+
+impl Callee {
+    /// What a status means that came instead of an answer: nothing where a broken connection may come back.
+    pub(crate) fn lost(&self, status: &Status) -> Result<String, ClientError> {
+        let Some(reason) = transport(status) else { return Err(ClientError::from_status(status)) };
+        match self.dialer.refusal() {
+            // With the same certificate it would be refused again.
+            Some(why) => Err(ClientError::Untrusted { address: self.address.clone(), why }),
+            None => Ok(reason),
+        }
+    }
+}
+
 /// Calls until there is an answer that no retry can better. The call must be safe to repeat. A broken
 /// connection is tried again for `patience`, and what is full too where there is room again within `room`.
 pub(crate) async fn calling<T, F>(
-    address: &str,
+    callee: &Callee,
     patience: Duration,
     room: Duration,
     mut call: impl FnMut() -> F,
@@ -63,7 +82,11 @@ where
             Ok(answer) => return Ok(answer),
             Err(status) => status,
         };
-        let broken = transport(&status);
+        let broken = match callee.lost(&status) {
+            Ok(reason) => Some(reason),
+            Err(error @ ClientError::Untrusted { .. }) => return Err(error),
+            Err(_) => None,
+        };
         let told = status::retry_after(&status);
         // Whoever says when trying again makes sense is believed: also when that is beyond our patience.
         let in_time = told.is_some_and(|told| told <= room && !room.is_zero());
@@ -72,7 +95,7 @@ where
         }
         let Some(wait) = backoff.wait() else {
             return Err(match broken {
-                Some(reason) => ClientError::Lost { address: address.to_owned(), reason },
+                Some(reason) => ClientError::Lost { address: callee.address.clone(), reason },
                 None => ClientError::from_status(&status),
             });
         };
@@ -88,19 +111,23 @@ mod tests {
 
     use super::*;
 
+    fn at(address: &str) -> &'static Callee {
+        Box::leak(Box::new(Callee { address: address.to_owned(), dialer: Dialer::default() }))
+    }
+
     const PATIENCE: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn a_broken_connection_is_tried_again_until_patience_ends() {
         let mut calls = 0;
-        let answer = calling("a", PATIENCE, PATIENCE, || {
+        let answer = calling(at("a"), PATIENCE, PATIENCE, || {
             calls += 1;
             ready(if calls < 4 { Err(Status::unavailable("going away")) } else { Ok(calls) })
         });
         assert_eq!(answer.await.unwrap(), 4);
         let start = Instant::now();
         let error =
-            calling::<(), _>("http://x", PATIENCE, PATIENCE, || ready(Err(Status::unavailable("gone"))));
+            calling::<(), _>(at("http://x"), PATIENCE, PATIENCE, || ready(Err(Status::unavailable("gone"))));
         assert_eq!(error.await.unwrap_err().to_string(), "lost the coordinator at http://x: gone");
         assert!((30..=34).contains(&start.elapsed().as_secs()));
     }
@@ -108,7 +135,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_coordinator_cannot_reach_is_no_broken_connection() {
         let mut calls = 0;
-        let away = calling::<(), _>("a", PATIENCE, PATIENCE, || {
+        let away = calling::<(), _>(at("a"), PATIENCE, PATIENCE, || {
             calls += 1;
             let hint = Some("edgeprof workers");
             ready(Err(status::with_hint(Code::Unavailable, "the worker of b cannot be asked", hint)))
@@ -122,14 +149,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_final_and_a_full_queue_is_not() {
         let mut calls = 0;
-        let refused = calling::<(), _>("a", PATIENCE, PATIENCE, || {
+        let refused = calling::<(), _>(at("a"), PATIENCE, PATIENCE, || {
             calls += 1;
             ready(Err(Status::invalid_argument("no such board")))
         });
         assert_eq!(refused.await.unwrap_err().to_string(), "no such board");
         assert_eq!(calls, 1);
         let mut calls = 0;
-        let full = calling("a", PATIENCE, PATIENCE, || {
+        let full = calling(at("a"), PATIENCE, PATIENCE, || {
             calls += 1;
             ready(if calls == 1 { Err(status::exhausted("full", Duration::from_secs(5))) } else { Ok(()) })
         });
@@ -141,7 +168,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_full_for_longer_than_patience_is_said_at_once() {
         let start = Instant::now();
-        let full = calling::<(), _>("a", PATIENCE, PATIENCE, || {
+        let full = calling::<(), _>(at("a"), PATIENCE, PATIENCE, || {
             ready(Err(status::exhausted("the disk is full", Duration::from_secs(60))))
         });
         let error = full.await.unwrap_err();
@@ -153,7 +180,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_room_who_did_not_say_so() {
         let mut calls = 0;
-        let full = calling::<(), _>("a", PATIENCE, Duration::ZERO, || {
+        let full = calling::<(), _>(at("a"), PATIENCE, Duration::ZERO, || {
             calls += 1;
             ready(Err(match calls {
                 1 => Status::unavailable("going away"),

@@ -86,7 +86,7 @@ async fn send(client: &Client, prepared: &Prepared, view: &View) -> Result<Job, 
     let sent = client.upload_missing(&prepared.files, |file, bytes| view.upload(file, bytes)).await;
     view.clear();
     sent?;
-    let submission = Submission::new(&prepared.spec, &prepared.submitter)?;
+    let submission = Submission::new(&prepared.spec, &prepared.who.to_say(client))?;
     let until = Instant::now() + prepared.wait_for_room;
     let mut told = false;
     loop {

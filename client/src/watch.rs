@@ -6,7 +6,7 @@ use edgeprof_common::JobState;
 use edgeprof_proto::v1;
 use tonic::{Status, Streaming};
 
-use crate::{Client, ClientError, error::transport, retry::Backoff};
+use crate::{Client, ClientError, retry::Backoff};
 
 /// How long a coordinator may stay away before a watch gives up.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -130,7 +130,7 @@ impl Watch {
 
     fn broken(&mut self, status: &Status) -> Result<(), ClientError> {
         self.stream = None;
-        let Some(reason) = transport(status) else { return Err(ClientError::from_status(status)) };
+        let reason = self.client.callee().lost(status)?;
         if self.backoff.is_fresh() {
             self.pending = Some(Event::Lost { reason: reason.clone() });
         }

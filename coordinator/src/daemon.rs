@@ -8,21 +8,24 @@ use std::{
     time::Duration,
 };
 
-use edgeprof_proto::v1::{self, profiler_server::ProfilerServer};
+use edgeprof_proto::v1::{self, access_server::AccessServer, profiler_server::ProfilerServer};
 use edgeprof_service::{
     channel::Dialer,
     discovery::{Announcement, COORDINATOR_SERVICE},
     shutdown::Tasks,
     supervisor,
+    tls::{self, Demand, Door, Own, Refusals, Untrusted},
 };
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
+use tower::util::MapResponseLayer;
 
 use crate::{
+    access::{Access, GuardLayer, keep},
     api::Api,
     artifacts::{Artifacts, firmware::Folders},
     backup,
@@ -38,12 +41,18 @@ use crate::{
 /// Largest message of a client: a job with the longest prompts.
 const MESSAGE: usize = 16 << 20;
 
+/// Requests at once on one connection.
+const STREAMS: u32 = 256;
+
 /// How long open requests may take to end after the word to stop.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// It is to serve others without certificates, or those that it has cannot be used.
+    #[error(transparent)]
+    Tls(#[from] Untrusted),
     /// The address is taken or not this machine's.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -73,8 +82,9 @@ pub enum StartError {
 
 impl StartError {
     /// The way out.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
+            Self::Tls(why) => &why.hint,
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => {
                     "another coordinator may be running, `edgeprof doctor` says who listens there; stop it, or \
@@ -97,11 +107,14 @@ impl StartError {
 #[derive(Debug)]
 pub struct Daemon {
     address: SocketAddr,
+    secure: bool,
+    refusals: Arc<Refusals>,
     commands: mpsc::Sender<Command>,
     tasks: Tasks,
     core: JoinHandle<Result<(), Failed>>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     announcement: Option<Announcement>,
+    access: Arc<Access>,
     /// Addresses of configured workers, which never change.
     _fixed: Vec<watch::Sender<Vec<String>>>,
 }
@@ -112,6 +125,7 @@ impl Daemon {
     /// # Errors
     /// When the address, the data directory or the store cannot be used.
     pub async fn start(config: &Config, program: PathBuf) -> Result<Self, StartError> {
+        let keeper = tls::secure(&config.tls, config.listen, Own::Coordinator)?;
         // The address first: a second coordinator by mistake must not raise the epoch.
         let listener = TcpListener::bind(config.listen)
             .await
@@ -140,13 +154,21 @@ impl Daemon {
                     tracing::warn!(%error, "boards that failed go without a canary run");
                 })
                 .ok(),
+            quotas: config.quotas.clone(),
             scheduler: config.scheduler.resolve(config.max_queued_tasks),
         };
         let core = Core::recover(parts)?;
         let core = tasks.spawn(core.run(waiting, stop.clone()));
 
+        let access = Access::recover(&*store, config.quotas.clone(), keeper.is_some(), commands.clone())?;
+        let access = Arc::new(access);
+        tasks.spawn_until_stop(keep(access.clone(), store.clone(), config.audit, commands.clone()));
+        let dialer = keeper
+            .clone()
+            .map_or_else(Dialer::default, |keeper| Dialer::secured(keeper, Demand::Worker(None)));
         let api = Api {
             commands: commands.clone(),
+            dialer: dialer.clone(),
             store: store.clone(),
             first_event: identity.life.first_event(),
             artifacts: artifacts.clone(),
@@ -154,9 +176,12 @@ impl Daemon {
             data: config.data.clone(),
             max_artifact_bytes: config.max_artifact_bytes,
             reserve_bytes: config.reserve_bytes,
+            access: access.clone(),
             stop: stop.clone(),
         };
-        let server = tasks.spawn(serve(listener, api, tasks.clone()));
+        let (secure, refusals) = (keeper.is_some(), Arc::new(Refusals::new()));
+        let door = Door::new(keeper, false, &config.connections, refusals.clone());
+        let server = tasks.spawn(serve(listener, door, api, tasks.clone()));
         let own = commands.clone();
 
         tasks.spawn(backup::serve(config.data.clone(), store, artifacts.clone(), stop.clone()));
@@ -165,7 +190,7 @@ impl Daemon {
             identity,
             site: config.site.as_str().into(),
             data: config.data.as_path().into(),
-            dialer: Dialer::default(),
+            dialer,
             jitter: rand::random(),
             artifacts,
             sessions: Arc::new(AtomicU64::new(1)),
@@ -176,20 +201,47 @@ impl Daemon {
         if config.discovery {
             tasks.spawn_until_stop(browse(config.workers.clone(), context, tasks.clone()));
             let id = identity.cluster.to_string();
-            match Announcement::start(COORDINATOR_SERVICE, &id, &config.site, address) {
+            match Announcement::start(COORDINATOR_SERVICE, &id, &config.site, address, secure) {
                 Ok(announced) => announcement = Some(announced),
                 Err(error) => tracing::warn!(%error, "clients must be told this coordinator's address"),
             }
         }
         tasks.spawn_until_stop(supervisor::watch(move || answers(commands.clone())));
-        tracing::info!(%address, cluster = %identity.cluster, epoch = identity.life.epoch.0,
+        tracing::info!(%address, tls = secure, cluster = %identity.cluster, epoch = identity.life.epoch.0,
             site = %config.site, data = %config.data.display(), "serving");
-        Ok(Self { address, commands: own, tasks, core, server, announcement, _fixed: fixed })
+        Ok(Self {
+            address,
+            secure,
+            refusals,
+            commands: own,
+            tasks,
+            core,
+            server,
+            announcement,
+            access,
+            _fixed: fixed,
+        })
+    }
+
+    /// Where it listens, as clients are told.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address)
+    }
+
+    /// What was refused so far.
+    pub fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who may do what, and what was refused.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The way to the loop, past the service: it tells what the loop itself knows.
@@ -223,7 +275,12 @@ async fn answers(commands: mpsc::Sender<Command>) -> bool {
     commands.send(Command::Alive(reply)).await.is_ok() && answer.await.is_ok()
 }
 
-async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), tonic::transport::Error> {
+async fn serve(
+    listener: TcpListener,
+    door: Door,
+    api: Api,
+    tasks: Tasks,
+) -> Result<(), tonic::transport::Error> {
     let stop = tasks.stop_token();
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ProfilerServer<Api>>().await;
@@ -232,31 +289,35 @@ async fn serve(listener: TcpListener, api: Api, tasks: Tasks) -> Result<(), toni
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the embedded descriptors are descriptors");
+    let access = AccessServer::new(api.clone());
+    let guard = GuardLayer::new(api.access.clone());
     let profiler =
         ProfilerServer::new(api).max_decoding_message_size(MESSAGE).max_encoding_message_size(4 * MESSAGE);
+    let refusals = door.refusals.clone();
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .max_concurrent_streams(STREAMS)
+        .layer(MapResponseLayer::new(move |response| tls::count_messages(&refusals, response)))
+        .layer(guard)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(profiler)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.clone().cancelled_owned(),
-        );
+        .add_service(access)
+        .serve_with_incoming_shutdown(tls::incoming(listener, door, &tasks), stop.clone().cancelled_owned());
     tokio::select! {
         served = server => served,
         () = async { stop.cancelled().await; tokio::time::sleep(LAST_CALL).await } => Ok(()),
     }
 }
 
-/// Writes `http://ADDRESS` to a file, whole or not at all.
+/// Writes where the daemon listens to a file, whole or not at all.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_ready(path: &Path, address: SocketAddr) -> io::Result<()> {
+pub fn write_ready(path: &Path, url: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    io::Write::write_all(&mut file, format!("http://{address}\n").as_bytes())?;
+    io::Write::write_all(&mut file, format!("{url}\n").as_bytes())?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The coordinator daemon: finds workers, spreads profiling tasks over their boards, keeps the results.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod adopt;
 pub mod api;
 pub mod artifacts;

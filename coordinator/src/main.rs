@@ -14,7 +14,7 @@ use edgeprof_coordinator::{
     daemon::{Daemon, StartError, write_ready},
     preparing::child,
 };
-use edgeprof_service::{config::print_default, manual, shutdown::signalled, supervisor, telemetry};
+use edgeprof_service::{config::print_default, manual, shutdown::signalled, supervisor, telemetry, tls::Own};
 
 /// Threads hand each other what they have allocated, small and in great number: glibc's allocator takes a third more
 /// processor time a task, and keeps what is free.
@@ -51,6 +51,9 @@ fn main() -> ExitCode {
         return on_data(command, &config.data);
     }
     if flags.check_config {
+        if let Err(why) = edgeprof_service::tls::secure(&config.tls, config.listen, Own::Coordinator) {
+            return fail(DO_NOT_RESTART, &why, Some(&why.hint));
+        }
         println!("the configuration is good");
         return ExitCode::SUCCESS;
     }
@@ -109,7 +112,7 @@ async fn run(config: &Config, flags: &Flags) -> ExitCode {
         }
     };
     if let Some(path) = &flags.ready_file
-        && let Err(error) = write_ready(path, daemon.address())
+        && let Err(error) = write_ready(path, &daemon.url())
     {
         let code = fail(1, &format!("cannot write {}: {error}", path.display()), None);
         daemon.stop().await;

@@ -4,6 +4,7 @@ use edgeprof_coordinator::{
     artifacts::{check_core, loaded_digest},
     preparing::{Line, Vocabulary},
 };
+use edgeprof_identity::{Certificate, Serial, names};
 use edgeprof_worker::{
     board::{error::BoardError, fault::explain},
     firmware::Firmware,
@@ -60,6 +61,22 @@ pub(crate) fn config(bytes: &[u8]) {
     for error in [worker.err(), coordinator.err(), client.err()].into_iter().flatten() {
         assert!(error.contains("/etc/edgeprof/some.toml"), "{error}");
         assert!(!error.ends_with('\n'), "{error:?}");
+    }
+}
+
+/// A certificate that a stranger shows, and the words that may stand in one.
+pub(crate) fn certificate(bytes: &[u8]) {
+    if let Ok(certificate) = Certificate::read(bytes) {
+        let said = certificate.to_string();
+        assert!(!said.contains(char::is_control), "{said:?}");
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(identity) = names::identity(text) {
+        assert_eq!(names::uri(&identity), text);
+        assert!(names::path(&identity).chars().all(|c| c.is_ascii_graphic()));
+    }
+    if let Some(serial) = Serial::parse(text) {
+        assert_eq!(Serial::parse(&serial.to_string()).unwrap_or_else(|| serial.clone()), serial);
     }
 }
 

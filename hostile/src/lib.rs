@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("outbox", files::outbox),
     ("config", files::config),
     ("prepare", files::prepare),
+    ("certificate", files::certificate),
     ("words", words::words),
     ("selector", words::selector),
     ("emulator", words::emulator),

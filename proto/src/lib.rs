@@ -15,6 +15,12 @@ pub mod v1 {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgeprof.v1.bin"));
 }
 
+impl std::fmt::Debug for v1::IssueTokenResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IssueTokenResponse").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
 /// Bytes of a blob in one chunk message.
 pub const CHUNK: usize = 64 * 1024;
 

@@ -15,6 +15,8 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
+use crate::tls::{Demand, Keeper, Plain, Secure, Untrusted};
+
 /// Bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -33,7 +35,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The address is not one.
-    #[error("not an address: {0:?}; expected http://HOST:PORT")]
+    #[error("not an address: {0:?}; expected HOST:PORT, https://HOST:PORT or http://HOST:PORT")]
     Address(String),
     /// Nobody answered.
     #[error("cannot reach {address}: {reason}")]
@@ -45,35 +47,99 @@ pub enum ConnectError {
         /// Whether the peer's host answered that nobody listens: proof that no process is there.
         refused: bool,
     },
+    /// Somebody answered, and certificates keep us from speaking.
+    #[error("{address}: {why}")]
+    Untrusted {
+        /// Who was dialled.
+        address: String,
+        /// Why.
+        why: Untrusted,
+    },
 }
 
-/// How peers are dialled: over TCP by default.
+/// How peers are dialled: over plain TCP, or over TLS where there are certificates.
 #[derive(Clone, Debug, Default)]
 pub struct Dialer {
-    transport: Option<Over>,
+    over: Option<Over>,
+    plain: Plain,
+    secure: Option<Secure>,
 }
 
 impl Dialer {
     /// Dials over `transport` instead of TCP.
     pub fn over(transport: Arc<dyn Transport>) -> Self {
-        Self { transport: Some(Over(transport)) }
+        Self { over: Some(Over(transport)), ..Self::default() }
     }
 
-    /// Dials `address` (`http://HOST:PORT`, or `HOST:PORT`) once.
+    /// Dials over TLS, and demands who has to be there; an address with `http://` is still dialled in plain.
+    pub fn secured(keeper: Arc<Keeper>, demand: Demand) -> Self {
+        Self { secure: Some(Secure::new(keeper, demand)), ..Self::default() }
+    }
+
+    /// The same for somebody else. What it then knows of the other side is its own.
+    #[must_use]
+    pub fn demanding(&self, demand: Demand) -> Self {
+        let secure = self.secure.as_ref().map(|secure| secure.demanding(demand));
+        Self { over: self.over.clone(), plain: Plain::default(), secure }
+    }
+
+    /// Whether there are certificates.
+    pub fn is_secured(&self) -> bool {
+        self.secure.is_some()
+    }
+
+    /// Who this process shows that it is.
+    pub fn identity(&self) -> Option<edgeprof_common::Identity> {
+        self.secure.as_ref()?.identity()
+    }
+
+    /// Who was demanded, or was found there where any would do; nobody knows without certificates.
+    pub fn demand(&self) -> Option<Demand> {
+        self.secure.as_ref().map(Secure::demand)
+    }
+
+    /// What certificates had to do with it that the last connection is broken.
+    pub fn refusal(&self) -> Option<Untrusted> {
+        self.secure
+            .as_ref()
+            .and_then(|secure| secure.outcome.refusal())
+            .or_else(|| self.plain.outcome.refusal())
+    }
+
+    /// The address with its scheme: TLS where there are certificates, unless it says otherwise.
+    pub fn url(&self, address: &str) -> String {
+        let scheme = if self.is_secured() { "https" } else { "http" };
+        if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") }
+    }
+
+    /// Dials `address` (`https://HOST:PORT`, `http://HOST:PORT` or `HOST:PORT`) once.
     ///
     /// # Errors
-    /// When the address is malformed or nobody answers within `timeout`.
+    /// When the address is malformed, nobody answers within `timeout`, or it is not who was demanded.
     pub async fn connect(&self, address: &str, timeout: Duration) -> Result<Channel, ConnectError> {
-        let (endpoint, url) = endpoint(address, timeout)?;
-        let connected = match &self.transport {
-            None => endpoint.connect().await,
-            Some(over) => endpoint.connect_with_connector(over.clone()).await,
+        let url = self.url(address);
+        let endpoint = endpoint(&url, timeout).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
+        let secure = endpoint.uri().scheme_str() == Some("https");
+        let over = match (&self.over, &self.secure) {
+            (Some(over), _) => over.clone(),
+            (None, Some(tls)) if secure => Over(Arc::new(tls.clone())),
+            (None, None) if secure => {
+                let why = Untrusted::new(
+                    "there are no certificates to speak TLS with",
+                    "name their folder with --tls-dir, as `edgeprof pki issue` writes it (docs/security.md)",
+                );
+                return Err(ConnectError::Untrusted { address: url, why });
+            }
+            _ => Over(Arc::new(self.plain.clone())),
         };
-        connected.map_err(|error| unreachable(url, &error))
+        endpoint.connect_with_connector(over).await.map_err(|error| match self.refusal() {
+            Some(why) => ConnectError::Untrusted { address: url, why },
+            None => unreachable(url, &error),
+        })
     }
 }
 
-/// Dials `address` over TCP, as [`Dialer::connect`] does.
+/// Dials `address` over plain TCP, as [`Dialer::connect`] does.
 ///
 /// # Errors
 /// When the address is malformed or nobody answers within `timeout`.
@@ -100,16 +166,16 @@ impl Service<Uri> for Over {
     }
 }
 
-fn endpoint(address: &str, timeout: Duration) -> Result<(Endpoint, String), ConnectError> {
-    let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let endpoint = Endpoint::from_shared(url.clone())
-        .map_err(|_| ConnectError::Address(address.to_owned()))?
+fn endpoint(url: &str, timeout: Duration) -> Option<Endpoint> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .ok()
+        .filter(|endpoint| matches!(endpoint.uri().scheme_str(), Some("http" | "https")))?
         .connect_timeout(timeout)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true);
-    Ok((endpoint, url))
+    Some(endpoint)
 }
 
 fn unreachable(address: String, error: &tonic::transport::Error) -> ConnectError {

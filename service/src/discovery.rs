@@ -15,6 +15,12 @@ pub const WORKER_SERVICE: &str = "_edgeprof-worker._tcp.local.";
 /// Service type of coordinators.
 pub const COORDINATOR_SERVICE: &str = "_edgeprof._tcp.local.";
 
+/// Announcements that are remembered; a lab has fewer peers.
+const KNOWN: usize = 4096;
+
+/// Addresses of one name that are tried.
+const ADDRESSES: usize = 16;
+
 /// Version of the TXT record.
 const TXT_VERSION: &str = "1";
 
@@ -32,6 +38,8 @@ pub struct Found {
     pub site: String,
     /// Addresses that this host can reach, best first.
     pub addresses: Vec<SocketAddr>,
+    /// Whether it says that it speaks TLS. That it does not is no reason to speak without.
+    pub tls: bool,
 }
 
 /// What was seen on the network.
@@ -50,11 +58,18 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Announces `id` of `site` as `service` on the addresses that `listen` is bound to.
+    /// Announces `id` of `site` as `service` on the addresses that `listen` is bound to, and whether TLS is spoken
+    /// there.
     ///
     /// # Errors
     /// When the machine has no multicast socket to give.
-    pub fn start(service: &str, id: &str, site: &str, listen: SocketAddr) -> Result<Self, DiscoveryError> {
+    pub fn start(
+        service: &str,
+        id: &str,
+        site: &str,
+        listen: SocketAddr,
+        tls: bool,
+    ) -> Result<Self, DiscoveryError> {
         let daemon = ServiceDaemon::new()?;
         let loopback = listen.ip().is_loopback();
         if loopback {
@@ -69,7 +84,7 @@ impl Announcement {
         // A clash of two host records would take both off the net.
         let _ = getrandom::fill(&mut suffix);
         let host = format!("edgeprof-{:08x}.local.", u32::from_le_bytes(suffix));
-        let txt = [("id", id), ("site", site), ("v", TXT_VERSION), ("tls", "0")];
+        let txt = [("id", id), ("site", site), ("v", TXT_VERSION), ("tls", if tls { "1" } else { "0" })];
         let instance: String = id.chars().map(|c| if c == '.' { '-' } else { c }).take(50).collect();
         let instance = format!("{instance}-{:08x}", u32::from_le_bytes(suffix));
         let info = if listen.ip().is_unspecified() {
@@ -129,22 +144,50 @@ impl Browser {
                     addresses.sort_by_key(|ip| (ip.is_ipv6(), ip.is_loopback(), *ip));
                     let port = service.get_port();
                     let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-                    let found = Found { id: text("id"), site: text("site"), addresses };
+                    let tls = text("tls") == "1";
+                    let found = Found { id: text("id"), site: text("site"), addresses, tls };
                     let fullname = service.get_fullname().to_owned();
                     if found.addresses.is_empty() || self.known.get(&fullname) == Some(&found) {
                         continue;
                     }
+                    if self.known.len() >= KNOWN && !self.known.contains_key(&fullname) {
+                        // Who floods the network with names costs nobody more than this.
+                        continue;
+                    }
                     self.known.insert(fullname, found.clone());
-                    return Some(Sighting::Up(found));
+                    return Some(Sighting::Up(self.with_namesakes(found)));
                 }
                 ServiceEvent::ServiceRemoved(_, fullname) => {
-                    if let Some(found) = self.known.remove(&fullname) {
-                        return Some(Sighting::Down(found.id));
-                    }
+                    let Some(gone) = self.known.remove(&fullname) else { continue };
+                    let namesake = self.known.values().find(|known| known.is_named_like(&gone)).cloned();
+                    return Some(match namesake {
+                        Some(other) => Sighting::Up(self.with_namesakes(other)),
+                        None => Sighting::Down(gone.id),
+                    });
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Where to find it by all who take its name: anybody can announce anything, and must not displace who is
+    /// there. What it says itself comes first.
+    fn with_namesakes(&self, mut found: Found) -> Found {
+        let mut all = std::mem::take(&mut found.addresses);
+        for address in
+            self.known.values().filter(|other| other.is_named_like(&found)).flat_map(|other| &other.addresses)
+        {
+            if all.len() < ADDRESSES && !all.contains(address) {
+                all.push(*address);
+            }
+        }
+        Found { addresses: all, ..found }
+    }
+}
+
+impl Found {
+    fn is_named_like(&self, other: &Self) -> bool {
+        (&self.id, &self.site) == (&other.id, &other.site)
     }
 }
 
@@ -205,9 +248,9 @@ mod tests {
             }
         };
         let listen = SocketAddr::from(([127, 0, 0, 1], 7451));
-        let announcement = Announcement::start(&service, "lab-1", "attic", listen).unwrap();
+        let announcement = Announcement::start(&service, "lab-1", "attic", listen, true).unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(30), browser.next()).await.unwrap();
-        let found = Found { id: "lab-1".into(), site: "attic".into(), addresses: vec![listen] };
+        let found = Found { id: "lab-1".into(), site: "attic".into(), addresses: vec![listen], tls: true };
         assert_eq!(seen, Some(Sighting::Up(found)));
         announcement.withdraw().await;
         let gone = tokio::time::timeout(Duration::from_secs(30), browser.next()).await.unwrap();

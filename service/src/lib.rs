@@ -13,6 +13,7 @@ pub mod shutdown;
 pub mod status;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tls;
 
 /// Port of a coordinator.
 pub const COORDINATOR_PORT: u16 = 7450;

@@ -12,9 +12,9 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::eventually;
+use crate::{eventually, secret_in};
 
-/// A running coordinator or worker; killed when dropped.
+/// A running coordinator or worker; killed when dropped, and its log looked through for secrets.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
@@ -82,9 +82,14 @@ impl Daemon {
         status.code().unwrap_or_else(|| panic!("{status}:\n{}", self.log()))
     }
 
-    /// `http://ADDRESS:PORT`.
+    /// `http://ADDRESS:PORT`, or `https://` with certificates.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// `ADDRESS:PORT`.
+    pub fn address(&self) -> &str {
+        self.url.split_once("://").map_or("", |(_, address)| address)
     }
 
     /// It listens on every address of its host; from now on this one is named.
@@ -142,6 +147,12 @@ impl Drop for Daemon {
         self.kill();
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.log.display(), self.log());
+            return;
+        }
+        // Whatever a test is about, no daemon may have logged what opens anything.
+        let folder = self.log.parent().unwrap_or(Path::new("."));
+        if let Some(secret) = secret_in(&self.log(), folder) {
+            panic!("{} has a secret in it: {secret}", self.log.display());
         }
     }
 }

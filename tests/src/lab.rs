@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Daemon, Host, Lan, eventually, firmware, program};
+use crate::{Daemon, Host, Lan, Pki, eventually, firmware, program};
 
 /// A lab of one site, on loopback or on hosts of its own. What is running ends with it.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Lab {
     pub fixed: bool,
     /// The coordinator's configuration file.
     config: Option<PathBuf>,
+    /// Certificates, where daemons are to listen for other hosts.
+    pki: Option<Pki>,
     /// Where the coordinator listened, so that who talks to it finds it again.
     listen: Option<String>,
     folder: TempDir,
@@ -120,6 +122,7 @@ impl Lab {
             site,
             fixed: false,
             config: None,
+            pki: None,
             listen: None,
             folder,
         }
@@ -127,12 +130,36 @@ impl Lab {
 
     /// The daemon of this name will run on `host`.
     pub fn attach(&mut self, daemon: &str, host: Host) {
+        self.secure();
         self.hosts.insert(daemon.to_owned(), host);
+    }
+
+    /// From now on daemons and clients have certificates.
+    pub fn secure(&mut self) {
+        self.pki.get_or_insert_with(|| Pki::new(&self.folder.path().join("pki")));
+    }
+
+    /// The lab's authority.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn pki(&self) -> &Pki {
+        self.pki.as_ref().expect("the lab has certificates")
+    }
+
+    /// From now on its certificates are of this authority.
+    pub fn trust(&mut self, pki: &Pki) {
+        self.pki = Some(pki.clone());
     }
 
     /// Moves the lab to another site; its daemons are told when they start.
     pub fn set_site(&mut self, site: &str) {
         site.clone_into(&mut self.site);
+    }
+
+    /// Its site.
+    pub fn site(&self) -> &str {
+        &self.site
     }
 
     /// Gives the daemon of this name, which has a host, a disk of its own of so many MiB for its data.
@@ -218,7 +245,7 @@ impl Lab {
         let mut command = self.coordinator_command(COORDINATOR, &listen);
         more(&mut command);
         let daemon = Daemon::start(COORDINATOR, self.folder.path(), command);
-        self.listen = Some(daemon.url().trim_start_matches("http://").to_owned());
+        self.listen = Some(daemon.address().to_owned());
         self.coordinator = Some(daemon);
     }
 
@@ -230,13 +257,14 @@ impl Lab {
 
     fn coordinator_command(&self, data: &str, listen: &str) -> Command {
         let mut command = self.daemon_command("edgeprof-coordinator", data, listen);
+        self.certify(&mut command, COORDINATOR);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
         if self.fixed {
             command.arg("--no-discovery");
             for worker in &self.workers {
-                command.args(["--worker", worker.url().trim_start_matches("http://")]);
+                command.args(["--worker", worker.address()]);
             }
         }
         command
@@ -254,6 +282,7 @@ impl Lab {
         let listen = if self.hosts.contains_key(name) { "0.0.0.0:0" } else { ANYWHERE };
         let mut command = self.daemon_command("edgeprof-worker", name, listen);
         command.args(["--name", name]);
+        self.certify(&mut command, &format!("worker {name}"));
         command
     }
 
@@ -265,6 +294,12 @@ impl Lab {
             .arg(self.folder.path().join(data))
             .env("EDGEPROF_FIRMWARE", firmware());
         command
+    }
+
+    fn certify(&self, command: &mut Command, whose: &str) {
+        if let Some(pki) = &self.pki {
+            command.env("EDGEPROF_TLS_DIR", pki.of(whose));
+        }
     }
 
     /// A program on its host, which does not outlive the test.
@@ -314,6 +349,7 @@ impl Lab {
         let mut command = self.command("edgeprof", host);
         let url = self.coordinator.as_ref().map_or("http://127.0.0.1:1", |c| c.url());
         command.env("EDGEPROF_COORDINATOR", url).env("HOME", self.folder.path()).stdin(Stdio::null());
+        self.certify(&mut command, "client tester");
         command
     }
 

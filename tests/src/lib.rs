@@ -6,14 +6,18 @@ mod emulator;
 mod lab;
 mod lan;
 mod namespace;
+mod pki;
 mod proxy;
+mod secrets;
 
 pub use daemon::Daemon;
 pub use emulator::Emulator;
 pub use lab::{CLIENT, COORDINATOR, Finished, Lab};
 pub use lan::{Host, Lan, Way};
 pub use namespace::Namespace;
+pub use pki::Pki;
 pub use proxy::{Faults, Proxy};
+pub use secrets::secret_in;
 
 use std::{
     path::{Path, PathBuf},

@@ -16,6 +16,7 @@ use edgeprof_service::{
     WORKER_PORT,
     config::{self, Source},
     telemetry::LogFormat,
+    tls::{Connections, TlsConfig, TlsFlags},
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,9 @@ pub struct Cli {
     /// Shape of log lines
     #[arg(long, value_name = "FORMAT", env = "EDGEPROF_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Certificates of this worker
+    #[command(flatten)]
+    pub tls: TlsFlags,
     /// Check the configuration and exit
     #[arg(long)]
     pub check_config: bool,
@@ -113,6 +117,10 @@ pub struct Config {
     /// Whether boards of kind noop may be offered, which do nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_noop: bool,
+    /// Certificates.
+    pub tls: TlsConfig,
+    /// How many may connect.
+    pub connections: Connections,
     /// Bounds.
     pub limits: Limits,
     /// Boards. More may lie in `boards.d/*.toml` beside this file.
@@ -130,6 +138,8 @@ impl Default for Config {
             log_format: LogFormat::default(),
             announce: true,
             allow_noop: false,
+            tls: TlsConfig::default(),
+            connections: Connections::default(),
             limits: Limits::default(),
             boards: Vec::new(),
         }
@@ -176,6 +186,7 @@ pub fn resolve(cli: &Cli) -> Result<Settings, SetupError> {
     if let Some(name) = &cli.name {
         config.name = Some(name.clone());
     }
+    config.tls = cli.tls.over(config.tls);
     config.allow_noop |= cli.allow_noop;
     if let Some(format) = cli.log_format {
         config.log_format = format;

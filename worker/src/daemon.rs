@@ -2,11 +2,12 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use edgeprof_common::WorkerId;
+use edgeprof_common::{IdError, Identity, WorkerId};
 use edgeprof_service::{
     discovery::{Announcement, WORKER_SERVICE},
     shutdown::Tasks,
     supervisor,
+    tls::{self, Door, Own, Refusals, Untrusted},
 };
 use tokio::{
     net::TcpListener,
@@ -14,7 +15,6 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
 use crate::{
@@ -51,6 +51,20 @@ const EVENTS: usize = 1024;
 /// Why the worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// It is to serve others without certificates, or those that it has cannot be used.
+    #[error("{}; {}", .0, .0.hint)]
+    Tls(#[from] Untrusted),
+    /// The certificate is another worker's.
+    #[error(
+        "this worker is named {name}, and its certificate is that of {certified}: leave the name out, or give it a \
+         certificate of its own with `edgeprof pki issue worker {name}`"
+    )]
+    Name {
+        /// As configured.
+        name: WorkerId,
+        /// As in the certificate.
+        certified: WorkerId,
+    },
     /// The data folder.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -123,8 +137,10 @@ pub struct Daemon {
 /// What keeps it from serving.
 pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let Settings { config, boards, ready_file } = settings;
+    let keeper = tls::secure(&config.tls, config.listen, Own::Worker)?;
     let home = Home::open(&config.data)?;
-    let worker = home.worker_id(config.name.as_ref())?;
+    let named = name(config.name.as_ref(), keeper.as_deref())?;
+    let worker = home.worker_id(named.as_ref())?;
     let fence = Fence::open(home.path())?;
     let (outbox, blobs) = (home.path().join("outbox"), home.path().join("blobs"));
     let limits = &config.limits;
@@ -188,12 +204,12 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let hub = tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
 
     let face = Face::new(inputs.clone(), blobs, tasks.clone());
-    // A short frame must not wait for the acknowledgement of the one before it.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = tasks.spawn(serve(face, incoming, tasks.stop_token()));
+    let secure = keeper.is_some();
+    let door = Door::new(keeper, true, &config.connections, Arc::new(Refusals::new()));
+    let server = tasks.spawn(serve(face, tls::incoming(listener, door, &tasks), tasks.stop_token()));
 
     let announcement = if config.announce {
-        Announcement::start(WORKER_SERVICE, worker.as_str(), &config.site, address)
+        Announcement::start(WORKER_SERVICE, worker.as_str(), &config.site, address, secure)
             .inspect_err(
                 |error| warn!(%error, "this worker is not announced; name its address to the coordinator"),
             )
@@ -202,13 +218,29 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
         None
     };
     if let Some(path) = &ready_file {
-        disk::write_durably(path, format!("http://{address}\n").as_bytes())
+        let scheme = if secure { "https" } else { "http" };
+        disk::write_durably(path, format!("{scheme}://{address}\n").as_bytes())
             .map_err(|source| StartError::Ready { path: path.clone(), source })?;
     }
     let alive = inputs.clone();
     tasks.spawn_until_stop(supervisor::watch(move || answers(alive.clone())));
-    info!(%worker, %address, site = config.site, boards = count, "worker is serving");
+    info!(%worker, %address, tls = secure, site = config.site, boards = count, "worker is serving");
     Ok(Daemon { address, worker, tasks, inputs, hub, server, announcement, ready_file, _home: home })
+}
+
+/// A worker that has a certificate goes by the name in it: its coordinator takes no other.
+fn name(configured: Option<&WorkerId>, keeper: Option<&tls::Keeper>) -> Result<Option<WorkerId>, StartError> {
+    let Some(Identity::Worker(certified)) = keeper.and_then(tls::Keeper::identity) else {
+        return Ok(configured.cloned());
+    };
+    // The rule for names in certificates is the stricter one.
+    let certified: WorkerId = certified
+        .parse()
+        .map_err(|error: IdError| Untrusted::new(error.to_string(), "issue another certificate"))?;
+    match configured {
+        Some(name) if *name != certified => Err(StartError::Name { name: name.clone(), certified }),
+        _ => Ok(Some(certified)),
+    }
 }
 
 /// Whether the hub goes on.

@@ -5,7 +5,9 @@
 use std::{fmt::Display, process::ExitCode};
 
 use clap::CommandFactory;
-use edgeprof_service::{config::print_default, flags, manual, shutdown::Signals, supervisor, telemetry};
+use edgeprof_service::{
+    config::print_default, flags, manual, shutdown::Signals, supervisor, telemetry, tls::Own,
+};
 use edgeprof_worker::{
     config::{Cli, Config, KEYS, Subcommand, resolve},
     daemon::{self, StartError},
@@ -37,6 +39,9 @@ async fn run(cli: &Cli) -> Result<(), u8> {
     }
     let settings = resolve(cli).map_err(|error| fail(DO_NOT_RESTART, error))?;
     if cli.check_config {
+        let Config { tls, listen, .. } = &settings.config;
+        edgeprof_service::tls::secure(tls, *listen, Own::Worker)
+            .map_err(|why| fail(DO_NOT_RESTART, format!("{why}; {}", why.hint)))?;
         println!("the configuration is good: {} boards", settings.boards.len());
         return Ok(());
     }

@@ -65,3 +65,24 @@ Examples:
   edgeprof board console host-1/riscv32.0
   edgeprof board console host-1/riscv32.0 < boot.txt > said.bin
   edgeprof board console host-1/riscv32.0 --linger 1h < /dev/null    # only listen";
+
+pub(super) const TOKEN_EXAMPLES: &str = "\
+Examples:
+  edgeprof token issue nightly --role submitter --expires 90d --to nightly.token
+  edgeprof submit -f nightly.toml --token-file nightly.token
+  edgeprof token issue watcher --role viewer --only ListJobs,WatchJob";
+
+pub(super) const AUDIT_EXAMPLES: &str = "\
+Examples:
+  edgeprof audit --since 2h
+  edgeprof audit --who nightly --limit 1000 -o csv";
+
+pub(super) const PKI_EXAMPLES: &str = "\
+Examples:
+  A lab of one coordinator, one worker and one person:
+    edgeprof pki init --lab attic
+    edgeprof pki issue coordinator
+    edgeprof pki issue worker host-1
+    edgeprof pki issue client ann --role operator
+  Ann has left:
+    edgeprof pki revoke client/ann --reason privilege-withdrawn";

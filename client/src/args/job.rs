@@ -3,23 +3,33 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use edgeprof_client::Client;
 use edgeprof_common::{Kv, Priority, Quant};
 use serde::Deserialize;
 
 use crate::suites::Suite;
 
-/// Who asks. Not proven: there is no authentication yet.
+/// In whose name something is asked for.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Who {
-    /// Who asks, USER@HOST where it is left out; submitters share the boards fairly
+    /// In whose name: left out, whoever the coordinator takes you for, or USER@HOST where it asks nobody
     #[arg(long = "as", value_name = "NAME", env = "EDGEPROF_SUBMITTER", help_heading = "Scheduling")]
     name: Option<String>,
 }
 
 impl Who {
+    /// The name that `client` has to say: none where it shows who it is, unless one was given.
+    pub(crate) fn to_say(&self, client: &Client) -> String {
+        if client.is_identified() { self.given().unwrap_or_default().to_owned() } else { self.name() }
+    }
+
+    fn given(&self) -> Option<&str> {
+        self.name.as_deref().map(str::trim).filter(|name| !name.is_empty())
+    }
+
     /// The name that was given, else who runs this command, and where.
-    pub(crate) fn name(&self) -> String {
-        if let Some(name) = self.name.as_deref().map(str::trim).filter(|name| !name.is_empty()) {
+    fn name(&self) -> String {
+        if let Some(name) = self.given() {
             return name.to_owned();
         }
         let id = nix::unistd::getuid();

@@ -1,14 +1,24 @@
 //! The command line.
 
+mod access;
 mod examples;
 mod job;
+mod pki;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use edgeprof_client::{Client, address};
+use edgeprof_client::{Client, ClientError, Token, address};
+use edgeprof_service::{
+    channel::Dialer,
+    tls::{Demand, Keeper, Own},
+};
 
-pub(crate) use self::job::{JobArgs, Who};
+pub(crate) use self::{
+    access::TokenCommand,
+    job::{JobArgs, Who},
+    pki::{How, Pki, PkiCommand, Whose},
+};
 use crate::{exit::Failure, output::Format, progress::Mode};
 
 /// Who waits longer than a year waits for ever: so no instant overflows.
@@ -33,6 +43,30 @@ pub(crate) struct Global {
     /// an mDNS announcement on this network, or is http://127.0.0.1:7450.
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub(crate) coordinator: Option<String>,
+    /// Folder with the certificates of this client, as `edgeprof pki issue` writes it
+    ///
+    /// Else ~/.config/edgeprof/tls where that exists. With it, coordinators are spoken to over TLS only, unless their
+    /// address says http://.
+    #[arg(
+        long,
+        global = true,
+        env = "EDGEPROF_TLS_DIR",
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) tls_dir: Option<PathBuf>,
+    /// File with a token that shows the coordinator who asks; only its owner may be able to read it
+    ///
+    /// Else the token itself is taken from EDGEPROF_TOKEN, if that is set. It is no argument, as those are seen by
+    /// everybody on this machine.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "EDGEPROF_TOKEN_FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
     /// Shape of the output
     #[arg(
         short,
@@ -70,8 +104,51 @@ impl Global {
 
     /// Finds the coordinator and connects.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        let target = address::resolve(&self.said(), address::search()).await?;
-        Ok(address::connect(&target).await?)
+        // Before anybody is dialled.
+        let token = self.token()?;
+        let certificates = self.certificates();
+        let target = address::resolve(&self.said(), address::search(), certificates.is_some()).await?;
+        let dialer = self.dialer(&target)?;
+        Ok(Self::showing(address::connect(&target, &dialer).await?, token)?)
+    }
+
+    /// The client with the token, if there is one.
+    pub(crate) fn showing(client: Client, token: Option<Token>) -> Result<Client, ClientError> {
+        match token {
+            Some(token) => client.with_token(token),
+            None => Ok(client),
+        }
+    }
+
+    /// The token that was given.
+    pub(crate) fn token(&self) -> Result<Option<Token>, ClientError> {
+        if let Some(path) = &self.token_file {
+            return Token::read(path).map(Some);
+        }
+        let given = std::env::var("EDGEPROF_TOKEN").ok().filter(|text| !text.trim().is_empty());
+        given.map(|text| Token::new(&text, "EDGEPROF_TOKEN")).transpose()
+    }
+
+    /// The folder of certificates, if there is one.
+    pub(crate) fn certificates(&self) -> Option<PathBuf> {
+        let usual = || {
+            let config = address::config_path(|name| std::env::var(name).ok())?;
+            Some(config.parent()?.join("tls")).filter(|folder| folder.exists())
+        };
+        self.tls_dir.clone().filter(|dir| !dir.as_os_str().is_empty()).or_else(usual)
+    }
+
+    /// How `target` is dialled. Certificates that cannot be used keep nobody from an address without TLS.
+    pub(crate) fn dialer(&self, target: &address::Target) -> Result<Dialer, Failure> {
+        let plain = target.urls.iter().all(|url| url.starts_with("http://"));
+        match self.certificates().filter(|_| !plain) {
+            None => Ok(Dialer::default()),
+            Some(dir) => {
+                let keeper = Keeper::open(&dir, Own::Client)
+                    .map_err(|why| Failure::usage(why.to_string()).hint(why.hint))?;
+                Ok(Dialer::secured(keeper.into(), Demand::Coordinator))
+            }
+        }
     }
 }
 
@@ -185,6 +262,26 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BoardCommand,
     },
+    /// Say who the coordinator takes you for, and your role
+    Whoami,
+    /// Make and end tokens, which show the coordinator who asks
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// List who changed what, and what was refused, the newest last
+    #[command(after_help = examples::AUDIT_EXAMPLES)]
+    Audit {
+        /// Only of this caller
+        #[arg(long, value_name = "NAME")]
+        who: Option<String>,
+        /// Only since then: a time such as 2026-01-31T12:00:00Z, or a span before now such as 2h
+        #[arg(long, value_name = "TIME|SPAN", value_parser = access::since)]
+        since: Option<String>,
+        /// At most so many, the newest
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+    },
     /// Ask the coordinator whether it serves (grpc.health.v1), as probes do; exits with 3 if it does not
     Health,
     /// List the built-in suites
@@ -193,6 +290,9 @@ pub(crate) enum Command {
     ///
     /// Exit code 0 if nothing does, 1 if something does; what only narrows a lab is a warning.
     Doctor,
+    /// Run the lab's certificate authority: who may connect to whom
+    #[command(after_help = examples::PKI_EXAMPLES)]
+    Pki(Pki),
     /// Look at model files; needs no cluster
     Model {
         #[command(subcommand)]
@@ -295,6 +395,9 @@ mod tests {
             &["edgeprof", "board", "reserve", "host-1/a"],
             &["edgeprof", "board", "reserve", "host-1/a", "--for", "2h", "--release"],
             &["edgeprof", "board", "reserve", "host-1/a", "--for", "long"],
+            &["edgeprof", "token", "issue", "ci"],
+            &["edgeprof", "token", "issue", "ci", "--role", "king"],
+            &["edgeprof", "audit", "--since", "yesterday"],
         ] {
             let error = Cli::try_parse_from(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line:?}");

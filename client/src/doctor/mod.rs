@@ -38,13 +38,12 @@ use crate::{
 
 /// `edgeprof doctor`
 pub(crate) async fn run(global: &Global) -> Result<Exit, Failure> {
-    let said = global.said();
     let (emulators, coordinator, worker, multicast, lab) = tokio::join!(
         emulators::probe(catalogue()),
         daemons::probe(COORDINATOR, "coordinator"),
         daemons::probe(WORKER, "worker"),
         network::multicast(),
-        network::coordinator(&said),
+        network::coordinator(global),
     );
     let devices = serial::probe(Path::new("/dev"));
     let program = coordinator.path.as_deref().unwrap_or(Path::new("edgeprof-coordinator"));

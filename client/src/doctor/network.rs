@@ -11,6 +11,7 @@ use edgeprof_service::discovery::{Announcement, Browser, Sighting};
 use tokio::time::timeout;
 
 use super::check::Check;
+use crate::args::Global;
 
 /// How long an announcement may take to be heard; where multicast works it takes one second.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -48,7 +49,7 @@ async fn hear_oneself(address: IpAddr) -> Result<(), String> {
     let letters: String = id.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
     let service = format!("_ep{letters}._tcp.local.");
     let mut browser = Browser::start(&service).map_err(|error| error.to_string())?;
-    let _announcement = Announcement::start(&service, &id, "", SocketAddr::new(address, 9))
+    let _announcement = Announcement::start(&service, &id, "", SocketAddr::new(address, 9), false)
         .map_err(|error| error.to_string())?;
     let heard = async {
         while let Some(sighting) = browser.next().await {
@@ -97,14 +98,20 @@ pub(crate) enum Coordinator {
 }
 
 /// Looks for a coordinator as every command does.
-pub(crate) async fn coordinator(said: &address::Said) -> Coordinator {
-    let target = match address::resolve(said, address::search()).await {
+pub(crate) async fn coordinator(global: &Global) -> Coordinator {
+    let secured = global.certificates().is_some();
+    let target = match address::resolve(&global.said(), address::search(), secured).await {
         Ok(target) => target,
         Err(ClientError::Ambiguous { found }) => return Coordinator::Several { found },
         Err(error) => return Coordinator::Confused { why: error.to_string() },
     };
+    let dialer = match global.dialer(&target) {
+        Ok(dialer) => dialer,
+        Err(failure) => return Coordinator::Confused { why: failure.message().to_owned() },
+    };
     let boards = async {
-        let client = address::connect(&target).await?.with_patience(Duration::from_secs(3));
+        let client = Global::showing(address::connect(&target, &dialer).await?, global.token()?)?;
+        let client = client.with_patience(Duration::from_secs(3));
         Ok::<_, ClientError>((client.address().to_owned(), client.boards(&[]).await?))
     };
     match (boards.await, &target.origin) {

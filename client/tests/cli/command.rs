@@ -58,7 +58,14 @@ pub(crate) fn fake(runs: impl IntoIterator<Item = RunRecord>) -> Fake {
 pub(crate) fn command(address: Option<SocketAddr>, line: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgeprof"));
     command.args(line).stdin(Stdio::null()).env("HOME", "/nowhere").env_remove("XDG_CONFIG_HOME");
-    for name in ["EDGEPROF_COORDINATOR", "EDGEPROF_PROGRESS", "EDGEPROF_SUBMITTER", "COLUMNS"] {
+    for name in [
+        "EDGEPROF_COORDINATOR",
+        "EDGEPROF_PROGRESS",
+        "EDGEPROF_SUBMITTER",
+        "EDGEPROF_TOKEN",
+        "EDGEPROF_TOKEN_FILE",
+        "COLUMNS",
+    ] {
         command.env_remove(name);
     }
     if let Some(address) = address {

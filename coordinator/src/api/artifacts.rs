@@ -6,7 +6,10 @@ use edgeprof_service::status::exhausted;
 use tonic::{Code, Status, Streaming};
 
 use super::{Api, FULL};
-use crate::artifacts::{Artifacts, UploadError};
+use crate::{
+    access::{Caller, audit::entry},
+    artifacts::{Artifacts, UploadError},
+};
 
 /// Digests in one question.
 const QUESTION: usize = 10_000;
@@ -31,7 +34,11 @@ pub(super) fn missing(artifacts: &Artifacts, digests: &[String]) -> Result<Vec<S
 }
 
 /// Takes one artifact; durable on return.
-pub(super) async fn put(api: &Api, mut chunks: Streaming<v1::ArtifactChunk>) -> Result<u64, Status> {
+pub(super) async fn put(
+    api: &Api,
+    caller: &Caller,
+    mut chunks: Streaming<v1::ArtifactChunk>,
+) -> Result<u64, Status> {
     let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("no chunk came"))?;
     let (digest, size) = (digest(&first.digest)?, first.size);
     if size > api.max_artifact_bytes {
@@ -45,6 +52,8 @@ pub(super) async fn put(api: &Api, mut chunks: Streaming<v1::ArtifactChunk>) -> 
     if api.artifacts.spare(&digest) {
         return Ok(size);
     }
+    let held = api.access.hold_upload(&caller.name, size);
+    let held = held.map_err(|refusal| api.access.deny(caller, "PutArtifact", refusal))?;
     while let Err(message) = api.room(size) {
         if !api.artifacts.evict() {
             return Err(exhausted(message, FULL));
@@ -59,6 +68,7 @@ pub(super) async fn put(api: &Api, mut chunks: Streaming<v1::ArtifactChunk>) -> 
     let finished = tokio::task::spawn_blocking(move || upload.finish()).await;
     let size = finished.map_err(|error| Status::internal(error.to_string()))?.map_err(status)?;
     tracing::info!(%digest, size, "artifact");
+    api.access.note(entry(caller, "PutArtifact", digest, format!("{size} bytes")), held).await?;
     Ok(size)
 }
 

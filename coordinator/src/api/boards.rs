@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use edgeprof_common::BoardId;
 use edgeprof_proto::v1::{self, worker_client::WorkerClient};
-use edgeprof_service::{channel::connect, status::with_hint};
+use edgeprof_service::{status::with_hint, tls::Demand};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{Answers, Api, unknown_board};
-use crate::core::{Command, Reserved};
+use crate::{
+    access::{Caller, Reason, Refusal},
+    core::{Command, Reserved},
+};
 
 /// How long a worker may take to be reached.
 const DIAL: Duration = Duration::from_secs(5);
@@ -43,16 +46,23 @@ fn of_worker(board: &str, status: Status) -> Status {
 }
 
 /// A connection of its own to the worker of a board.
-async fn worker(board: &str, address: Option<String>) -> Result<WorkerClient<Channel>, Status> {
+async fn worker(
+    api: &Api,
+    board: &BoardId,
+    address: Option<String>,
+) -> Result<WorkerClient<Channel>, Status> {
+    let name = board.as_str().split_once('/').map(|(worker, _)| worker.to_owned());
+    let board = board.as_str();
     let address = address.ok_or_else(|| unreachable(board, "it is not known where it listens"))?;
-    let channel = connect(&address, DIAL).await.map_err(|error| unreachable(board, error))?;
+    let dialer = api.dialer.demanding(Demand::Worker(name));
+    let channel = dialer.connect(&address, DIAL).await.map_err(|error| unreachable(board, error))?;
     Ok(WorkerClient::new(channel))
 }
 
 async fn worker_of(api: &Api, board: &str) -> Result<WorkerClient<Channel>, Status> {
     let id = board_id(board)?;
-    let reserved = api.ask(|reply| Command::Reserved(id, reply)).await?;
-    worker(board, reserved.ok_or_else(|| unknown_board(board))?.address).await
+    let reserved = api.ask(|reply| Command::Reserved(id.clone(), reply)).await?;
+    worker(api, &id, reserved.ok_or_else(|| unknown_board(board))?.address).await
 }
 
 async fn patiently<T>(
@@ -66,20 +76,23 @@ async fn patiently<T>(
 }
 
 /// Looks at a board.
-pub(super) async fn check(api: &Api, board: &str) -> Result<v1::CheckBoardResponse, Status> {
+pub(super) async fn check(api: &Api, caller: &Caller, board: &str) -> Result<v1::CheckBoardResponse, Status> {
     let mut worker = worker_of(api, board).await?;
+    api.access.note_asked(caller, "CheckBoard", board).await?;
     patiently(board, worker.check_board(v1::CheckBoardRequest { board: board.to_owned() })).await
 }
 
 /// Restarts a board.
-pub(super) async fn reset(api: &Api, board: &str) -> Result<v1::ResetBoardResponse, Status> {
+pub(super) async fn reset(api: &Api, caller: &Caller, board: &str) -> Result<v1::ResetBoardResponse, Status> {
     let mut worker = worker_of(api, board).await?;
+    api.access.note_asked(caller, "ResetBoard", board).await?;
     patiently(board, worker.reset_board(v1::ResetBoardRequest { board: board.to_owned() })).await
 }
 
 /// The line of a board, for as long as it is reserved.
 pub(super) async fn console(
     api: &Api,
+    caller: &Caller,
     mut input: Streaming<v1::ConsoleInput>,
 ) -> Result<Answers<v1::ConsoleOutput>, Status> {
     let nothing = || Status::invalid_argument("the first message must name a board");
@@ -88,10 +101,15 @@ pub(super) async fn console(
     let id = board_id(&board)?;
     let Reserved { address, by } =
         api.ask(|reply| Command::Reserved(id.clone(), reply)).await?.ok_or_else(|| unknown_board(&board))?;
-    if by.is_none() {
-        return Err(not_reserved(&board));
+    let Some((by, _)) = by else { return Err(not_reserved(&board)) };
+    if caller.is_proven() && by != caller.name {
+        let what = format!("{board} is reserved by {by}, and {caller} has no part in it");
+        let hint = format!("ask {by}, or `edgeprof board reserve {board} --release` and reserve it yourself");
+        let refusal = Refusal::denied(Reason::Owner, what, hint);
+        return Err(api.access.deny(caller, "Console", refusal));
     }
-    let mut worker = worker(&board, address).await?;
+    let mut worker = worker(api, &id, address).await?;
+    api.access.note_asked(caller, "Console", &board).await?;
     let (typed, line) = mpsc::channel(16);
     // Ends with either side: the sender fails once the worker's stream is gone.
     tokio::spawn(async move {

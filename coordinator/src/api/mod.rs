@@ -1,5 +1,6 @@
 //! What clients may ask: `edgeprof.v1.Profiler`.
 
+mod access;
 mod artifacts;
 mod boards;
 mod events;
@@ -11,7 +12,7 @@ mod watch;
 
 use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
-use edgeprof_common::{BoardId, JobId, RunId, TaskId};
+use edgeprof_common::{BoardId, JobId, Role, RunId, TaskId};
 use edgeprof_proto::v1::{self, profiler_server::Profiler};
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
@@ -19,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    access::{Access, Caller, audit::entry},
     artifacts::{Artifacts, firmware::Folders},
     core::Command,
     ended,
-    store::{Store, StoreError},
+    store::{Store, StoreError, rows::AuditRow},
 };
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -41,6 +43,8 @@ const FULL: Duration = Duration::from_secs(60);
 pub struct Api {
     /// To the loop.
     pub commands: mpsc::Sender<Command>,
+    /// To the workers.
+    pub dialer: edgeprof_service::channel::Dialer,
     /// For records and for jobs that have ended, which are read as committed.
     pub store: Arc<dyn Store>,
     /// Number of what is known since this life began.
@@ -55,6 +59,8 @@ pub struct Api {
     pub max_artifact_bytes: u64,
     /// Free space below which submissions are refused.
     pub reserve_bytes: u64,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Ends streams.
     pub stop: CancellationToken,
 }
@@ -88,6 +94,36 @@ impl Api {
         let stopping = || Status::unavailable("the coordinator is stopping");
         self.commands.send(command(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
+    }
+
+    /// Asks the loop for a change that is to stand in the log of who did what.
+    async fn ask_as<T>(
+        &self,
+        note: AuditRow,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Status> {
+        self.ask(|reply| Command::Audited(Box::new(note), Box::new(command(reply)))).await
+    }
+
+    /// Cancels a job of the caller, or of anybody for an operator.
+    async fn cancel(&self, caller: &Caller, id: JobId) -> Result<v1::Job, Status> {
+        if caller.is_proven() && caller.role < Role::Operator {
+            let job = self.job(id).await?;
+            caller
+                .owns(&format!("job {id}"), &job.submitter, Role::Operator)
+                .map_err(|refusal| self.access.deny(caller, "CancelJob", refusal))?;
+        }
+        let cancel = self.ask_as(entry(caller, "CancelJob", id, ""), |reply| Command::Cancel(id, reply));
+        match cancel.await? {
+            Some(job) => Ok(job),
+            None => self.job(id).await,
+        }
+    }
+
+    /// A job with its tasks.
+    async fn job(&self, id: JobId) -> Result<v1::Job, Status> {
+        let job = self.ask_both(|reply| Command::Job(id, reply), move |store| ended::job(store, id)).await?;
+        job.ok_or_else(|| unknown_job(id))
     }
 
     /// Reads from the store what is committed.
@@ -186,7 +222,8 @@ impl Profiler for Api {
         &self,
         request: Request<Streaming<v1::ArtifactChunk>>,
     ) -> Result<Response<v1::PutArtifactResponse>, Status> {
-        let size = artifacts::put(self, request.into_inner()).await?;
+        let caller = Caller::of(&request)?;
+        let size = artifacts::put(self, &caller, request.into_inner()).await?;
         Ok(Response::new(v1::PutArtifactResponse { size }))
     }
 
@@ -194,14 +231,14 @@ impl Profiler for Api {
         &self,
         request: Request<v1::SubmitJobRequest>,
     ) -> Result<Response<v1::SubmitJobResponse>, Status> {
-        let job = submit::submit(self, request.into_inner()).await?;
+        let caller = Caller::of(&request)?;
+        let job = submit::submit(self, &caller, request.into_inner()).await?;
         Ok(Response::new(v1::SubmitJobResponse { job: Some(job) }))
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
         let id = job_id(&request.into_inner().job_id)?;
-        let job = self.ask_both(|reply| Command::Job(id, reply), move |store| ended::job(store, id)).await?;
-        job.map(Response::new).ok_or_else(|| unknown_job(id))
+        self.job(id).await.map(Response::new)
     }
 
     async fn list_jobs(
@@ -230,10 +267,9 @@ impl Profiler for Api {
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let caller = Caller::of(&request)?;
         let id = job_id(&request.into_inner().job_id)?;
-        let job =
-            self.ask_both(|reply| Command::Cancel(id, reply), move |store| ended::job(store, id)).await?;
-        job.map(Response::new).ok_or_else(|| unknown_job(id))
+        self.cancel(&caller, id).await.map(Response::new)
     }
 
     async fn list_boards(
@@ -283,14 +319,16 @@ impl Profiler for Api {
         &self,
         request: Request<v1::CheckBoardRequest>,
     ) -> Result<Response<v1::CheckBoardResponse>, Status> {
-        boards::check(self, &request.into_inner().board).await.map(Response::new)
+        let caller = Caller::of(&request)?;
+        boards::check(self, &caller, &request.into_inner().board).await.map(Response::new)
     }
 
     async fn reset_board(
         &self,
         request: Request<v1::ResetBoardRequest>,
     ) -> Result<Response<v1::ResetBoardResponse>, Status> {
-        boards::reset(self, &request.into_inner().board).await.map(Response::new)
+        let caller = Caller::of(&request)?;
+        boards::reset(self, &caller, &request.into_inner().board).await.map(Response::new)
     }
 
     type ConsoleStream = Answers<v1::ConsoleOutput>;
@@ -299,7 +337,8 @@ impl Profiler for Api {
         &self,
         request: Request<Streaming<v1::ConsoleInput>>,
     ) -> Result<Response<Self::ConsoleStream>, Status> {
-        boards::console(self, request.into_inner()).await.map(Response::new)
+        let caller = Caller::of(&request)?;
+        boards::console(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_events(
@@ -313,13 +352,15 @@ impl Profiler for Api {
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::WorkerStatus>, Status> {
-        operate::drain(self, request.into_inner()).await.map(Response::new)
+        let caller = Caller::of(&request)?;
+        operate::drain(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn mark_board(
         &self,
         request: Request<v1::MarkBoardRequest>,
     ) -> Result<Response<v1::BoardStatus>, Status> {
-        operate::mark(self, request.into_inner()).await.map(Response::new)
+        let caller = Caller::of(&request)?;
+        operate::mark(self, &caller, request.into_inner()).await.map(Response::new)
     }
 }

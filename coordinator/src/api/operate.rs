@@ -9,7 +9,10 @@ use edgeprof_service::status::with_hint;
 use tonic::{Code, Status};
 
 use super::{Api, name, unknown_board};
-use crate::core::{Command, NotMarked, Wish};
+use crate::{
+    access::{Caller, audit::entry},
+    core::{Command, NotMarked, Wish},
+};
 
 /// Longest reservation.
 const LONGEST: u64 = 30 * 24 * 3600;
@@ -18,10 +21,15 @@ const LONGEST: u64 = 30 * 24 * 3600;
 const REASON: usize = 500;
 
 /// Takes a worker out of service, or back in.
-pub(super) async fn drain(api: &Api, request: v1::DrainWorkerRequest) -> Result<v1::WorkerStatus, Status> {
+pub(super) async fn drain(
+    api: &Api,
+    caller: &Caller,
+    request: v1::DrainWorkerRequest,
+) -> Result<v1::WorkerStatus, Status> {
     let v1::DrainWorkerRequest { worker, undo } = request;
     let id: WorkerId = worker.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-    let status = api.ask(|reply| Command::Drain(id, !undo, reply)).await?;
+    let note = entry(caller, "DrainWorker", &id, if undo { "undone" } else { "" });
+    let status = api.ask_as(note, |reply| Command::Drain(id, !undo, reply)).await?;
     status.ok_or_else(|| {
         let hint = Some("`edgeprof workers` lists the workers of this coordinator");
         with_hint(Code::NotFound, format!("there is no worker {worker}"), hint)
@@ -29,10 +37,16 @@ pub(super) async fn drain(api: &Api, request: v1::DrainWorkerRequest) -> Result<
 }
 
 /// Sets a board aside, or takes it back.
-pub(super) async fn mark(api: &Api, request: v1::MarkBoardRequest) -> Result<v1::BoardStatus, Status> {
+pub(super) async fn mark(
+    api: &Api,
+    caller: &Caller,
+    request: v1::MarkBoardRequest,
+) -> Result<v1::BoardStatus, Status> {
     let v1::MarkBoardRequest { board, mark, by } = request;
     let id: BoardId = board.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
     name("by", &by)?;
+    let by = caller.acting_as(&by, None).map_err(|refusal| api.access.deny(caller, "MarkBoard", refusal))?;
+    let caller = caller.clone().called(&by);
     let by = if by.is_empty() { "somebody".to_owned() } else { by };
     let wish = match mark {
         Some(Asked::Quarantine(v1::Quarantine { reason })) => {
@@ -59,10 +73,21 @@ pub(super) async fn mark(api: &Api, request: v1::MarkBoardRequest) -> Result<v1:
         None => return Err(Status::invalid_argument("the request names no mark")),
     };
     let asked = wish.clone();
-    match api.ask(|reply| Command::Mark(id, wish, reply)).await? {
+    let note = entry(&caller, "MarkBoard", &id, said(&wish));
+    match api.ask_as(note, |reply| Command::Mark(id, wish, reply)).await? {
         Ok(status) => Ok(status),
         Err(NotMarked::Unknown) => Err(unknown_board(&board)),
         Err(NotMarked::Is(mark)) => Err(otherwise(&board, &asked, mark.as_ref())),
+    }
+}
+
+/// What is wanted, in words.
+fn said(wish: &Wish) -> String {
+    match wish {
+        Wish::Set(Mark::Quarantined { reason, .. }) => format!("quarantine: {reason}"),
+        Wish::Set(Mark::Reserved { left, .. }) => format!("reserve for {} s", left.as_secs()),
+        Wish::Unquarantine => "unquarantine".into(),
+        Wish::Release => "release".into(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use edgeprof_boards::{NOOP, catalogue};
-use edgeprof_common::{Digest, ErrorClass, JobId, TaskError, job::JobSpec};
+use edgeprof_common::{Digest, ErrorClass, JobId, Role, TaskError, job::JobSpec};
 use edgeprof_model::{Format, ModelError};
 use edgeprof_proto::v1;
 use edgeprof_service::status::{exhausted, with_hint};
@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use super::{Api, FULL, name};
 use crate::{
+    access::{Caller, Refusal as Denied, audit::entry},
     artifacts::{Artifacts, firmware},
     core::{Busy, Command, Keys},
     ended,
@@ -22,9 +23,15 @@ use crate::{
 /// Longest key that a client may choose.
 const KEY: usize = 128;
 
-pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v1::Job, Status> {
+pub(super) async fn submit(
+    api: &Api,
+    caller: &Caller,
+    request: v1::SubmitJobRequest,
+) -> Result<v1::Job, Status> {
     let v1::SubmitJobRequest { spec, idempotency_key, submitter } = request;
     name("submitter", &submitter)?;
+    let deny = |refusal: Denied| api.access.deny(caller, "SubmitJob", refusal);
+    let submitter = caller.acting_as(&submitter, Some(Role::Operator)).map_err(deny)?;
     let mut spec = spec.ok_or_else(|| Status::invalid_argument("the request has no job"))?;
     if spec.priority.is_empty() {
         spec.priority = "normal".into();
@@ -35,13 +42,14 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
     if idempotency_key.len() > KEY {
         return Err(Status::invalid_argument(format!("an idempotency key has at most {KEY} bytes")));
     }
-    let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
+    // Nobody learns of another's jobs by their keys. A name has no line break.
+    let key = (!idempotency_key.is_empty()).then(|| format!("{submitter}\n{idempotency_key}"));
     if let Some(key) = key.clone() {
         let asked = key.clone();
         let known =
             api.ask_both(|reply| Command::Known { key, reply }, move |store| ended::of_key(store, &asked));
         if let Some((job, row)) = known.await? {
-            return if row.spec == spec { Ok(job) } else { Err(busy(Busy::Other(row.id), 0)) };
+            return if row.spec == spec { Ok(job) } else { Err(busy(Busy::Other(row.id), 0, deny)) };
         }
     }
     // Until the loop knows what the job needs.
@@ -64,14 +72,16 @@ pub(super) async fn submit(api: &Api, request: v1::SubmitJobRequest) -> Result<v
         first_seq: 0,
     };
     let count = tasks.len();
-    let answer = api.ask(|reply| Command::Submit { job: Box::new(row), tasks, ready, reply }).await?;
-    answer.map_err(|why| busy(why, count))
+    let note = entry(&caller.clone().called(&row.submitter), "SubmitJob", id, noted(caller, &row, count));
+    let submit = |reply| Command::Submit { job: Box::new(row), tasks, ready, reply };
+    api.ask_as(note, submit).await?.map_err(|why| busy(why, count, deny))
 }
 
 /// Why a job of so many tasks is not taken.
-fn busy(why: Busy, count: usize) -> Status {
+fn busy(why: Busy, count: usize, deny: impl Fn(Denied) -> Status) -> Status {
     match why {
         Busy::Other(_) => Status::already_exists(why.to_string()),
+        Busy::Quota(over) => deny(over.into()),
         // Waiting never helps.
         Busy::Full(full) if count > full.limit => with_hint(
             Code::InvalidArgument,
@@ -80,6 +90,15 @@ fn busy(why: Busy, count: usize) -> Status {
         ),
         Busy::Full(full) => exhausted(full.to_string(), full.retry_after),
     }
+}
+
+/// What the log says of a job.
+fn noted(caller: &Caller, row: &JobRow, tasks: usize) -> String {
+    let tasks = if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") };
+    if caller.is_proven() && row.submitter != caller.name {
+        return format!("{tasks}, as {}", row.submitter);
+    }
+    tasks
 }
 
 /// Tasks, and those of their workloads that were made ready before.

@@ -1,6 +1,9 @@
 //! What each key of the configuration file does.
 
-use edgeprof_service::config::Key;
+use edgeprof_service::{
+    config::Key,
+    tls::{CONNECTION_KEYS, TLS_KEYS},
+};
 
 /// In the order in which they are printed.
 pub const KEYS: &[Key] = &[
@@ -34,6 +37,15 @@ pub const KEYS: &[Key] = &[
          its tokens are at most this.",
     ),
     Key::new("log_format", "Shape of log lines: text or json."),
+    TLS_KEYS[0],
+    TLS_KEYS[1],
+    TLS_KEYS[2],
+    TLS_KEYS[3],
+    TLS_KEYS[4],
+    CONNECTION_KEYS[0],
+    CONNECTION_KEYS[1],
+    CONNECTION_KEYS[2],
+    CONNECTION_KEYS[3],
     Key::new(
         "scheduler.policy",
         "Which of the able boards a task gets: \"least-completion\" (where it ends first, by what history\n\
@@ -71,4 +83,23 @@ pub const KEYS: &[Key] = &[
         "Shares of submitters in the boards, 1 to 1000; 1 for whoever is not named.",
         "weights = { ann = 3, nightly = 1 }",
     ),
+    Key::unset(
+        "quotas.jobs",
+        "Jobs of one submitter that have not ended. A job beyond a quota is refused whole, with when to try\n\
+         again; without one a submitter may have what there is room for.",
+        "jobs = 100",
+    ),
+    Key::unset("quotas.tasks", "Tasks of one submitter that have not ended.", "tasks = 10000"),
+    Key::unset(
+        "quotas.upload_bytes",
+        "Bytes that one submitter uploads in 24 hours.",
+        "upload_bytes = 68719476736",
+    ),
+    Key::unset(
+        "quotas.of",
+        "The same for submitters by name; what is not said of them is as above.",
+        "of.nightly = { tasks = 50000 }",
+    ),
+    Key::new("audit.keep", "Entries of the log of who did what leave it when they are older."),
+    Key::new("audit.max_entries", "Most entries of that log; the oldest leave first."),
 ];

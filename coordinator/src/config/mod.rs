@@ -7,8 +7,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use edgeprof_common::ClusterId;
-use edgeprof_service::{config::ConfigError, telemetry::LogFormat};
+use edgeprof_service::{
+    config::ConfigError,
+    telemetry::LogFormat,
+    tls::{Connections, TlsConfig, TlsFlags},
+};
 use serde::{Deserialize, Serialize};
+
+use crate::access::{Quotas, audit};
 
 pub use keys::KEYS;
 pub use scheduling::Scheduling;
@@ -46,8 +52,16 @@ pub struct Config {
     pub reference_limit: u64,
     /// Shape of log lines: text or json.
     pub log_format: LogFormat,
-    /// How tasks are spread over boards. Last, because it is a table.
+    /// Certificates. From here on tables.
+    pub tls: TlsConfig,
+    /// How many may connect.
+    pub connections: Connections,
+    /// How tasks are spread over boards.
     pub scheduler: Scheduling,
+    /// How much one submitter may have.
+    pub quotas: Quotas,
+    /// How much is kept of the log of who did what.
+    pub audit: audit::Keep,
 }
 
 impl Default for Config {
@@ -67,7 +81,11 @@ impl Default for Config {
             // Ten seconds on a host of 2024, and within `prepare_timeout` on one that is five times slower.
             reference_limit: 50_000_000_000,
             log_format: LogFormat::Text,
+            tls: TlsConfig::default(),
+            connections: Connections::default(),
             scheduler: Scheduling::default(),
+            quotas: Quotas::default(),
+            audit: audit::Keep::default(),
         }
     }
 }
@@ -106,7 +124,10 @@ pub struct Flags {
     /// Shape of log lines [default: text]
     #[arg(long, env = "EDGEPROF_LOG_FORMAT", value_name = "FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
-    /// Write http://ADDR to this file once serving
+    /// Certificates of this coordinator
+    #[command(flatten)]
+    pub tls: TlsFlags,
+    /// Write http://ADDR, or https://ADDR, to this file once serving
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// Check the configuration and exit
@@ -178,6 +199,7 @@ impl Flags {
             discovery: file.discovery && !self.no_discovery,
             firmware: if self.firmware.is_empty() { file.firmware } else { self.firmware.clone() },
             log_format: self.log_format.unwrap_or(file.log_format),
+            tls: self.tls.over(file.tls),
             ..file
         })
     }

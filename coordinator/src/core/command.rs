@@ -7,13 +7,14 @@ use edgeprof_proto::v1;
 use edgeprof_scheduler::QueueFull;
 use tokio::sync::{oneshot, watch};
 
-use super::{NotMarked, Reserved, Told, Wish};
+use super::{Change, NotMarked, Reserved, Told, Wish};
 use crate::{
+    access::OverQuota,
     preparing::Outcome,
     session::SessionEvent,
     store::{
         StoreError,
-        rows::{JobRow, Prepared, TaskDef},
+        rows::{AuditRow, JobRow, Prepared, TaskDef},
     },
     submit::Present,
 };
@@ -22,6 +23,10 @@ use crate::{
 /// others are in the store by the time that the answer says nothing of them.
 #[derive(Debug)]
 pub enum Command {
+    /// A change that somebody asked for: both are written down in one commit.
+    Audited(Box<AuditRow>, Box<Command>),
+    /// Of who may do what.
+    Access(Change),
     /// A client submitted a job that was planned.
     Submit {
         /// The job.
@@ -75,11 +80,14 @@ pub enum Command {
 }
 
 /// Why a planned job is not taken.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Busy {
     /// Too many tasks wait.
     #[error(transparent)]
     Full(#[from] QueueFull),
+    /// Its submitter has too much.
+    #[error(transparent)]
+    Quota(#[from] OverQuota),
     /// Its idempotency key is taken.
     #[error("this idempotency key made job {0}, which asks for something else")]
     Other(JobId),

@@ -48,6 +48,9 @@ impl Core {
         if let Err(full) = self.scheduler.admits(tasks.len()) {
             return self.reply(reply, Err(full.into()));
         }
+        if let Err(over) = self.within_quota(&row.submitter, tasks.len()) {
+            return self.reply(reply, Err(over.into()));
+        }
         let id = row.id;
         if let Some(key) = &row.idempotency_key {
             self.keys.insert(key.clone(), id);

@@ -1,6 +1,7 @@
 //! The one loop that owns the scheduler and everything that the coordinator knows. What happens comes
 //! in as a [`Command`]; what leaves waits in `commit::Outbox` for the commit that justifies it.
 
+mod access;
 mod boards;
 mod command;
 mod commit;
@@ -33,6 +34,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::Quotas,
     artifacts::Artifacts,
     canary::Canary,
     ingest::Measured,
@@ -43,6 +45,7 @@ use crate::{
     },
 };
 
+pub use access::Change;
 pub use boards::{NotMarked, Reserved, Wish};
 pub use command::{Busy, Command, Failed};
 pub(crate) use prepare::Keys;
@@ -80,6 +83,8 @@ pub struct Parts {
     pub commands: mpsc::Sender<Command>,
     /// What suspected boards have to run; without it they go without.
     pub canary: Option<Canary>,
+    /// What submitters may have.
+    pub quotas: Quotas,
     /// Spans and bounds of the scheduler.
     pub scheduler: edgeprof_scheduler::Config,
 }
@@ -183,6 +188,7 @@ pub struct Core {
     /// When reservations end, in ms since 1970.
     reserved: BTreeMap<BoardId, u64>,
     drained: BTreeSet<WorkerId>,
+    access: access::State,
 }
 
 impl Core {
@@ -299,7 +305,13 @@ impl Core {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Submit { job, tasks, ready, reply } => self.submit(*job, tasks, ready, reply),
+            Command::Audited(row, command) => self.audited(*row, *command),
+            Command::Access(change) => self.change_access(change),
+            Command::Submit { job, tasks, ready, reply } => {
+                let id = job.id;
+                self.submit(*job, tasks, ready, reply);
+                self.did(self.jobs.contains_key(&id));
+            }
             Command::Known { key, reply } => {
                 let known = self.known(&key);
                 self.reply(reply, known);
@@ -320,6 +332,7 @@ impl Core {
             Command::Cancel(id, reply) => {
                 self.step(Event::CancelJob { job: id });
                 let job = self.view(id, true);
+                self.did(job.is_some());
                 self.reply(reply, job);
             }
             Command::Watch(id, reply) => {
@@ -344,10 +357,12 @@ impl Core {
             }
             Command::Drain(worker, on, reply) => {
                 let status = self.drain(worker, on);
+                self.did(status.is_some());
                 self.reply(reply, status);
             }
             Command::Mark(board, wish, reply) => {
                 let status = self.mark_board(&board, wish);
+                self.did(status.is_ok());
                 self.reply(reply, status);
             }
             Command::Reserved(board, reply) => {

@@ -10,7 +10,7 @@ use edgeprof_common::{Digest, JobId, JobState, TaskId, TaskState};
 use edgeprof_scheduler::{EpochNotNew, Now, Recovered as ForScheduler, Scheduler, TaskRow};
 use tokio::time::Instant;
 
-use super::{Core, Dirty, Job, Parts, boards, commit, forget::Ended, jobs::new_task, prepare};
+use super::{Core, Dirty, Job, Parts, access, boards, commit, forget::Ended, jobs::new_task, prepare};
 use crate::{
     preparing::Vocabulary,
     store::{
@@ -127,6 +127,7 @@ impl Core {
             boards: BTreeMap::new(),
             reserved,
             drained,
+            access: access::State::recover(&*store)?,
             parts,
         };
         core.resume(&*store, stories)?;

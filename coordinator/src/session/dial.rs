@@ -6,7 +6,7 @@ use std::{
 };
 
 use edgeprof_common::WorkerId;
-use edgeprof_service::channel::ConnectError;
+use edgeprof_service::{channel::ConnectError, tls::Demand};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, time::Instant};
 
@@ -91,7 +91,7 @@ async fn forever(target: &mut Target, context: &Context) {
                 }
                 Attempt::Unreachable(error) => {
                     let refused = matches!(error, ConnectError::Unreachable { refused: true, .. });
-                    (error.to_string(), refused, None)
+                    (explained(&error), refused, None)
                 }
             };
             if told.as_ref() != Some(&reason) {
@@ -147,9 +147,20 @@ async fn attempt(target: &mut Target, context: &Context, address: &str) -> Attem
         return Attempt::Parked;
     }
     let Ok(Some(greeting)) = answer.await else { return Attempt::Parked };
-    match context.dialer.connect(address, CONNECT).await {
-        Ok(channel) => Attempt::Ended(serve(target, context, address, channel, greeting).await),
+    // An announcement is a hint: whom it names has to be there, by certificate.
+    let sought = target.worker.as_ref().filter(|_| target.found_by == FoundBy::Mdns);
+    let dialer = context.dialer.demanding(Demand::Worker(sought.map(ToString::to_string)));
+    match dialer.connect(address, CONNECT).await {
+        Ok(channel) => Attempt::Ended(serve(target, context, &dialer, address, channel, greeting).await),
         Err(error) => Attempt::Unreachable(error),
+    }
+}
+
+/// With the way out, where certificates are the reason: `edgeprof workers` shows it.
+fn explained(error: &ConnectError) -> String {
+    match error {
+        ConnectError::Untrusted { why, .. } => format!("{error}; {}", why.hint),
+        _ => error.to_string(),
     }
 }
 

@@ -9,6 +9,7 @@ use edgeprof_proto::{
     v1::{self, from_worker::Frame as From, to_worker::Frame as To},
 };
 use edgeprof_scheduler::SessionId;
+use edgeprof_service::{channel::Dialer, tls::Demand};
 use futures::{Stream, StreamExt, stream};
 use tokio::{
     sync::mpsc,
@@ -47,6 +48,7 @@ pub(super) enum End {
 pub(super) async fn serve(
     target: &mut Target,
     context: &Context,
+    dialer: &Dialer,
     address: &str,
     channel: Channel,
     greeting: Greeting,
@@ -59,7 +61,10 @@ pub(super) async fn serve(
     let mut client = v1::worker_client::WorkerClient::new(channel)
         .max_decoding_message_size(16 << 20)
         .max_encoding_message_size(16 << 20);
-    let refused = |status: &Status| refusal::read(status, &context.identity, &context.data);
+    let refused = |status: &Status| match dialer.refusal() {
+        Some(why) => End::Refused(format!("{why}; {}", why.hint)),
+        None => refusal::read(status, &context.identity, &context.data),
+    };
     let opened = timeout(PATIENCE, client.session(to_worker(first, commands))).await;
     let mut incoming = match opened {
         Err(_) => return End::Lost("the worker does not answer the greeting".into()),
@@ -81,6 +86,14 @@ pub(super) async fn serve(
     }
     if let Some(sought) = sought.filter(|sought| sought.as_str() != hello.worker_id) {
         return End::Refused(format!("worker {} is at the address of {sought}", hello.worker_id));
+    }
+    if let Some(Demand::Worker(Some(name))) = dialer.demand().filter(|_| dialer.is_secured())
+        && name != hello.worker_id
+    {
+        let said = &hello.worker_id;
+        return End::Refused(format!(
+            "who has the certificate of worker {name} says that it is worker {said}"
+        ));
     }
     target.worker = match hello.worker_id.parse() {
         Ok(worker) => Some(worker),
@@ -105,7 +118,7 @@ pub(super) async fn serve(
     let reason = tokio::select! {
         biased;
         () = stop.cancelled() => "the session was closed".to_owned(),
-        reason = read(session, &mut incoming, context, address) => reason,
+        reason = read(session, &mut incoming, context, dialer, address) => reason,
     };
     let _ = context.commands.send(Command::Session(SessionEvent::Lost(session))).await;
     End::Lost(reason)
@@ -152,6 +165,7 @@ async fn read(
     session: SessionId,
     incoming: &mut Streaming<v1::FromWorker>,
     context: &Context,
+    dialer: &Dialer,
     address: &str,
 ) -> String {
     let mut pushes: JoinSet<(Digest, Result<u64, String>)> = JoinSet::new();
@@ -160,7 +174,7 @@ async fn read(
     loop {
         while pushes.len() < PUSHES {
             let Some(digest) = wanted.pop() else { break };
-            let (dialer, address) = (context.dialer.clone(), address.to_owned());
+            let (dialer, address) = (dialer.clone(), address.to_owned());
             let artifacts = context.artifacts.clone();
             pushes.spawn(async move { (digest, blobs::push(&dialer, &address, &artifacts, digest).await) });
         }

@@ -1,5 +1,6 @@
 //! The coordinator as its clients and workers see it: real daemon, real sockets, a worker that is played.
 
+mod access;
 mod ended;
 mod operate;
 mod preparing;

@@ -49,6 +49,8 @@ pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     add("fault", "elf64", [&addresses, &elf(true)[..]].concat());
     add("outbox", "measurement", result().encode_to_vec());
     add("outbox", "failure", failure().encode_to_vec());
+    add("certificate", "worker", include_bytes!("worker.der").to_vec());
+    add("certificate", "name", b"edgeprof:client/ann?role=operator".to_vec());
     add("config", "worker", WORKER.into());
     add("config", "coordinator", COORDINATOR.into());
     add("config", "client", b"coordinator = \"http://lab:7450\"\n".to_vec());

@@ -118,6 +118,7 @@ impl Coordinator {
             tasks: tasks.clone(),
             commands: commands.clone(),
             canary: None,
+            quotas: edgeprof_coordinator::access::Quotas::default(),
             scheduler: edgeprof_scheduler::Config::default(),
         };
         let core = Core::recover(parts)?;

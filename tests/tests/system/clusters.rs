@@ -1,19 +1,21 @@
 //! Two clusters on one network: each keeps to its own workers, and nobody exits.
 
-use edgeprof_tests::{CLIENT, COORDINATOR, Lab, Lan, eventually};
+use edgeprof_tests::{CLIENT, COORDINATOR, Lab, Lan, Pki, eventually};
 
 use crate::{job, model, promises::all_succeed_once};
 
 const NAMES: [&str; 2] = ["left-1", "right-1"];
 
 /// Two clusters whose coordinators have claimed a worker each before either saw the other's, and then look around.
-fn neighbours(lan: &Lan, sites: [&str; 2]) -> [Lab; 2] {
+fn neighbours(lan: &Lan, sites: [&str; 2], pki: &Pki) -> [Lab; 2] {
     let mut labs = [0, 1].map(|side| {
         let mut lab = Lab::new();
         lab.set_site(sites[side]);
         for daemon in [NAMES[side], COORDINATOR, CLIENT] {
             lab.attach(daemon, lan.host());
         }
+        // By certificate both coordinators may command both workers.
+        lab.trust(pki);
         let worker = lab.worker(NAMES[side], &["mps2-an386"]);
         lab.workers.push(worker);
         lab.fixed = true;
@@ -53,7 +55,8 @@ fn both_work(labs: &mut [Lab; 2]) {
 #[test]
 fn of_different_sites_they_do_not_even_dial_the_others_workers() {
     let Some(lan) = Lan::new() else { return };
-    let mut labs = neighbours(&lan, ["left", "right"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut labs = neighbours(&lan, ["left", "right"], &Pki::new(&folder.path().join("pki")));
     for (lab, foreign) in labs.iter().zip(["right-1", "left-1"]) {
         let said = format!("a worker of another site is left alone worker={foreign}");
         eventually(&said, || lab.coordinator.as_ref()?.log().contains(&said).then_some(()));
@@ -68,7 +71,8 @@ fn of_different_sites_they_do_not_even_dial_the_others_workers() {
 #[test]
 fn of_one_site_they_are_turned_away_by_the_others_workers_and_say_whose_they_are() {
     let Some(lan) = Lan::new() else { return };
-    let mut labs = neighbours(&lan, ["attic", "attic"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut labs = neighbours(&lan, ["attic", "attic"], &Pki::new(&folder.path().join("pki")));
     for (lab, foreign) in labs.iter().zip(["right-1", "left-1"]) {
         eventually(&format!("{foreign} has turned the other cluster away"), || {
             let workers = lab.json(&["workers"]);

@@ -1,5 +1,6 @@
 //! The whole system: real daemons, real sockets, real firmware on emulated boards.
 
+mod access;
 mod attached;
 mod bad_input;
 mod clusters;
@@ -14,7 +15,9 @@ mod local;
 mod main_job;
 mod partitions;
 mod promises;
+mod security;
 mod service;
+mod strangers;
 
 use edgeprof_tests::shipped_model;
 

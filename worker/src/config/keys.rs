@@ -1,6 +1,9 @@
 //! What each key of the configuration file does.
 
-use edgeprof_service::config::Key;
+use edgeprof_service::{
+    config::Key,
+    tls::{CONNECTION_KEYS, TLS_KEYS},
+};
 
 /// In the order in which they are printed.
 pub const KEYS: &[Key] = &[
@@ -22,6 +25,15 @@ pub const KEYS: &[Key] = &[
         "Offer boards of kind noop, which do nothing: for benchmarks.",
         "allow_noop = true",
     ),
+    TLS_KEYS[0],
+    TLS_KEYS[1],
+    TLS_KEYS[2],
+    TLS_KEYS[3],
+    TLS_KEYS[4],
+    CONNECTION_KEYS[0],
+    CONNECTION_KEYS[1],
+    CONNECTION_KEYS[2],
+    CONNECTION_KEYS[3],
     Key::new(
         "limits.frame_timeout",
         "Longest silence of a board in a run, beyond what the model's size explains.",

@@ -1,5 +1,6 @@
 //! A coordinator that does what a test tells it to.
 
+mod access;
 mod service;
 
 use std::{
@@ -9,12 +10,14 @@ use std::{
 };
 
 use edgeprof_common::run::RunRecord;
-use edgeprof_proto::v1::{self, profiler_server::ProfilerServer};
+use edgeprof_proto::v1::{self, access_server::AccessServer, profiler_server::ProfilerServer};
 use tokio::{
     net::TcpListener,
     sync::{Notify, watch},
 };
 use tokio_stream::wrappers::TcpListenerStream;
+
+pub(crate) use access::SECRET;
 
 pub(crate) const JOB: &str = "j0000000000001";
 pub(crate) const BOARD: &str = "lab-1/mps2-an386-0";
@@ -107,7 +110,9 @@ impl Fake {
     }
 
     async fn serve(self, listener: TcpListener) {
-        let server = tonic::transport::Server::builder().add_service(ProfilerServer::new(self));
+        let access = AccessServer::new(self.clone());
+        let server =
+            tonic::transport::Server::builder().add_service(ProfilerServer::new(self)).add_service(access);
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
     }
 

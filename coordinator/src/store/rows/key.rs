@@ -31,6 +31,10 @@ keys! {
     estimate(image: Digest, kind: &str) = "estimate/{image}/{kind}";
     /// A record.
     run(id: RunId) = "run/{id}";
+    /// A bearer token.
+    bearer(name: &str) = "bearer/{name}";
+    /// What a submitter has uploaded lately.
+    uploads(submitter: &str) = "uploads/{submitter}";
     /// A board image.
     image(model: Digest, quant: Quant) = "image/{model}/{quant}";
 }
@@ -51,6 +55,12 @@ pub fn log(task: TaskId, token: Token) -> Vec<u8> {
 #[must_use]
 pub fn aside(number: u64) -> Vec<u8> {
     [b"aside/".as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// A line of the audit log.
+#[must_use]
+pub fn audit(number: u64) -> Vec<u8> {
+    [b"audit/".as_slice(), &number.to_be_bytes()].concat()
 }
 
 /// The number at the end of a key.

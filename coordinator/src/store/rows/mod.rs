@@ -18,10 +18,14 @@
 //! | `estimate/<image>/<kind>` | `Estimate`: what was learned of run times |
 //! | `image/<model>/<quant>` | [`ImageRow`]; of model and tokenizer file where there is one |
 //! | `prep/<workload>` | [`Prepared`]: what a worker needs to run a workload on an image |
+//! | `bearer/<name>` | [`TokenRow`]: a bearer token, without its secret |
+//! | `audit/<number>` | [`AuditRow`]: what somebody changed or was refused; numbers likewise, without gaps |
+//! | `uploads/<submitter>` | [`UploadsRow`]: bytes uploaded lately, where there is a quota |
 //! | `aside/<number>` | a result of a task that is not known here, lz4; numbers are eight bytes, big endian |
 //!
 //! A task that runs once takes three rows of its own: what it is, where it is, and its record.
 
+mod access;
 mod claim;
 pub mod key;
 mod recover;
@@ -39,6 +43,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Store, StoreError};
 
+pub use access::{AuditRow, Outcome, TokenRow, UploadsRow, audit, audit_range, tokens, uploads};
 pub use claim::{AdoptError, adopt, claim, owner};
 pub(crate) use recover::of_tasks;
 pub use recover::{OpenJob, Recovered, recover};
@@ -317,9 +322,8 @@ pub struct StoryLine {
     pub why: Option<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
-const fn is_zero(n: &u32) -> bool {
-    *n == 0
+fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
+    *n == T::default()
 }
 
 /// What is kept of a board.

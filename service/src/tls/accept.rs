@@ -1,0 +1,246 @@
+//! Accepts: bounded, each handshake on its own, none waited for.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use edgeprof_identity::Certificate;
+use rustls::{
+    ServerConfig,
+    server::NoServerSessionStorage,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+
+use super::{
+    Connections, Gate, Incoming, Keeper, Refusal, Refusals,
+    gate::Ticket,
+    keeper::Side,
+    loaded::{ALPN, Loaded, VERSIONS},
+    stream::{End, Io},
+    verify::AtTheDoor,
+};
+use crate::{peer::Peer, shutdown::Tasks};
+
+/// Connections that wait for the server to take them.
+const READY: usize = 64;
+
+/// How long whoever was refused may take to read why.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// How long nothing is accepted once the system has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How often it is told how many were refused, where more have been.
+const TELL: Duration = Duration::from_secs(10);
+
+/// Whom a daemon lets in.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Its certificates; without any it serves plain TCP.
+    pub keeper: Option<Arc<Keeper>>,
+    /// Whether only the lab's coordinator may connect, as to a worker; else clients may, and those without a
+    /// certificate are let in for others to judge.
+    pub coordinator_only: bool,
+    /// Bounds.
+    pub gate: Gate,
+    /// How long a handshake may take.
+    pub greeting_time: Duration,
+    /// Where refusals are counted.
+    pub refusals: Arc<Refusals>,
+}
+
+impl Door {
+    /// With these bounds.
+    pub fn new(
+        keeper: Option<Arc<Keeper>>,
+        coordinator_only: bool,
+        bounds: &Connections,
+        refusals: Arc<Refusals>,
+    ) -> Self {
+        Self {
+            keeper,
+            coordinator_only,
+            gate: Gate::new(bounds),
+            greeting_time: bounds.greeting_time,
+            refusals,
+        }
+    }
+}
+
+/// Connections to `listener` that were let in, until `tasks` stop.
+pub fn incoming(
+    listener: TcpListener,
+    door: Door,
+    tasks: &Tasks,
+) -> impl Stream<Item = io::Result<Incoming>> + use<> {
+    let (ready, served) = mpsc::channel(READY);
+    if let Some(keeper) = &door.keeper {
+        tasks.spawn_until_stop(keeper.clone().watch());
+    }
+    tasks.spawn_until_stop(tell(door.refusals.clone()));
+    tasks.spawn_until_stop(accept(listener, door, ready, tasks.clone()));
+    ReceiverStream::new(served)
+}
+
+async fn accept(listener: TcpListener, door: Door, ready: mpsc::Sender<io::Result<Incoming>>, tasks: Tasks) {
+    loop {
+        let (tcp, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // One that has gone again says nothing of the next.
+                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+                {
+                    door.refusals.tell(Refusal::Descriptors, [0, 0, 0, 0].into(), None, &error.to_string());
+                    tokio::time::sleep(PAUSE).await;
+                }
+                continue;
+            }
+        };
+        match door.gate.admit(from.ip()) {
+            Err(refusal) => door.refusals.count(refusal),
+            Ok((ticket, displaced)) => {
+                if displaced {
+                    door.refusals.count(Refusal::Displaced);
+                }
+                let (door, ready) = (door.clone(), ready.clone());
+                tasks.spawn_until_stop(async move {
+                    // A short frame must not wait for the acknowledgement of the one before it.
+                    let _ = tcp.set_nodelay(true);
+                    let displaced = ticket.displaced.clone();
+                    let incoming = tokio::select! {
+                        () = displaced.cancelled() => return,
+                        incoming = greet(tcp, from, ticket, &door) => incoming,
+                    };
+                    if let Some(incoming) = incoming {
+                        let _ = ready.send(Ok(incoming)).await;
+                    }
+                });
+            }
+        }
+    }
+}
+
+async fn greet(tcp: TcpStream, from: SocketAddr, ticket: Ticket, door: &Door) -> Option<Incoming> {
+    let until = Instant::now() + door.greeting_time;
+    let refusals = door.refusals.clone();
+    let Some(keeper) = &door.keeper else {
+        let peer = Peer { address: from, identity: None };
+        return Some(Incoming::new(Io::Plain(tcp), peer, ticket, until, None, refusals));
+    };
+    let loaded = keeper.loaded();
+    let seen = Arc::new(Mutex::new(None));
+    let config = match config(&loaded, door, from, &seen) {
+        Ok(config) => config,
+        Err(error) => {
+            refusals.tell(Refusal::Handshake, from.ip(), None, &error.to_string());
+            return None;
+        }
+    };
+    let accepting = TlsAcceptor::from(Arc::new(config)).accept(tcp).into_fallible();
+    match timeout_at(until, accepting).await {
+        Ok(Ok(tls)) => {
+            let certificate = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let end = certificate.as_ref().map(|certificate| live(keeper, &tls, certificate, &loaded));
+            let identity = certificate.and_then(|certificate| certificate.identity);
+            let peer = Peer { address: from, identity };
+            Some(Incoming::new(Io::Tls(Box::new(tls)), peer, ticket, until, end, refusals))
+        }
+        Ok(Err((error, tcp))) => {
+            failed(&error, from, &refusals);
+            let _ = timeout(LAST_WORD, last_word(tcp)).await;
+            None
+        }
+        Err(_) => {
+            refusals.tell(Refusal::Slow, from.ip(), None, "the handshake took too long");
+            None
+        }
+    }
+}
+
+fn live(
+    keeper: &Arc<Keeper>,
+    tls: &TlsStream<TcpStream>,
+    certificate: &Certificate,
+    loaded: &Arc<Loaded>,
+) -> End {
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+    End::of(keeper.register(Side::Client, chain, certificate.not_after, loaded))
+}
+
+/// What a failed handshake was; one that its certificate was refused for is counted already.
+fn failed(error: &io::Error, from: SocketAddr, refusals: &Refusals) {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let (refusal, why) = match cause {
+        Some(rustls::Error::InvalidCertificate(_)) => return,
+        Some(rustls::Error::NoCertificatesPresented) => {
+            (Refusal::NoCertificate, "it showed no certificate".into())
+        }
+        Some(rustls::Error::InvalidMessage(_)) => (Refusal::Protocol, "it speaks no TLS".into()),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            (Refusal::Handshake, format!("it does not take the certificate of this process ({alert:?})"))
+        }
+        Some(other) => (Refusal::Handshake, other.to_string()),
+        None => (Refusal::Handshake, error.to_string()),
+    };
+    refusals.tell(refusal, from.ip(), None, &why);
+}
+
+/// What the peer has sent meanwhile is read, so that closing does not take back the alert that says why.
+async fn last_word(mut tcp: TcpStream) {
+    let _ = tcp.shutdown().await;
+    let mut rest = tcp.take(64 << 10);
+    let mut buffer = [0; 1024];
+    while let Ok(1..) = rest.read(&mut buffer).await {}
+}
+
+fn config(
+    loaded: &Arc<Loaded>,
+    door: &Door,
+    from: SocketAddr,
+    seen: &Arc<Mutex<Option<Certificate>>>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mine = loaded.mine.as_ref().ok_or(rustls::Error::NoCertificatesPresented)?;
+    let verifier = AtTheDoor {
+        trust: loaded.trust.clone(),
+        coordinator_only: door.coordinator_only,
+        from: from.ip(),
+        refusals: door.refusals.clone(),
+        seen: seen.clone(),
+    };
+    let mut config = ServerConfig::builder_with_provider(loaded.trust.provider.clone())
+        .with_protocol_versions(VERSIONS)?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(&mine.key))));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A session that is resumed shows no certificate, and it may have been revoked meanwhile.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+async fn tell(refusals: Arc<Refusals>) {
+    let mut told = 0;
+    let mut pace = tokio::time::interval(TELL);
+    loop {
+        pace.tick().await;
+        let all: Vec<_> = refusals.all().collect();
+        let sum = all.iter().map(|(_, count)| count).sum();
+        if sum > told {
+            told = sum;
+            let counts: Vec<_> = all.iter().map(|(reason, count)| format!("{reason}={count}")).collect();
+            tracing::info!(counts = counts.join(" "), "refused since the start");
+        }
+    }
+}

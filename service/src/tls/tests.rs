@@ -1,0 +1,327 @@
+//! Handshakes over real sockets, with certificates of a real authority.
+
+use std::{path::Path, sync::Arc, time::Duration as StdDuration};
+
+use edgeprof_common::{Identity, Role};
+use edgeprof_identity::{Authority, Order, Reason};
+use tempfile::TempDir;
+use time::{Duration, OffsetDateTime};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tonic::{Status, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::*;
+use crate::{
+    channel::{ConnectError, Dialer},
+    shutdown::Tasks,
+};
+
+const SOON: StdDuration = StdDuration::from_secs(30);
+
+/// A lab's authority in a folder.
+struct Pki(TempDir);
+
+impl Pki {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Authority::init(&folder.path().join("pki"), "attic", OffsetDateTime::now_utc()).unwrap();
+        Self(folder)
+    }
+
+    fn authority(&self) -> Authority {
+        Authority::open(&self.0.path().join("pki")).unwrap()
+    }
+
+    /// Issues a certificate whose time ends in so long, and gives its folder.
+    fn lasting(&self, identity: Identity, left: Duration) -> std::path::PathBuf {
+        let lifetime = Duration::days(1);
+        let order = Order { identity, lifetime: Some(lifetime), again: true, out: None };
+        let mut authority = self.authority();
+        authority.issue(&order, OffsetDateTime::now_utc() + left - lifetime).unwrap();
+        authority.folder_of(&order.identity)
+    }
+
+    fn issue(&self, identity: Identity) -> std::path::PathBuf {
+        self.lasting(identity, Duration::hours(12))
+    }
+
+    fn keeper(&self, identity: Identity) -> Arc<Keeper> {
+        let own = match identity {
+            Identity::Coordinator => Own::Coordinator,
+            Identity::Worker(_) => Own::Worker,
+            Identity::Client { .. } => Own::Client,
+        };
+        Arc::new(Keeper::open(&self.issue(identity), own).unwrap())
+    }
+
+    fn dialer(&self, identity: Identity, demand: Demand) -> Dialer {
+        Dialer::secured(self.keeper(identity), demand)
+    }
+}
+
+fn ann() -> Identity {
+    Identity::Client { name: "ann".into(), role: Role::Operator }
+}
+
+fn worker(name: &str) -> Identity {
+    Identity::Worker(name.into())
+}
+
+/// A daemon that answers how it is.
+struct Served {
+    address: String,
+    refusals: Arc<Refusals>,
+    gate: Gate,
+    tasks: Tasks,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.tasks.stop_token().cancel();
+    }
+}
+
+async fn serve(keeper: Option<Arc<Keeper>>, coordinator_only: bool, bounds: &Connections) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (tasks, refusals) = (Tasks::new(), Arc::new(Refusals::new()));
+    let door = Door::new(keeper, coordinator_only, bounds, refusals.clone());
+    let gate = door.gate.clone();
+    let (_, health) = tonic_health::server::health_reporter();
+    let incoming = incoming(listener, door, &tasks);
+    let server = tonic::transport::Server::builder().add_service(health);
+    tasks.spawn_until_stop(async move { server.serve_with_incoming(incoming).await.unwrap() });
+    Served { address, refusals, gate, tasks }
+}
+
+async fn coordinator(pki: &Pki) -> Served {
+    serve(Some(pki.keeper(Identity::Coordinator)), false, &Connections::default()).await
+}
+
+async fn ask(channel: &Channel) -> Result<(), Status> {
+    HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.map(drop)
+}
+
+/// Dials and asks, and gives what certificates had against it.
+async fn refused(dialer: &Dialer, served: &Served) -> Untrusted {
+    match dialer.connect(&served.address, SOON).await {
+        Err(ConnectError::Untrusted { why, .. }) => why,
+        Err(error) => panic!("{error}"),
+        Ok(channel) => {
+            let status = ask(&channel).await.unwrap_err();
+            dialer.refusal().unwrap_or_else(|| panic!("{status:?}"))
+        }
+    }
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(StdDuration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_and_its_coordinator_know_each_other() {
+    let pki = Pki::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let tasks = Tasks::new();
+    let bounds = Connections::default();
+    let door = Door::new(Some(pki.keeper(Identity::Coordinator)), false, &bounds, Arc::default());
+    let mut accepted = incoming(listener, door, &tasks);
+    let with = pki.dialer(ann(), Demand::Coordinator);
+    let (channel, first) =
+        tokio::join!(with.connect(&address, SOON), tokio_stream::StreamExt::next(&mut accepted));
+    channel.unwrap();
+    let peer = tonic::transport::server::Connected::connect_info(&first.unwrap().unwrap());
+    assert_eq!(peer.identity, Some(ann()));
+
+    // With a token instead of a certificate: who that is, is for others to say.
+    let bare = tempfile::tempdir().unwrap();
+    std::fs::copy(pki.issue(ann()).join("ca.pem"), bare.path().join("ca.pem")).unwrap();
+    let keeper = Keeper::open(bare.path(), Own::Client).unwrap();
+    let without = Dialer::secured(keeper.into(), Demand::Coordinator);
+    let (channel, second) =
+        tokio::join!(without.connect(&address, SOON), tokio_stream::StreamExt::next(&mut accepted));
+    channel.unwrap();
+    assert_eq!(tonic::transport::server::Connected::connect_info(&second.unwrap().unwrap()).identity, None);
+    tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_serves_the_coordinator_of_its_lab_and_nobody_else() {
+    let pki = Pki::new();
+    let served = serve(Some(pki.keeper(worker("host-1"))), true, &Connections::default()).await;
+    let any = Demand::Worker(None);
+    let good = pki.dialer(Identity::Coordinator, any.clone());
+    ask(&good.connect(&served.address, SOON).await.unwrap()).await.unwrap();
+    assert_eq!(good.demand(), Some(Demand::Worker(Some("host-1".into()))), "it knows whom it has reached");
+
+    let why = refused(&pki.dialer(ann(), any.clone()), &served).await;
+    assert!(why.what.contains("operator ann") && why.what.contains("not one that is served"), "{why}");
+    let other = Pki::new();
+    let foreign = Dialer::secured(mixed(&pki, &other, Identity::Coordinator), any.clone());
+    let why = refused(&foreign, &served).await;
+    assert!(why.what.contains("another authority"), "{why}");
+    let bare = tempfile::tempdir().unwrap();
+    std::fs::copy(pki.issue(ann()).join("ca.pem"), bare.path().join("ca.pem")).unwrap();
+    let keeper = Keeper::open(bare.path(), Own::Client).unwrap();
+    let why = refused(&Dialer::secured(keeper.into(), any), &served).await;
+    assert!(why.what.contains("asks for a certificate"), "{why}");
+    for refusal in [Refusal::WrongIdentity, Refusal::OtherAuthority, Refusal::NoCertificate] {
+        assert!(served.refusals.of(refusal) > 0, "{refusal:?}");
+    }
+}
+
+/// Who trusts the authority of `pki`, with a certificate of the authority of `other`.
+fn mixed(pki: &Pki, other: &Pki, identity: Identity) -> Arc<Keeper> {
+    let (mine, theirs) = (other.issue(identity.clone()), pki.issue(identity));
+    let trusts = TlsConfig { ca: Some(theirs.join("ca.pem")), ..TlsConfig::folder(&mine) };
+    Arc::new(Keeper::unjudged(TlsConfig { crl: Some(theirs.join("crl.pem")), ..trusts }, Own::Coordinator))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_is_for_whom_it_demands() {
+    let pki = Pki::new();
+    let served = serve(Some(pki.keeper(worker("host-1"))), true, &Connections::default()).await;
+    let coordinator_of = |name: &str| pki.dialer(Identity::Coordinator, Demand::Worker(Some(name.into())));
+    ask(&coordinator_of("host-1").connect(&served.address, SOON).await.unwrap()).await.unwrap();
+    let why = refused(&coordinator_of("host-2"), &served).await;
+    assert!(why.what.contains("worker host-1") && why.what.contains("worker host-2 was sought"), "{why}");
+    let why = refused(&pki.dialer(ann(), Demand::Coordinator), &served).await;
+    assert!(why.what.contains("the coordinator was sought"), "{why}");
+
+    let other = Pki::new();
+    let rogue = serve(Some(other.keeper(worker("host-1"))), true, &Connections::default()).await;
+    let why = refused(&coordinator_of("host-1"), &rogue).await;
+    assert!(why.what.contains("worker host-1") && why.what.contains("issued by another authority"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_is_named_before_it_is_shown_and_refused_when_it_is() {
+    let pki = Pki::new();
+    let served = coordinator(&pki).await;
+    let folder = pki.lasting(ann(), Duration::seconds(-5));
+    let why = Keeper::open(&folder, Own::Client).unwrap_err();
+    assert!(why.what.contains("operator ann") && why.what.contains("has expired"), "{why}");
+    assert!(why.hint.contains("edgeprof pki renew client/ann"), "{}", why.hint);
+
+    // A client that does not look.
+    let serial = edgeprof_identity::files::credentials(&folder.join("cert.pem"), &folder.join("key.pem"))
+        .unwrap()
+        .certificate
+        .serial
+        .to_string();
+    let keeper = Arc::new(Keeper::unjudged(TlsConfig::folder(&folder), Own::Client));
+    let why = refused(&Dialer::secured(keeper, Demand::Coordinator), &served).await;
+    assert!(why.what.contains("has expired") && why.what.contains(&serial), "{why}");
+    assert!(served.refusals.of(Refusal::Expired) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_revoked_or_expires_ends_its_connection_and_gets_no_other() {
+    let pki = Pki::new();
+    let served = coordinator(&pki).await;
+    let soon = pki.lasting(Identity::Client { name: "bob".into(), role: Role::Viewer }, Duration::seconds(4));
+    let bob = Dialer::secured(Keeper::open(&soon, Own::Client).unwrap().into(), Demand::Coordinator);
+    let dialer = pki.dialer(ann(), Demand::Coordinator);
+    let (first, second) = (
+        dialer.connect(&served.address, SOON).await.unwrap(),
+        bob.connect(&served.address, SOON).await.unwrap(),
+    );
+    ask(&first).await.unwrap();
+    ask(&second).await.unwrap();
+    pki.authority().revoke("ann", Reason::KeyCompromise, OffsetDateTime::now_utc()).unwrap();
+    // The list in the own folder has told her already; who does not look is told by the other side.
+    until("both connections are gone", async || served.gate.open() == 0).await;
+    // A channel dials again by itself.
+    assert!(ask(&first).await.is_err());
+    assert!(ask(&second).await.is_err());
+    let why = refused(&dialer, &served).await;
+    assert!(why.what.contains("operator ann") && why.what.contains("revoked"), "{why}");
+
+    let folder = pki.authority().folder_of(&ann());
+    let blind = Arc::new(Keeper::unjudged(TlsConfig::folder(&folder), Own::Client));
+    let why = refused(&Dialer::secured(blind, Demand::Coordinator), &served).await;
+    assert!(why.what.contains("the coordinator refuses") && why.what.contains("it was revoked"), "{why}");
+    assert!(served.refusals.of(Refusal::Revoked) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_shown_without_a_restart() {
+    let pki = Pki::new();
+    let served = coordinator(&pki).await;
+    let keeper = pki.keeper(ann());
+    let before = keeper.certificate().unwrap().serial;
+    pki.authority().renew("ann", None, None, OffsetDateTime::now_utc()).unwrap();
+    pki.authority().renew("coordinator", None, None, OffsetDateTime::now_utc()).unwrap();
+    until("it is read again", async || keeper.certificate().unwrap().serial != before).await;
+    let dialer = Dialer::secured(keeper, Demand::Coordinator);
+    ask(&dialer.connect(&served.address, SOON).await.unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_speaks_something_else_is_told_so() {
+    let pki = Pki::new();
+    let secure = coordinator(&pki).await;
+    let why = refused(&Dialer::default(), &secure).await;
+    assert!(why.what.contains("speaks TLS only"), "{why}");
+    let plain = serve(None, false, &Connections::default()).await;
+    let why = refused(&pki.dialer(ann(), Demand::Coordinator), &plain).await;
+    assert!(why.what.contains("TLS"), "{why}");
+    let mut noise = TcpStream::connect(&plain.address).await.unwrap();
+    noise.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let _ = noise.read_to_end(&mut Vec::new()).await;
+    until("both are counted", async || {
+        plain.refusals.of(Refusal::Protocol) >= 2 && secure.refusals.of(Refusal::Protocol) >= 1
+    })
+    .await;
+    ask(&Dialer::default().connect(&plain.address, SOON).await.unwrap()).await.unwrap();
+}
+
+/// Half a handshake, or nothing at all, from one address: others are served, and the places come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_is_shown_the_door_and_keeps_nobody_out() {
+    let pki = Pki::new();
+    let bounds =
+        Connections { greeting: 32, greeting_time: StdDuration::from_millis(500), ..Connections::default() };
+    let served = serve(Some(pki.keeper(Identity::Coordinator)), false, &bounds).await;
+    let dialer = pki.dialer(ann(), Demand::Coordinator);
+    let channel = dialer.connect(&served.address, SOON).await.unwrap();
+    let mut mute = Vec::new();
+    for number in 0..100 {
+        let mut tcp = TcpStream::connect(&served.address).await.unwrap();
+        if number % 2 == 0 {
+            // The beginning of a TLS record that never ends.
+            let _ = tcp.write_all(&[0x16, 0x03, 0x01]).await;
+        }
+        mute.push(tcp);
+    }
+    ask(&channel).await.unwrap();
+    until("all are counted", async || {
+        served.refusals.of(Refusal::Slow) + served.refusals.of(Refusal::Displaced) == 100
+    })
+    .await;
+    assert!(served.refusals.of(Refusal::Slow) >= 8, "{:?}", served.refusals.all().collect::<Vec<_>>());
+    until("only the client is left", async || served.gate.open() == 1).await;
+    ask(&dialer.connect(&served.address, SOON).await.unwrap()).await.unwrap();
+}
+
+#[test]
+fn a_folder_of_another_kind_or_of_two_labs_is_told_by_its_file() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let folder = pki.issue(worker("host-1"));
+    let why = Keeper::open(&folder, Own::Coordinator).unwrap_err();
+    assert!(why.what.contains("worker host-1") && why.what.contains("cert.pem"), "{why}");
+    std::fs::copy(other.issue(worker("host-1")).join("ca.pem"), folder.join("ca.pem")).unwrap();
+    let why = Keeper::open(&folder, Own::Worker).unwrap_err();
+    assert!(why.what.contains("another authority"), "{why}");
+    let why = Keeper::open(Path::new("/nowhere"), Own::Worker).unwrap_err();
+    assert!(why.what.contains("/nowhere/"), "{why}");
+}

@@ -1,0 +1,54 @@
+//! The certificates of a lab on hosts of its own, made by the command that people use.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Finished, program};
+
+/// An authority in a folder.
+#[derive(Clone, Debug)]
+pub struct Pki {
+    folder: PathBuf,
+}
+
+impl Pki {
+    /// Makes one in `folder`, for the lab of this name.
+    ///
+    /// # Panics
+    /// When the command fails.
+    pub fn new(folder: &Path) -> Self {
+        let pki = Self { folder: folder.to_owned() };
+        pki.run(&["init", "--lab", "tested"]);
+        pki
+    }
+
+    /// The folder with the certificate of `whose`, as in `worker host-1`, issued on first use.
+    ///
+    /// # Panics
+    /// When the command fails.
+    pub fn of(&self, whose: &str) -> PathBuf {
+        let folder = self.folder.join("issued").join(whose.replacen(' ', "-", 1));
+        if !folder.exists() {
+            let mut arguments = vec!["issue"];
+            arguments.extend(whose.split(' '));
+            if whose.starts_with("client ") {
+                arguments.extend(["--role", "admin"]);
+            }
+            self.run(&arguments);
+        }
+        folder
+    }
+
+    /// Runs `edgeprof pki` to its end.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(program("edgeprof"));
+        let done = Finished::of(command.arg("pki").arg("--dir").arg(&self.folder).args(arguments));
+        assert_eq!(done.code, 0, "{arguments:?}: {done:?}");
+        done
+    }
+}
