@@ -27,13 +27,17 @@ const PACKAGES: &str = "systemd,init-system-helpers,passwd,libgcc-s1,qemu-system
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long its processes may take to end.
+const LAST: Duration = Duration::from_secs(10);
+
 /// A running one; ended when dropped, with all that changed in it.
 pub(crate) struct Machine {
     outside: Child,
     /// Its first process, as it is called out here.
     init: String,
     group: String,
-    changes: TempDir,
+    /// Gone with it.
+    _changes: TempDir,
 }
 
 impl Machine {
@@ -56,7 +60,7 @@ impl Machine {
             .stdin(Stdio::null())
             .spawn()
             .context("starting sh")?;
-        let mut machine = Self { outside, init: String::new(), group, changes };
+        let mut machine = Self { outside, init: String::new(), group, _changes: changes };
         machine.wait()?;
         Ok(machine)
     }
@@ -116,9 +120,13 @@ impl Drop for Machine {
         let _ = self.outside.wait();
         let groups = ["", "unified", "systemd", "devices", "pids", "memory"];
         for folder in groups.map(|name| Path::new("/sys/fs/cgroup").join(name).join(&self.group)) {
-            let _ = Command::new("find").arg(&folder).args(["-depth", "-type", "d", "-delete"]).output();
+            // A group goes once the last of its processes has.
+            let start = Instant::now();
+            while folder.exists() && start.elapsed() < LAST {
+                let _ = Command::new("find").arg(&folder).args(["-depth", "-type", "d", "-delete"]).output();
+                thread::sleep(Duration::from_millis(50));
+            }
         }
-        let _ = &self.changes;
     }
 }
 
