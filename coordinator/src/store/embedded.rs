@@ -23,7 +23,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens or makes the file; after a crash it is repaired, which takes milliseconds.
+    /// Opens or makes the file. After a crash it is repaired, for which all of it is read.
     ///
     /// # Errors
     /// When another process has it, or it cannot be made or read.

@@ -47,7 +47,7 @@ pub struct Recovered {
     pub aside: u64,
 }
 
-/// Reads what a starting coordinator needs: how long that takes does not depend on what has ended.
+/// Reads what a starting coordinator needs: of jobs, those that have not ended.
 ///
 /// # Errors
 /// When the store fails or a row is damaged.
