@@ -4,6 +4,7 @@ mod backup;
 mod containers;
 mod docs;
 mod packages;
+mod prometheus;
 mod python;
 mod supervised;
 mod units;
