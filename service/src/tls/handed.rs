@@ -51,7 +51,16 @@ impl Keeper {
             return Err(Untrusted::new(what, HINT));
         }
         match files.loaded.revoked.clone() {
-            Some(known) if number(&known) == number(&list) => return Ok(Handed::Known(known)),
+            Some(known) if number(&known) == number(&list) => {
+                if known.revoked() == list.revoked() {
+                    return Ok(Handed::Known(known));
+                }
+                // The authority's folder is an old copy, which does not know what was revoked since.
+                return Err(Untrusted::new(
+                    format!("another list of what is revoked has the number {} too", list.number()),
+                    "publish from the folder in which `edgeprof pki revoke` was used last; or revoke one more there",
+                ));
+            }
             Some(known) if number(&known) > number(&list) => return Ok(Handed::Older(known)),
             _ => {}
         }

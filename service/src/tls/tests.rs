@@ -354,6 +354,10 @@ async fn a_newer_list_that_is_handed_over_holds_at_once_and_after_a_restart() {
     let standing = dialer.connect(&served.address, SOON).await.unwrap();
     ask(&standing).await.unwrap();
 
+    let stale = data.path().join("stale");
+    let backup =
+        std::process::Command::new("cp").arg("-r").arg(pki.0.path().join("pki")).arg(&stale).status();
+    assert!(backup.unwrap().success());
     pki.authority().revoke("client/ann", Reason::KeyCompromise, OffsetDateTime::now_utc()).unwrap();
     let (mut told, second) = (keeper.revoked(), list(&pki));
     told.mark_unchanged();
@@ -365,6 +369,13 @@ async fn a_newer_list_that_is_handed_over_holds_at_once_and_after_a_restart() {
     let why = keeper.hand_over(list(&other).der()).unwrap_err();
     assert!(why.what.contains("not of this lab's authority"), "{why}");
     assert!(keeper.hand_over(b"no list").is_err());
+    // An authority that came back from a backup goes on with numbers that were used.
+    let mut stale = Authority::open(&stale).unwrap();
+    stale.revoke("coordinator", Reason::Superseded, OffsetDateTime::now_utc()).unwrap();
+    let other = edgeprof_identity::files::revocations(&stale.revocations()).unwrap();
+    assert_eq!(other.number(), second.number());
+    let why = keeper.hand_over(other.der()).unwrap_err();
+    assert!(why.what.contains("another list") && why.hint.contains("used last"), "{why}");
 
     let again = daemon(&host, Own::Coordinator, data.path());
     assert_eq!(again.revoked().borrow().as_deref(), Some(&second));
