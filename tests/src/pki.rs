@@ -5,7 +5,13 @@ use std::{
     process::Command,
 };
 
+use edgeprof_common::{Identity, Role};
+use edgeprof_identity::{Authority, Order};
+use time::{Duration, OffsetDateTime};
+
 use crate::{Finished, program};
+
+const DAY: Duration = Duration::days(1);
 
 /// An authority in a folder.
 #[derive(Clone, Debug)]
@@ -24,6 +30,22 @@ impl Pki {
         pki
     }
 
+    /// The same authority with folders of its own, as where those that it has issued were copied to hosts: from now
+    /// on nothing that it does is seen there.
+    ///
+    /// # Panics
+    /// When the folder cannot be copied.
+    pub fn apart(&self, folder: &Path) -> Self {
+        let done = Finished::of(Command::new("cp").arg("-r").arg(&self.folder).arg(folder));
+        assert_eq!(done.code, 0, "{done:?}");
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The folder with the certificate of `whose`, as in `worker host-1`, issued on first use.
     ///
     /// # Panics
@@ -39,6 +61,23 @@ impl Pki {
             self.run(&arguments);
         }
         folder
+    }
+
+    /// Issues a certificate to `whose` that is good for so long from now on, shorter than the command does.
+    ///
+    /// # Panics
+    /// When it cannot be issued.
+    pub fn lasting(&self, whose: &str, left: Duration) -> PathBuf {
+        let identity = match whose.split_once(' ') {
+            None => Identity::Coordinator,
+            Some(("worker", name)) => Identity::Worker(name.into()),
+            Some((_, name)) => Identity::Client { name: name.into(), role: Role::Admin },
+        };
+        let order = Order { identity, lifetime: Some(DAY), again: true, out: None };
+        let issued_at = OffsetDateTime::now_utc() - DAY + left;
+        let mut authority = Authority::open(&self.folder).expect("the test's authority");
+        authority.issue(&order, issued_at).expect("a certificate");
+        authority.folder_of(&order.identity)
     }
 
     /// Runs `edgeprof pki` to its end.

@@ -4,29 +4,19 @@ use std::time::Duration;
 
 use edgeprof_common::Role;
 use edgeprof_proto::v1::{self, access_server};
-use edgeprof_service::status::with_hint;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use edgeprof_service::{status::with_hint, tls::Handed};
 use tonic::{Code, Request, Response, Status};
 
-use super::Api;
+use super::{Api, audit};
 use crate::{
     access::{Caller, Secret, audit::entry, policy},
     clock,
     core::{Change, Command},
-    store::{
-        Store, StoreError,
-        rows::{self, AuditRow, TokenRow},
-    },
+    store::rows::{AuditRow, Outcome, TokenRow},
 };
 
 /// Longest life of a token.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// Entries of the log in one answer.
-const PAGE: usize = 1000;
-
-/// Rows of the log that are looked at for one answer: whoever asks for somebody rare asks again.
-const LOOKED_AT: u64 = 20_000;
 
 #[tonic::async_trait]
 impl access_server::Access for Api {
@@ -87,21 +77,43 @@ impl access_server::Access for Api {
         Ok(Response::new(shown(row)))
     }
 
+    async fn publish_revocations(
+        &self,
+        request: Request<v1::PublishRevocationsRequest>,
+    ) -> Result<Response<v1::PublishRevocationsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let Some(keeper) = self.dialer.keeper().cloned() else {
+            let hint = Some("nothing of it is encrypted; docs/security.md says how a lab gets certificates");
+            return Err(with_hint(Code::FailedPrecondition, "this coordinator has no certificates", hint));
+        };
+        let list = request.into_inner().list;
+        let handed = tokio::task::spawn_blocking(move || keeper.hand_over(&list)).await;
+        let handed = handed.map_err(|error| Status::internal(error.to_string()))?;
+        let handed = handed.map_err(|why| with_hint(Code::InvalidArgument, why.what, Some(&why.hint)))?;
+        let holds = handed.holds();
+        let (number, revoked) = (holds.number(), holds.revoked().len());
+        if matches!(handed, Handed::Older(_)) {
+            let what = format!("this list is older than the coordinator's, which has the number {number}");
+            let hint = Some("publish from the folder in which `edgeprof pki revoke` was used last");
+            return Err(with_hint(Code::FailedPrecondition, what, hint));
+        }
+        let known = matches!(handed, Handed::Known(_));
+        let note =
+            entry(&caller, "PublishRevocations", format!("list {number}"), format!("{revoked} revoked"));
+        // Like an upload: the file is durable before it is written down.
+        self.access.note(AuditRow { outcome: Outcome::of_change(!known), ..note }, None).await?;
+        let revoked = u32::try_from(revoked).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::PublishRevocationsResponse { number, revoked, known }))
+    }
+
     async fn list_audit(
         &self,
         request: Request<v1::ListAuditRequest>,
     ) -> Result<Response<v1::ListAuditResponse>, Status> {
-        let v1::ListAuditRequest { who, since, limit, before } = request.into_inner();
-        let since = match since.as_str() {
-            "" => 0,
-            text => ms(text).ok_or_else(|| {
-                Status::invalid_argument(format!("{text:?} is no time; expected one as 2026-01-31T12:00:00Z"))
-            })?,
-        };
-        let limit = if limit == 0 { 100 } else { (limit as usize).min(PAGE) };
+        let asked = audit::Asked::of(request.into_inner())?;
         // What was refused before this call is in the log by then.
         self.ask(|reply| Command::Jobs(0, reply)).await?;
-        self.read(move |store| page(store, &who, since, limit, before)).await.map(Response::new)
+        self.read(move |store| audit::page(store, &asked)).await.map(Response::new)
     }
 }
 
@@ -111,7 +123,11 @@ fn make(request: v1::IssueTokenRequest, caller: &Caller) -> Result<(Secret, Toke
     named(&name)?;
     let role: Role = role.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
     if !(1..=LONGEST.as_secs()).contains(&lifetime_s) {
-        let what = format!("a token lasts 1 s to {} days, not {lifetime_s} s", LONGEST.as_secs() / 86_400);
+        let asked = match lifetime_s / 86_400 {
+            0 => format!("{lifetime_s} s"),
+            days => format!("{days} days"),
+        };
+        let what = format!("a token lasts 1 s to {} days, not {asked}", LONGEST.as_secs() / 86_400);
         return Err(Status::invalid_argument(what));
     }
     if let Some(unknown) = only.iter().find(|name| !policy::is_name(name)) {
@@ -161,115 +177,9 @@ fn shown(row: TokenRow) -> v1::AccessToken {
     }
 }
 
-fn ms(text: &str) -> Option<u64> {
-    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    Some(u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default())
-}
-
-/// Entries of the log from the newest below `before` back.
-fn page(
-    store: &dyn Store,
-    who: &str,
-    since: u64,
-    limit: usize,
-    before: u64,
-) -> Result<v1::ListAuditResponse, StoreError> {
-    let Some((first, last)) = rows::audit_range(store)? else { return Ok(v1::ListAuditResponse::default()) };
-    let mut end = if before == 0 { last.saturating_add(1) } else { before.min(last.saturating_add(1)) };
-    let stop = end.saturating_sub(LOOKED_AT).max(first);
-    let mut entries = Vec::new();
-    while end > stop {
-        let begin = end.saturating_sub(PAGE as u64).max(stop);
-        let part = rows::audit(store, begin, usize::try_from(end - begin).unwrap_or(PAGE))?;
-        for (number, row) in part.into_iter().rev() {
-            if row.at < since {
-                return Ok(v1::ListAuditResponse { entries, next: None });
-            }
-            if who.is_empty() || row.who == who {
-                entries.push(listed(number, row));
-            }
-            if entries.len() == limit {
-                return Ok(v1::ListAuditResponse { entries, next: (number > first).then_some(number) });
-            }
-        }
-        end = begin;
-    }
-    Ok(v1::ListAuditResponse { entries, next: (end > first).then_some(end) })
-}
-
-fn listed(number: u64, row: AuditRow) -> v1::AuditEntry {
-    v1::AuditEntry {
-        number,
-        at: clock::text(row.at),
-        who: row.who,
-        role: row.role.map(|role| role.to_string()),
-        via: row.via,
-        from: row.from,
-        rpc: row.rpc,
-        target: row.target,
-        detail: row.detail,
-        outcome: row.outcome.as_str().into(),
-        unlisted: row.unlisted,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
-        Memory, Transaction,
-        rows::{Outcome, encode, key},
-    };
-
-    fn log(count: u64) -> Memory {
-        let (store, mut transaction) = (Memory::default(), Transaction::default());
-        for number in 1..=count {
-            let row = AuditRow {
-                at: number * 10,
-                who: if number % 10 == 0 { "ann" } else { "bob" }.into(),
-                role: None,
-                via: None,
-                from: String::new(),
-                rpc: "CancelJob".into(),
-                target: String::new(),
-                detail: String::new(),
-                outcome: Outcome::Done,
-                unlisted: 0,
-            };
-            transaction.put(key::audit(number), encode(&row));
-        }
-        store.commit(&[transaction]).unwrap();
-        store
-    }
-
-    fn numbers(page: &v1::ListAuditResponse) -> Vec<u64> {
-        page.entries.iter().map(|entry| entry.number).collect()
-    }
-
-    #[test]
-    fn pages_follow_each_other_back_to_the_first() {
-        let store = log(2500);
-        let (mut before, mut seen) = (0, Vec::new());
-        loop {
-            let page = page(&store, "", 0, 400, before).unwrap();
-            seen.extend(numbers(&page));
-            match page.next {
-                Some(next) => before = next,
-                None => break,
-            }
-        }
-        assert_eq!(seen, (1..=2500).rev().collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn one_caller_and_one_time_narrow_it() {
-        let store = log(2500);
-        let of_ann = page(&store, "ann", 0, 3, 0).unwrap();
-        assert_eq!((numbers(&of_ann), of_ann.next), (vec![2500, 2490, 2480], Some(2480)));
-        let late = page(&store, "", 24_980, 100, 0).unwrap();
-        assert_eq!((numbers(&late), late.next), (vec![2500, 2499, 2498], None));
-        assert_eq!(page(&Memory::default(), "", 0, 1, 0).unwrap(), v1::ListAuditResponse::default());
-    }
 
     #[test]
     fn a_name_is_what_can_be_typed() {

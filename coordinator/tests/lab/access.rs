@@ -359,7 +359,10 @@ async fn every_change_is_in_the_log_and_stays_there() {
     let job = desk.submit(&ann, &spec, "", "").await.unwrap();
     let fors = desk.submit(&chief, &spec, "", "ann").await.unwrap();
     desk.cancel(&chief, &job).await.unwrap();
-    desk.cancel(&ann, &v1::Job { job_id: "j0000000000001".into(), ..job.clone() }).await.unwrap_err();
+    desk.cancel(&ann, &job).await.unwrap();
+    let unknown = v1::Job { job_id: "j0000000000001".into(), ..job.clone() };
+    desk.cancel(&ann, &unknown).await.unwrap_err();
+    desk.cancel(&chief, &unknown).await.unwrap_err();
     let drain = v1::DrainWorkerRequest { worker: "ghost".into(), undo: false };
     desk.profiler().drain_worker(carrying(&chief, drain.clone())).await.unwrap_err();
     desk.profiler().drain_worker(carrying(&ann, drain)).await.unwrap_err();
@@ -375,6 +378,8 @@ async fn every_change_is_in_the_log_and_stays_there() {
         format!("ann SubmitJob {} done 1 task", job.job_id),
         format!("chief SubmitJob {} done 1 task, as ann", fors.job_id),
         format!("chief CancelJob {} done ", job.job_id),
+        format!("ann CancelJob {} unchanged ", job.job_id),
+        "chief CancelJob j0000000000001 refused ".to_owned(),
         "chief DrainWorker ghost refused ".to_owned(),
         format!("ann DrainWorker  refused {drained}"),
     ];
@@ -400,6 +405,16 @@ async fn every_change_is_in_the_log_and_stays_there() {
     assert_eq!(page, later[..1]);
     let since = v1::ListAuditRequest { since: "yesterday".into(), ..Default::default() };
     assert_eq!(desk.access().list_audit(since).await.unwrap_err().code(), Code::InvalidArgument);
+    desk.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_are_no_certificates_none_is_revoked() {
+    let desk = Desk::open(Quotas::default()).await;
+    let list = v1::PublishRevocationsRequest { list: vec![0x30, 0] };
+    let status = desk.access().publish_revocations(list).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    assert!(status.message().contains("no certificates") && hint(&status).is_some(), "{status:?}");
     desk.daemon.stop().await;
 }
 
