@@ -131,6 +131,7 @@ impl Core {
             reserved,
             present: None,
             drained,
+            taken_back: boards::TakenBack::default(),
             access: access::State::recover(&*store)?,
             parts,
         };
