@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "TaskEvent",
         "ResetBoardResponse",
         "WhoAmIResponse",
+        "PublishRevocationsResponse",
         "AccessToken",
         "AuditEntry",
     ]) {

@@ -138,7 +138,7 @@ pub struct Daemon {
 /// What keeps it from serving.
 pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let Settings { config, boards, ready_file } = settings;
-    let keeper = tls::secure(&config.tls, config.listen, Own::Worker)?;
+    let keeper = tls::secure(&config.tls, config.listen, Own::Worker, &config.data)?;
     let home = Home::open(&config.data)?;
     let named = name(config.name.as_ref(), keeper.as_deref())?;
     let worker = home.worker_id(named.as_ref())?;
@@ -205,7 +205,7 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let (inputs, hub_inputs) = mpsc::channel(INPUTS);
     let hub = tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
 
-    let face = Face::new(inputs.clone(), blobs, tasks.clone());
+    let face = Face::new(inputs.clone(), blobs, tasks.clone()).with_certificates(keeper.clone());
     let secure = keeper.is_some();
     let door = Door::new(keeper, true, &config.connections, Arc::new(Refusals::new()));
     let server = tasks.spawn(serve(face, tls::incoming(listener, door, &tasks), tasks.stop_token()));

@@ -1,6 +1,6 @@
 //! The gRPC face: turns streams into the hub's inputs, and takes blobs.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use edgeprof_common::BoardId;
@@ -9,7 +9,7 @@ use edgeprof_proto::v1::{
     to_worker::Frame as To,
     worker_server::{Worker as Service, WorkerServer},
 };
-use edgeprof_service::{shutdown::Tasks, telemetry::rpc::Traced};
+use edgeprof_service::{shutdown::Tasks, status::with_hint, telemetry::rpc::Traced, tls::Keeper};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     transport::{self, Server, server::Connected},
 };
 
@@ -43,12 +43,19 @@ pub struct Face {
     hub: mpsc::Sender<Input>,
     blobs: Blobs,
     tasks: Tasks,
+    keeper: Option<Arc<Keeper>>,
 }
 
 impl Face {
     /// A face before `hub`.
     pub fn new(hub: mpsc::Sender<Input>, blobs: Blobs, tasks: Tasks) -> Self {
-        Self { hub, blobs, tasks }
+        Self { hub, blobs, tasks, keeper: None }
+    }
+
+    /// Takes lists of what is revoked.
+    #[must_use]
+    pub fn with_certificates(self, keeper: Option<Arc<Keeper>>) -> Self {
+        Self { keeper, ..self }
     }
 }
 
@@ -151,6 +158,23 @@ impl Service for Face {
         }
         let size = on_disk(move || upload.finish()).await?;
         Ok(Response::new(v1::PutBlobResponse { size }))
+    }
+
+    async fn put_revocations(
+        &self,
+        request: Request<v1::PutRevocationsRequest>,
+    ) -> Result<Response<v1::PutRevocationsResponse>, Status> {
+        let Some(keeper) = self.keeper.clone() else {
+            return Err(Status::failed_precondition("this worker has no certificates"));
+        };
+        let list = request.into_inner().list;
+        if list.is_empty() {
+            let number = keeper.revoked().borrow().as_ref().map_or(0, |held| held.number());
+            return Ok(Response::new(v1::PutRevocationsResponse { number }));
+        }
+        let handed = spawn_blocking(move || keeper.hand_over(&list)).await.map_err(|_| stopping())?;
+        let handed = handed.map_err(|why| with_hint(Code::FailedPrecondition, why.what, Some(&why.hint)))?;
+        Ok(Response::new(v1::PutRevocationsResponse { number: handed.holds().number() }))
     }
 
     async fn reset_board(

@@ -4,6 +4,7 @@ mod blobs;
 mod dial;
 pub mod frames;
 mod refusal;
+mod revocations;
 mod serve;
 
 use std::{

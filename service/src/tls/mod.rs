@@ -9,8 +9,10 @@ mod accept;
 mod config;
 mod dial;
 mod gate;
+mod handed;
 mod keeper;
 mod loaded;
+mod look;
 mod refusals;
 mod stream;
 #[cfg(test)]
@@ -23,8 +25,10 @@ pub use accept::{Connection, Door, incoming};
 pub use config::{CONNECTION_KEYS, Connections, TLS_KEYS, TlsConfig, TlsFlags, secure};
 pub use dial::{Demand, Plain, Secure};
 pub use gate::Gate;
+pub use handed::Handed;
 pub use keeper::Keeper;
 pub use loaded::Own;
+pub use look::{Seen, look};
 pub use refusals::{Refusal, Refusals, count_messages};
 
 /// Why certificates keep two from speaking, in words, with the way out.

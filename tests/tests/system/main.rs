@@ -17,6 +17,7 @@ mod local;
 mod main_job;
 mod partitions;
 mod promises;
+mod published;
 mod security;
 mod service;
 mod strangers;
