@@ -59,7 +59,7 @@ pub(super) fn run(out: &Path) -> Result<()> {
     lab.run(&["systemctl", "enable", "--now", COORDINATOR])?;
     host.run(&["systemctl", "enable", "--now", WORKER])?;
     a_job(&host, &PATIENCE)?;
-    for command in ["workers", "boards"] {
+    for command in ["workers", "boards", "doctor"] {
         show(&host.run(&[CLIENT, command])?);
     }
     for (machine, daemon) in [(&lab, COORDINATOR), (&host, WORKER)] {
