@@ -12,6 +12,7 @@ mod gate;
 mod keeper;
 mod loaded;
 mod refusals;
+mod sent;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::{Refusal, Refusals, gate::Ticket, keeper::Live};
+use super::{
+    Refusal, Refusals,
+    gate::Ticket,
+    keeper::Live,
+    sent::{Sent, Told},
+};
 use crate::peer::Peer;
 
 /// What every HTTP/2 connection begins with.
@@ -33,6 +38,7 @@ pub struct Incoming {
     ticket: Ticket,
     greeting: Option<Greeting>,
     end: Option<End>,
+    sent: Sent,
     refusals: Arc<Refusals>,
 }
 
@@ -85,7 +91,7 @@ impl Incoming {
     ) -> Self {
         let displaced = Box::pin(ticket.displaced.clone().cancelled_owned());
         let greeting = Greeting { late: Box::pin(tokio::time::sleep_until(until)), displaced, seen: 0 };
-        Self { io, peer, ticket, greeting: Some(greeting), end, refusals }
+        Self { io, peer, ticket, greeting: Some(greeting), end, sent: Sent::default(), refusals }
     }
 
     /// The beginning of a connection has to be that of HTTP/2, and in time: whoever says nothing, or something
@@ -123,6 +129,30 @@ impl Incoming {
     }
 }
 
+impl Incoming {
+    /// Counts what was refused with these slices, of which the peer has got so many bytes. Where it gets none any
+    /// more, what it was to get counts all the same.
+    fn count(&mut self, polled: &Poll<io::Result<usize>>, slices: &[io::IoSlice<'_>]) {
+        let mut left = match polled {
+            Poll::Ready(Ok(written)) => *written,
+            Poll::Ready(Err(_)) => usize::MAX,
+            Poll::Pending => return,
+        };
+        for slice in slices {
+            let (bytes, _) = slice.split_at(slice.len().min(left));
+            left -= bytes.len();
+            self.sent.read(bytes, |Told { refusal, reason }| match refusal {
+                Refusal::Protocol => {
+                    let why = format!("it breaks HTTP/2: {reason}");
+                    self.refusals.tell(refusal, self.peer.address.ip(), None, &why);
+                }
+                // Of one request among others: whoever sends it can send many.
+                _ => self.refusals.count(refusal),
+            });
+        }
+    }
+}
+
 impl Connected for Incoming {
     type ConnectInfo = Peer;
 
@@ -156,10 +186,12 @@ impl AsyncRead for Incoming {
 
 impl AsyncWrite for Incoming {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
+        let polled = match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
             Io::Tls(io) => Pin::new(io).poll_write(cx, bytes),
-        }
+        };
+        self.count(&polled, &[io::IoSlice::new(bytes)]);
+        polled
     }
 
     fn poll_write_vectored(
@@ -167,10 +199,12 @@ impl AsyncWrite for Incoming {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.io {
+        let polled = match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, slices),
             Io::Tls(io) => Pin::new(io).poll_write_vectored(cx, slices),
-        }
+        };
+        self.count(&polled, slices);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
