@@ -11,6 +11,7 @@ mod dial;
 mod gate;
 mod keeper;
 mod loaded;
+mod named;
 mod refusals;
 mod sent;
 mod stream;
@@ -24,6 +25,7 @@ pub use dial::{Demand, Plain, Secure};
 pub use gate::Gate;
 pub use keeper::Keeper;
 pub use loaded::Own;
+pub use named::Named;
 pub use refusals::{Refusal, Refusals, count_messages};
 pub use stream::Incoming;
 
