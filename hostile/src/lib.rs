@@ -5,6 +5,7 @@
 //! nowhere is the point. [`TARGETS`] names them all: the targets in `fuzz/` run them under libFuzzer, the
 //! tests of this crate on the corpus.
 
+mod access;
 pub mod allocation;
 mod files;
 mod link;
@@ -30,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     ("config", files::config),
     ("prepare", files::prepare),
     ("certificate", files::certificate),
+    ("authorization", access::authorization),
+    ("traceparent", access::traceparent),
+    ("audit", access::audit),
     ("words", words::words),
     ("selector", words::selector),
     ("emulator", words::emulator),

@@ -5,7 +5,13 @@ use std::{
     process::Command,
 };
 
+use edgeprof_common::{Identity, Role};
+use edgeprof_identity::{Authority, Order};
+use time::{Duration, OffsetDateTime};
+
 use crate::{Finished, program};
+
+const DAY: Duration = Duration::days(1);
 
 /// An authority in a folder.
 #[derive(Clone, Debug)]
@@ -39,6 +45,23 @@ impl Pki {
             self.run(&arguments);
         }
         folder
+    }
+
+    /// Issues a certificate to `whose` that is good for so long from now on, shorter than the command does.
+    ///
+    /// # Panics
+    /// When it cannot be issued.
+    pub fn lasting(&self, whose: &str, left: Duration) -> PathBuf {
+        let identity = match whose.split_once(' ') {
+            None => Identity::Coordinator,
+            Some(("worker", name)) => Identity::Worker(name.into()),
+            Some((_, name)) => Identity::Client { name: name.into(), role: Role::Admin },
+        };
+        let order = Order { identity, lifetime: Some(DAY), again: true, out: None };
+        let issued_at = OffsetDateTime::now_utc() - DAY + left;
+        let mut authority = Authority::open(&self.folder).expect("the test's authority");
+        authority.issue(&order, issued_at).expect("a certificate");
+        authority.folder_of(&order.identity)
     }
 
     /// Runs `edgeprof pki` to its end.

@@ -60,26 +60,14 @@ mod tests {
     use super::*;
     use crate::store::{
         Memory, Transaction,
-        rows::{AuditRow, Outcome, encode, key},
+        rows::{AuditRow, encode, key},
     };
 
     fn store(ats: impl IntoIterator<Item = u64>) -> Memory {
         let store = Memory::default();
         let mut transaction = Transaction::default();
         for (number, at) in (5..).zip(ats) {
-            let row = AuditRow {
-                at,
-                who: String::new(),
-                role: None,
-                via: None,
-                from: String::new(),
-                rpc: "CancelJob".into(),
-                target: String::new(),
-                detail: String::new(),
-                outcome: Outcome::Done,
-                unlisted: 0,
-            };
-            transaction.put(key::audit(number), encode(&row));
+            transaction.put(key::audit(number), encode(&AuditRow::example(at, "ann")));
         }
         store.commit(&[transaction]).unwrap();
         store

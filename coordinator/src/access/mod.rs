@@ -19,4 +19,4 @@ pub use keeper::keep;
 pub use quotas::{OverQuota, Quota, Quotas};
 pub use refusals::{Reason, Refusal, Refusals};
 pub use state::Access;
-pub use tokens::{Secret, Tokens};
+pub use tokens::{Secret, Tokens, bearer};

@@ -15,7 +15,7 @@ use super::{
     audit::{self, Room},
     policy::{self, Rpc},
     quotas::{Held, Uploads},
-    tokens::Live,
+    tokens::{Live, bearer},
 };
 use crate::{
     clock,
@@ -169,12 +169,8 @@ impl Access {
                 "an admin issues another: `edgeprof token issue NAME --role ROLE`",
             )
         };
-        let (scheme, secret) = std::str::from_utf8(authorization)
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .ok_or_else(unknown)?;
         let now = clock::now_ms();
-        let live = self.tokens.find(secret.trim(), now).filter(|_| scheme.eq_ignore_ascii_case("bearer"));
+        let live = bearer(authorization).and_then(|secret| self.tokens.find(secret, now));
         let live = live.ok_or_else(unknown)?;
         if live.row.expires_at <= now {
             return Err(Refusal::unauthenticated(

@@ -54,6 +54,13 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The secret in an `authorization` header: `Bearer SECRET`.
+#[must_use]
+pub fn bearer(header: &[u8]) -> Option<&str> {
+    let (scheme, secret) = std::str::from_utf8(header).ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+}
+
 fn hash(secret: &str) -> Digest {
     Digest::of(secret.as_bytes())
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod artifacts;
+pub mod audit;
 mod boards;
 mod events;
 mod logs;
@@ -31,7 +32,10 @@ use crate::{
     artifacts::{Artifacts, firmware::Folders},
     core::Command,
     ended,
-    store::{Store, StoreError, rows::AuditRow},
+    store::{
+        Store, StoreError,
+        rows::{AuditRow, Outcome},
+    },
 };
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -120,11 +124,15 @@ impl Api {
                 .owns(&format!("job {id}"), &job.submitter, Role::Operator)
                 .map_err(|refusal| self.access.deny(caller, "CancelJob", refusal))?;
         }
-        let cancel = self.ask_as(entry(caller, "CancelJob", id, ""), |reply| Command::Cancel(id, reply));
-        match cancel.await? {
-            Some(job) => Ok(job),
-            None => self.job(id).await,
+        let note = entry(caller, "CancelJob", id, "");
+        if let Some(job) = self.ask_as(note.clone(), |reply| Command::Cancel(id, reply)).await? {
+            return Ok(job);
         }
+        // It ended long ago, or there never was one.
+        let job = self.job(id).await;
+        let outcome = if job.is_ok() { Outcome::Unchanged } else { Outcome::Refused };
+        self.access.note(AuditRow { outcome, ..note }, None).await?;
+        job
     }
 
     /// A job with its tasks.

@@ -64,29 +64,35 @@ pub(super) struct State {
     /// Number of the log's last entry.
     last: u64,
     tokens: BTreeMap<String, TokenRow>,
-    /// Whether the command at hand did what it was for.
-    did: bool,
+    /// What became of the command at hand; absent where whoever gave it finds out, and writes it down.
+    outcome: Option<Outcome>,
 }
 
 impl State {
     pub(super) fn recover(store: &dyn Store) -> Result<Self, StoreError> {
         let tokens = rows::tokens(store)?.into_iter().map(|row| (row.name.clone(), row)).collect();
-        Ok(Self { last: rows::audit_range(store)?.map_or(0, |(_, last)| last), tokens, did: false })
+        Ok(Self { last: rows::audit_range(store)?.map_or(0, |(_, last)| last), tokens, outcome: None })
     }
 }
 
 impl Core {
     /// Does what somebody asked for, and writes down who.
     pub(super) fn audited(&mut self, row: AuditRow, command: Command) {
-        self.access.did = false;
+        self.access.outcome = Some(Outcome::Refused);
         self.handle(command);
-        let outcome = if self.access.did { Outcome::Done } else { Outcome::Refused };
-        self.put_audit(&AuditRow { outcome, ..row });
+        if let Some(outcome) = self.access.outcome.take() {
+            self.put_audit(&AuditRow { outcome, ..row });
+        }
     }
 
     /// Says whether the command at hand did what it was for.
     pub(super) fn did(&mut self, it: bool) {
-        self.access.did = it;
+        self.became(Some(if it { Outcome::Done } else { Outcome::Refused }));
+    }
+
+    /// Says what became of the command at hand, if it is known here.
+    pub(super) fn became(&mut self, outcome: Option<Outcome>) {
+        self.access.outcome = outcome;
     }
 
     fn put_audit(&mut self, row: &AuditRow) {

@@ -1,6 +1,6 @@
 //! Words of operators on boards and workers, and what was learned of boards: kept over restarts.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use edgeprof_common::{BoardHealth, BoardId, WorkerId};
 use edgeprof_proto::v1;
@@ -40,6 +40,30 @@ pub enum NotMarked {
     Unknown,
     /// It is set aside otherwise, or not at all.
     Is(Option<Mark>),
+}
+
+/// What was known for its mark or its drain alone, and is known no more since that was taken back: whoever has lost
+/// the answer asks again in this life, and gets the same one.
+#[derive(Debug, Default)]
+pub(super) struct TakenBack(VecDeque<String>);
+
+impl TakenBack {
+    /// Beyond this the first are forgotten.
+    const KEEP: usize = 1024;
+
+    fn add(&mut self, id: &str) {
+        if self.has(id) {
+            return;
+        }
+        if self.0.len() == Self::KEEP {
+            self.0.pop_front();
+        }
+        self.0.push_back(id.to_owned());
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.0.iter().any(|known| known == id)
+    }
 }
 
 impl Wish {
@@ -100,10 +124,17 @@ impl Core {
     pub(super) fn drain(&mut self, worker: WorkerId, on: bool) -> Option<v1::WorkerStatus> {
         let known =
             |list: &[v1::WorkerStatus]| list.iter().find(|status| status.id == worker.as_str()).cloned();
-        let before = known(&self.worker_list())?;
+        if known(&self.worker_list()).is_none() {
+            let again = !on && self.taken_back.has(worker.as_str());
+            return again.then(|| self.unfound(&worker, false));
+        }
         self.step(Event::Drain { worker: worker.clone(), on });
-        // One that is not there is listed for its drain alone.
-        known(&self.worker_list()).or(Some(v1::WorkerStatus { draining: on, ..before }))
+        let status = known(&self.worker_list());
+        // One that is not there was listed for its drain alone.
+        Some(status.unwrap_or_else(|| {
+            self.taken_back.add(worker.as_str());
+            self.unfound(&worker, on)
+        }))
     }
 
     pub(super) fn mark_board(&mut self, board: &BoardId, wish: Wish) -> Result<v1::BoardStatus, NotMarked> {
@@ -111,11 +142,15 @@ impl Core {
         // What is kept of a board outlives its worker's absence.
         let kept = self.scheduler.kept(board);
         if kept.is_none() && listed(self).is_none() {
-            return Err(NotMarked::Unknown);
+            let again = !matches!(wish, Wish::Set(_)) && self.taken_back.has(board.as_str());
+            return if again { Ok(self.absent(board)) } else { Err(NotMarked::Unknown) };
         }
         let mark = wish.over(kept.and_then(|kept| kept.mark.as_ref()))?;
         self.step(Event::Mark { board: board.clone(), mark });
-        Ok(listed(self).unwrap_or_else(|| self.absent(board)))
+        Ok(listed(self).unwrap_or_else(|| {
+            self.taken_back.add(board.as_str());
+            self.absent(board)
+        }))
     }
 
     /// A board whose worker was not heard in this life.

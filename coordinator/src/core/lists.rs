@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use edgeprof_common::{BoardId, WorkerHealth};
+use edgeprof_common::{BoardId, WorkerHealth, WorkerId};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::{BoardView, Mark, WorkerView};
 
@@ -97,17 +97,22 @@ impl Core {
         // One that is drained has to be there to be taken back.
         for id in &self.drained {
             if !list.iter().any(|status| status.id == id.as_str()) {
-                list.push(v1::WorkerStatus {
-                    id: id.to_string(),
-                    health: "dead".into(),
-                    epoch: self.parts.identity.life.epoch.0,
-                    reason: Some("it was not found since this coordinator started".into()),
-                    draining: true,
-                    ..v1::WorkerStatus::default()
-                });
+                list.push(self.unfound(id, true));
             }
         }
         list
+    }
+
+    /// A worker that was not heard in this life.
+    pub(super) fn unfound(&self, id: &WorkerId, draining: bool) -> v1::WorkerStatus {
+        v1::WorkerStatus {
+            id: id.to_string(),
+            health: "dead".into(),
+            epoch: self.parts.identity.life.epoch.0,
+            reason: Some("it was not found since this coordinator started".into()),
+            draining,
+            ..v1::WorkerStatus::default()
+        }
     }
 
     fn worker_status(&self, view: &WorkerView<'_>) -> v1::WorkerStatus {

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use edgeprof_common::{BoardId, Digest, JobId, Quant, TaskId, Token, WorkerId};
+use edgeprof_common::{BoardId, Digest, JobId, JobState, Quant, TaskId, Token, WorkerId};
 use edgeprof_proto::v1;
 use edgeprof_scheduler::{BoardReport, Event, LeaseRef, Now, Scheduler, SessionId};
 use edgeprof_service::shutdown::Tasks;
@@ -43,7 +43,7 @@ use crate::{
     preparing::{Preparer, Vocabulary},
     store::{
         Store, Transaction, Writer,
-        rows::{Identity, ImageRow, JobRow, Prepared, TaskDef},
+        rows::{Identity, ImageRow, JobRow, Outcome, Prepared, TaskDef},
     },
 };
 
@@ -191,6 +191,7 @@ pub struct Core {
     /// When reservations end, in ms since 1970.
     reserved: BTreeMap<BoardId, u64>,
     drained: BTreeSet<WorkerId>,
+    taken_back: boards::TakenBack,
     access: access::State,
 }
 
@@ -334,9 +335,11 @@ impl Core {
                 self.reply(reply, tasks);
             }
             Command::Cancel(id, reply) => {
+                let before = self.scheduler.job(id).map(|job| job.state);
                 self.step(Event::CancelJob { job: id });
                 let job = self.view(id, true);
-                self.did(job.is_some());
+                // One that is not known here may have ended long ago.
+                self.became(before.map(|state| Outcome::of_change(state == JobState::Open)));
                 self.reply(reply, job);
             }
             Command::Watch(id, reply) => {
@@ -360,13 +363,17 @@ impl Core {
                 self.reply(reply, stories);
             }
             Command::Drain(worker, on, reply) => {
+                let changes = self.drained.contains(&worker) != on;
                 let status = self.drain(worker, on);
-                self.did(status.is_some());
+                self.became(Some(status.as_ref().map_or(Outcome::Refused, |_| Outcome::of_change(changes))));
                 self.reply(reply, status);
             }
             Command::Mark(board, wish, reply) => {
+                let mark = |core: &Self| core.scheduler.kept(&board).and_then(|kept| kept.mark.clone());
+                let before = mark(self);
                 let status = self.mark_board(&board, wish);
-                self.did(status.is_ok());
+                let changed = mark(self) != before;
+                self.became(Some(status.as_ref().map_or(Outcome::Refused, |_| Outcome::of_change(changed))));
                 self.reply(reply, status);
             }
             Command::Reserved(board, reply) => {

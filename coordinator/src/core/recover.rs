@@ -130,6 +130,7 @@ impl Core {
             boards: BTreeMap::new(),
             reserved,
             drained,
+            taken_back: boards::TakenBack::default(),
             access: access::State::recover(&*store)?,
             parts,
         };

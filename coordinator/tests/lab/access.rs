@@ -359,7 +359,10 @@ async fn every_change_is_in_the_log_and_stays_there() {
     let job = desk.submit(&ann, &spec, "", "").await.unwrap();
     let fors = desk.submit(&chief, &spec, "", "ann").await.unwrap();
     desk.cancel(&chief, &job).await.unwrap();
-    desk.cancel(&ann, &v1::Job { job_id: "j0000000000001".into(), ..job.clone() }).await.unwrap_err();
+    desk.cancel(&ann, &job).await.unwrap();
+    let unknown = v1::Job { job_id: "j0000000000001".into(), ..job.clone() };
+    desk.cancel(&ann, &unknown).await.unwrap_err();
+    desk.cancel(&chief, &unknown).await.unwrap_err();
     let drain = v1::DrainWorkerRequest { worker: "ghost".into(), undo: false };
     desk.profiler().drain_worker(carrying(&chief, drain.clone())).await.unwrap_err();
     desk.profiler().drain_worker(carrying(&ann, drain)).await.unwrap_err();
@@ -375,6 +378,8 @@ async fn every_change_is_in_the_log_and_stays_there() {
         format!("ann SubmitJob {} done 1 task", job.job_id),
         format!("chief SubmitJob {} done 1 task, as ann", fors.job_id),
         format!("chief CancelJob {} done ", job.job_id),
+        format!("ann CancelJob {} unchanged ", job.job_id),
+        "chief CancelJob j0000000000001 refused ".to_owned(),
         "chief DrainWorker ghost refused ".to_owned(),
         format!("ann DrainWorker  refused {drained}"),
     ];

@@ -6,7 +6,7 @@ use edgeprof_coordinator::{
     daemon::Daemon,
     store::{Embedded, Store},
 };
-use edgeprof_proto::v1::{self, from_worker::Frame as From};
+use edgeprof_proto::v1::{self, access_client::AccessClient, from_worker::Frame as From};
 use tokio::sync::oneshot;
 
 use crate::support::{Client, Lab, Played, config, program, soon};
@@ -57,6 +57,14 @@ async fn knows(daemon: &Daemon, job: &str) -> bool {
     answer.await.unwrap().is_some()
 }
 
+/// Which cancels are in the log of who did what, and what became of them.
+async fn cancels(daemon: &Daemon) -> Vec<(String, String)> {
+    let mut access = AccessClient::connect(format!("http://{}", daemon.address())).await.unwrap();
+    let log = access.list_audit(v1::ListAuditRequest::default()).await.unwrap().into_inner().entries;
+    let cancels = log.into_iter().filter(|entry| entry.rpc == "CancelJob");
+    cancels.map(|entry| (entry.target, entry.outcome)).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_told_of_an_ended_job_is_the_same_once_it_is_forgotten_and_after_a_restart() {
     let worker = Played::start("w", &["riscv32"]).await;
@@ -86,6 +94,10 @@ async fn what_is_told_of_an_ended_job_is_the_same_once_it_is_forgotten_and_after
     })
     .await;
     assert_eq!(answers(&mut lab.client, &job, &spec).await, before);
+    assert_eq!(
+        cancels(&lab.daemon).await,
+        [(job.clone(), "unchanged".into()), (job.clone(), "unchanged".into())]
+    );
     assert!(knows(&lab.daemon, &later).await, "the last is still known");
     let list = lab.client.0.list_jobs(v1::ListJobsRequest { limit: 1 }).await.unwrap().into_inner().jobs;
     assert_eq!(list.iter().map(|job| job.job_id.as_str()).collect::<Vec<_>>(), [&later], "newest first");

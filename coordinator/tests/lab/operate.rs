@@ -170,13 +170,18 @@ async fn what_is_not_there_can_be_taken_back() {
     let board = client.mark(BOARD, take_back("quarantined")).await.unwrap();
     assert_eq!((board.worker.as_str(), board.health.as_str(), board.mark), ("w", "unknown", None));
     let board = client.mark("w/mps2-an386-1", take_back("reserved")).await.unwrap();
-    assert_eq!((board.id.as_str(), board.mark), ("w/mps2-an386-1", None));
-    let status = client.mark("w/mps2-an386-1", take_back("reserved")).await.unwrap_err();
+    assert_eq!((board.id.as_str(), &board.mark), ("w/mps2-an386-1", &None));
+    let again = client.mark("w/mps2-an386-1", take_back("reserved")).await.unwrap();
+    assert_eq!(again, board, "who has lost the answer gets it again");
+    let status = client.mark("w/mps2-an386-1", reserve(60)).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound, "nothing is known of it any more");
     let status = client.drain("w", true).await.unwrap();
     assert_eq!((status.id.as_str(), status.draining), ("w", false));
-    let status = client.drain("w", true).await.unwrap_err();
-    assert_eq!(status.code(), Code::NotFound);
+    assert_eq!(client.drain("w", true).await.unwrap(), status, "the same");
+    for undo in [false, true] {
+        let other = if undo { "v" } else { "w" };
+        assert_eq!(client.drain(other, undo).await.unwrap_err().code(), Code::NotFound);
+    }
     daemon.stop().await;
 }
 

@@ -2,8 +2,8 @@
 
     profile.py HOST:PORT MODEL [BOARD...]
 
-A board is an id, a kind, KEY=VALUE or `all`. With EDGEPROF_TLS_DIR, a folder with cert.pem, key.pem and ca.pem, the
-channel is mutual TLS; with EDGEPROF_TOKEN the calls carry that token.
+A board is an id, a kind, KEY=VALUE or `all`. With EDGEPROF_TLS_DIR, a folder with ca.pem, the channel is TLS; where
+cert.pem and key.pem are beside it, they say who calls. With EDGEPROF_TOKEN the calls carry that token.
 """
 
 import hashlib
@@ -29,8 +29,10 @@ def connect(address):
     folder = os.environ.get("EDGEPROF_TLS_DIR")
     if not folder:
         return grpc.insecure_channel(address)
-    read = lambda name: pathlib.Path(folder, name).read_bytes()
-    credentials = grpc.ssl_channel_credentials(read("ca.pem"), read("key.pem"), read("cert.pem"))
+    file = lambda name: pathlib.Path(folder, name)
+    # Whoever has a token needs no certificate.
+    own = [file(name).read_bytes() for name in ("key.pem", "cert.pem") if file(name).exists()]
+    credentials = grpc.ssl_channel_credentials(file("ca.pem").read_bytes(), *own)
     return grpc.secure_channel(address, credentials, [("grpc.ssl_target_name_override", COORDINATOR)])
 
 

@@ -51,6 +51,18 @@ pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     add("outbox", "failure", failure().encode_to_vec());
     add("certificate", "worker", include_bytes!("worker.der").to_vec());
     add("certificate", "name", b"edgeprof:client/ann?role=operator".to_vec());
+    add("authorization", "bearer", [&b"Bearer edgeprof_"[..], &[b'7'; 64]].concat());
+    add("authorization", "basic", b"Basic YW5uOnNlY3JldA==".to_vec());
+    add("traceparent", "sampled", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_vec());
+    add("traceparent", "later", b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-more".to_vec());
+    let asked = |who: &str, before| v1::ListAuditRequest {
+        who: who.into(),
+        since: "1970-01-01T00:00:20Z".into(),
+        limit: 2,
+        before,
+    };
+    add("audit", "all", asked("", 0).encode_to_vec());
+    add("audit", "cursor", asked("ann", 12).encode_to_vec());
     add("config", "worker", WORKER.into());
     add("config", "coordinator", COORDINATOR.into());
     add("config", "client", b"coordinator = \"http://lab:7450\"\n".to_vec());

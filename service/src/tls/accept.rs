@@ -14,20 +14,21 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::transport::server::Connected;
 
 use super::{
-    Connections, Gate, Incoming, Keeper, Refusal, Refusals,
+    Connections, Gate, Keeper, Refusal, Refusals,
     gate::Ticket,
     keeper::Side,
     loaded::{ALPN, Loaded, VERSIONS},
-    stream::{End, Io},
+    stream::{End, Incoming, Io},
     verify::AtTheDoor,
 };
 use crate::{
@@ -47,6 +48,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// How often it is told how many were refused, where more have been.
 const TELL: Duration = Duration::from_secs(10);
+
+/// What a gRPC server takes as a connection.
+pub trait Connection:
+    AsyncRead + AsyncWrite + Connected<ConnectInfo = Peer> + Send + Unpin + 'static
+{
+}
+
+impl Connection for Incoming {}
 
 /// Whom a daemon lets in.
 #[derive(Clone, Debug)]
@@ -87,7 +96,7 @@ pub fn incoming(
     listener: TcpListener,
     door: Door,
     tasks: &Tasks,
-) -> impl Stream<Item = io::Result<Incoming>> + use<> {
+) -> impl Stream<Item = io::Result<impl Connection + use<>>> + use<> {
     let (ready, served) = mpsc::channel(READY);
     watch(&door);
     if let Some(keeper) = &door.keeper {
@@ -153,7 +162,7 @@ async fn greet(tcp: TcpStream, from: SocketAddr, ticket: Ticket, door: &Door) ->
     let refusals = door.refusals.clone();
     let Some(keeper) = &door.keeper else {
         let peer = Peer { address: from, identity: None };
-        return Some(Incoming::new(Io::Plain(tcp), peer, ticket, until, None, refusals));
+        return Some(Incoming::accepted(Io::Left(tcp), peer, ticket, until, None, refusals));
     };
     let loaded = keeper.loaded();
     let seen = Arc::new(Mutex::new(None));
@@ -171,7 +180,7 @@ async fn greet(tcp: TcpStream, from: SocketAddr, ticket: Ticket, door: &Door) ->
             let end = certificate.as_ref().map(|certificate| live(keeper, &tls, certificate, &loaded));
             let identity = certificate.and_then(|certificate| certificate.identity);
             let peer = Peer { address: from, identity };
-            Some(Incoming::new(Io::Tls(Box::new(tls)), peer, ticket, until, end, refusals))
+            Some(Incoming::accepted(Io::Right(Box::new(tls)), peer, ticket, until, end, refusals))
         }
         Ok(Err((error, tcp))) => {
             failed(&error, from, &refusals);

@@ -2,32 +2,30 @@
 
 use std::{
     fmt, io,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::Context,
 };
 
 use edgeprof_common::Identity;
-use edgeprof_identity::{Certificate, names};
+use edgeprof_identity::names;
 use rustls::{
-    AlertDescription, ClientConfig,
+    ClientConfig,
     client::Resumption,
     pki_types::ServerName,
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::Uri;
 
 use super::{
-    Keeper, Own, Untrusted,
+    Keeper, Untrusted,
     keeper::Side,
     loaded::{ALPN, Loaded, VERSIONS},
     stream::End,
     verify::Reached,
+    watched::{Watch, Watched},
+    words::PeerWords,
 };
 use crate::channel::{Connecting, Io, Transport};
 
@@ -106,7 +104,7 @@ impl Transport for Plain {
         Box::pin(async move {
             outcome.begin();
             let io = tcp(&to).await?;
-            Ok(Box::new(Sniffed { io, outcome, fresh: true }) as Box<dyn Io>)
+            Ok(Box::new(Watched::new(io, Sniffing { outcome, fresh: true })) as Box<dyn Io>)
         })
     }
 }
@@ -148,7 +146,7 @@ impl Secure {
         }
     }
 
-    async fn open(&self, to: &Uri) -> io::Result<Watched> {
+    async fn open(&self, to: &Uri) -> io::Result<Watched<TlsStream<TcpStream>, Judging>> {
         self.outcome.begin();
         self.keeper.check_own().map_err(|why| self.outcome.refused(why))?;
         let loaded = self.keeper.loaded();
@@ -175,7 +173,7 @@ impl Secure {
             let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
             End::of(self.keeper.register(Side::Server, chain, certificate.not_after, &loaded))
         });
-        Ok(Watched { io: tls, end, outcome: self.outcome.clone(), peer })
+        Ok(Watched::new(tls, Judging { end, outcome: self.outcome.clone(), peer }))
     }
 }
 
@@ -213,189 +211,46 @@ pub(super) async fn tcp(to: &Uri) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-/// Whom it speaks to, and with what certificate, for the words of a refusal.
+/// Sees whether the certificate of a connection, or ours, is good no more.
 #[derive(Debug)]
-struct PeerWords {
-    demand: Demand,
-    own: Option<Certificate>,
-    kind: Own,
-}
-
-impl PeerWords {
-    /// What the other side, or rustls, means. The only place where alerts become words.
-    fn explain(&self, error: &io::Error) -> Option<Untrusted> {
-        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-        match cause {
-            Some(rustls::Error::AlertReceived(alert)) => self.alert(*alert),
-            Some(rustls::Error::InvalidMessage(_)) => Some(Untrusted::new(
-                "what answers there speaks no TLS",
-                "if it serves its own host only, write http:// there; else give it certificates with --tls-dir",
-            )),
-            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                Some(Untrusted::new(
-                    "what answers there has closed the connection during the TLS handshake",
-                    "it may have no certificates (then write http:// on its own host), or too many connections: its \
-                     log says which",
-                ))
-            }
-            _ => None,
-        }
-    }
-
-    fn alert(&self, alert: AlertDescription) -> Option<Untrusted> {
-        let peer = &self.demand;
-        let Some(own) = &self.own else {
-            let asks =
-                matches!(alert, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure);
-            return asks.then(|| {
-                let hint = "give one with --tls-dir, as `edgeprof pki issue` writes it";
-                Untrusted::new(
-                    format!("{peer} asks for a certificate, and this {} has none", self.kind.as_str()),
-                    hint,
-                )
-            });
-        };
-        let name = own.identity.as_ref().map(names::path).unwrap_or_default();
-        let (why, hint) = match alert {
-            AlertDescription::CertificateRevoked => (
-                "it was revoked",
-                format!("if it is to have access again: `edgeprof pki issue {}`", name.replacen('/', " ", 1)),
-            ),
-            AlertDescription::CertificateExpired => (
-                "it has expired, by the clock there",
-                format!("`edgeprof pki renew {name}`, and copy its folder here; or set the clock there"),
-            ),
-            AlertDescription::UnknownCA => (
-                "it was issued by another authority than the one that is trusted there",
-                "check the address; if it is right, take both certificates from one lab's `edgeprof pki`"
-                    .into(),
-            ),
-            AlertDescription::CertificateRequired => {
-                ("no certificate was shown", "name one with --tls-dir".into())
-            }
-            AlertDescription::AccessDenied | AlertDescription::UnsupportedCertificate => {
-                ("it is not one that is served there", "check the address".into())
-            }
-            AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::DecryptError => (
-                "it cannot be verified there",
-                format!("`edgeprof pki renew {name}`, and copy its folder whole"),
-            ),
-            _ => return None,
-        };
-        Some(Untrusted::new(format!("{peer} refuses the {own}: {why}"), hint))
-    }
-}
-
-/// A connection of which it is seen if its certificate, or ours, is good no more.
-#[derive(Debug)]
-struct Watched {
-    io: TlsStream<TcpStream>,
+struct Judging {
     end: Option<End>,
     outcome: Outcome,
     peer: PeerWords,
 }
 
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Some(end) = &mut this.end {
-            end.check(cx)?;
-        }
-        // With TLS 1.3 a refusal of our certificate comes here, after our side of the handshake.
-        Pin::new(&mut this.io).poll_read(cx, buf).map_err(|error| {
-            let alert = error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>());
-            match this.peer.explain(&error).filter(|_| alert) {
-                Some(why) => this.outcome.refused(why),
-                None => error,
-            }
+impl Watch for Judging {
+    fn before(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.end.as_mut().map_or(Ok(()), |end| end.check(cx))
+    }
+
+    /// With TLS 1.3 a refusal of our certificate comes here, after our side of the handshake.
+    fn after(&mut self, read: io::Result<&[u8]>) -> io::Result<()> {
+        let Err(error) = read else { return Ok(()) };
+        let alert = error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>());
+        Err(match self.peer.explain(&error).filter(|_| alert) {
+            Some(why) => self.outcome.refused(why),
+            None => error,
         })
     }
 }
 
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// A plain connection whose first bytes tell whether TLS is spoken there.
+/// Sees by the first bytes on a plain connection whether TLS is spoken there.
 #[derive(Debug)]
-struct Sniffed {
-    io: TcpStream,
+struct Sniffing {
     outcome: Outcome,
     fresh: bool,
 }
 
-impl AsyncRead for Sniffed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if polled.is_ready() && std::mem::take(&mut this.fresh) {
-            let first = buf.filled().get(before..).unwrap_or_default();
-            if first.starts_with(&TLS_ALERT) {
-                return Poll::Ready(Err(this.outcome.refused(Untrusted::new(
-                    "what answers there speaks TLS only",
-                    "write https:// there, and give certificates with --tls-dir (docs/security.md)",
-                ))));
-            }
+impl Watch for Sniffing {
+    fn after(&mut self, read: io::Result<&[u8]>) -> io::Result<()> {
+        let read = read?;
+        if std::mem::take(&mut self.fresh) && read.starts_with(&TLS_ALERT) {
+            return Err(self.outcome.refused(Untrusted::new(
+                "what answers there speaks TLS only",
+                "write https:// there, and give certificates with --tls-dir (docs/security.md)",
+            )));
         }
-        polled
-    }
-}
-
-impl AsyncWrite for Sniffed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Ok(())
     }
 }

@@ -68,6 +68,18 @@ struct Entry {
     end: CancellationToken,
 }
 
+impl Entry {
+    /// Ends the connection, and says so once.
+    fn end(&self, why: &str) {
+        if !self.end.is_cancelled() {
+            let certificate = self.chain.first().and_then(|first| Certificate::read(first).ok());
+            let certificate = certificate.as_ref().map(ToString::to_string);
+            tracing::warn!(certificate, why, "a connection is ended");
+            self.end.cancel();
+        }
+    }
+}
+
 /// A connection that is known, until dropped.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -191,7 +203,7 @@ impl Keeper {
             // In whole seconds, as whoever verifies it does.
             let second = now.unix_timestamp();
             for entry in self.live().values().filter(|entry| second > entry.until.unix_timestamp()) {
-                entry.end.cancel();
+                entry.end("it has expired");
             }
             // Before peers refuse it.
             if let Some(mine) = &loaded.mine
@@ -236,9 +248,7 @@ impl Keeper {
                 Side::Server => judge_server(&loaded.trust, first, rest, now),
             };
             if let Err(judged) = judged {
-                let certificate = judged.certificate.as_ref().map(ToString::to_string);
-                tracing::warn!(certificate, why = judged.why, "a connection is ended");
-                entry.end.cancel();
+                entry.end(&judged.why);
             }
         }
     }

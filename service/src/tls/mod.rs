@@ -18,8 +18,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod watched;
+mod words;
 
-pub use accept::{Door, incoming};
+pub use accept::{Connection, Door, incoming};
 pub use config::{CONNECTION_KEYS, Connections, TLS_KEYS, TlsConfig, TlsFlags, secure};
 pub use dial::{Demand, Plain, Secure};
 pub use gate::Gate;
@@ -27,7 +29,6 @@ pub use keeper::Keeper;
 pub use loaded::Own;
 pub use named::Named;
 pub use refusals::{Refusal, Refusals, count_messages};
-pub use stream::Incoming;
 
 /// Why certificates keep two from speaking, in words, with the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

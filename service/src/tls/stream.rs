@@ -8,12 +8,11 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep},
 };
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::{either::Either, sync::WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::{
@@ -21,6 +20,7 @@ use super::{
     gate::Ticket,
     keeper::Live,
     sent::{Sent, Told},
+    watched::{Watch, Watched},
 };
 use crate::peer::Peer;
 
@@ -30,22 +30,22 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a TLS connection begins with: a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// Over which bytes go.
+pub(super) type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 /// A connection that was accepted.
+pub(super) type Incoming = Watched<Io, Guest>;
+
+/// Who has connected, and what ends the connection.
 #[derive(Debug)]
-pub struct Incoming {
-    io: Io,
+pub(super) struct Guest {
     peer: Peer,
     ticket: Ticket,
     greeting: Option<Greeting>,
     end: Option<End>,
     sent: Sent,
     refusals: Arc<Refusals>,
-}
-
-#[derive(Debug)]
-pub(super) enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    plain: bool,
 }
 
 /// Until the first bytes are there.
@@ -81,7 +81,7 @@ impl End {
 }
 
 impl Incoming {
-    pub(super) fn new(
+    pub(super) fn accepted(
         io: Io,
         peer: Peer,
         ticket: Ticket,
@@ -91,27 +91,36 @@ impl Incoming {
     ) -> Self {
         let displaced = Box::pin(ticket.displaced.clone().cancelled_owned());
         let greeting = Greeting { late: Box::pin(tokio::time::sleep_until(until)), displaced, seen: 0 };
-        Self { io, peer, ticket, greeting: Some(greeting), end, sent: Sent::default(), refusals }
+        let plain = matches!(io, Io::Left(_));
+        let (greeting, sent) = (Some(greeting), Sent::default());
+        Self::new(io, Guest { peer, ticket, greeting, end, sent, refusals, plain })
+    }
+}
+
+/// The beginning of a connection has to be that of HTTP/2, and in time: whoever says nothing, or something else,
+/// holds a place that others want.
+impl Watch for Guest {
+    fn before(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Some(end) = &mut self.end {
+            end.check(cx)?;
+        }
+        let Some(greeting) = &mut self.greeting else { return Ok(()) };
+        if greeting.displaced.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if greeting.late.as_mut().poll(cx).is_ready() {
+            self.refusals.tell(Refusal::Slow, self.peer.address.ip(), None, "it said nothing in time");
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
     }
 
-    /// The beginning of a connection has to be that of HTTP/2, and in time: whoever says nothing, or something
-    /// else, holds a place that others want.
-    fn greet(&mut self, cx: &mut Context<'_>, read: Option<&[u8]>) -> io::Result<()> {
+    fn after(&mut self, read: io::Result<&[u8]>) -> io::Result<()> {
+        let read = read?;
         let Some(greeting) = &mut self.greeting else { return Ok(()) };
-        let Some(read) = read else {
-            if greeting.displaced.as_mut().poll(cx).is_ready() {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-            if greeting.late.as_mut().poll(cx).is_ready() {
-                self.refusals.tell(Refusal::Slow, self.peer.address.ip(), None, "it said nothing in time");
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            return Ok(());
-        };
         let expected = PREFACE.get(greeting.seen..).unwrap_or_default();
         if read.iter().zip(expected).any(|(read, expected)| read != expected) {
-            let plain = matches!(self.io, Io::Plain(_));
-            let tls = plain && greeting.seen == 0 && read.first() == Some(&TLS_HANDSHAKE);
+            let tls = self.plain && greeting.seen == 0 && read.first() == Some(&TLS_HANDSHAKE);
             let why = if tls {
                 "it speaks TLS, and this process has no certificates"
             } else {
@@ -127,17 +136,11 @@ impl Incoming {
         }
         Ok(())
     }
-}
 
-impl Incoming {
-    /// Counts what was refused with these slices, of which the peer has got so many bytes. Where it gets none any
-    /// more, what it was to get counts all the same.
-    fn count(&mut self, polled: &Poll<io::Result<usize>>, slices: &[io::IoSlice<'_>]) {
-        let mut left = match polled {
-            Poll::Ready(Ok(written)) => *written,
-            Poll::Ready(Err(_)) => usize::MAX,
-            Poll::Pending => return,
-        };
+    /// Counts what was refused with what was written. Where the peer gets nothing any more, what it was to get counts
+    /// all the same.
+    fn wrote(&mut self, slices: &[io::IoSlice<'_>], written: &io::Result<usize>) {
+        let mut left = *written.as_ref().unwrap_or(&usize::MAX);
         for slice in slices {
             let (bytes, _) = slice.split_at(slice.len().min(left));
             left -= bytes.len();
@@ -157,74 +160,6 @@ impl Connected for Incoming {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Incoming {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Some(end) = &mut this.end {
-            end.check(cx)?;
-        }
-        this.greet(cx, None)?;
-        let before = buf.filled().len();
-        let polled = match &mut this.io {
-            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        };
-        if let Poll::Ready(Ok(())) = polled {
-            this.greet(cx, buf.filled().get(before..))?;
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Incoming {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
-            Io::Tls(io) => Pin::new(io).poll_write(cx, bytes),
-        };
-        self.count(&polled, &[io::IoSlice::new(bytes)]);
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, slices),
-            Io::Tls(io) => Pin::new(io).poll_write_vectored(cx, slices),
-        };
-        self.count(&polled, slices);
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.io {
-            Io::Plain(io) => io.is_write_vectored(),
-            Io::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_flush(cx),
-            Io::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
+        self.watch().peer.clone()
     }
 }

@@ -15,7 +15,34 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use super::{Demand, Refusal, Refusals, Untrusted, loaded::Trust};
+use super::{Demand, Refusal, Refusals, Untrusted, loaded::Trust, words::not_taken};
+
+/// Signatures of a handshake, verified in the same way on both sides.
+macro_rules! verify_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.trust.provider.signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
 
 /// A certificate that is not taken.
 #[derive(Debug)]
@@ -178,27 +205,7 @@ impl ClientCertVerifier for AtTheDoor {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.provider.signature_verification_algorithms.supported_schemes()
-    }
+    verify_signatures!();
 }
 
 /// Judges whom a dial has reached.
@@ -243,48 +250,5 @@ impl ServerCertVerifier for Reached {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// What was dialled has shown a certificate that is not taken.
-fn not_taken(judged: &Judged) -> Untrusted {
-    let Some(certificate) = &judged.certificate else {
-        return Untrusted::new(
-            "what answers there has shown no certificate that can be read",
-            "check the address",
-        );
-    };
-    let renewed =
-        |name: &Identity| format!("`edgeprof pki renew {}`, and copy its folder there", names::path(name));
-    let hint = match (judged.refusal, &certificate.identity) {
-        (Refusal::Expired, Some(identity)) => renewed(identity),
-        (Refusal::Revoked, Some(identity)) => {
-            format!("if it is to serve again: `edgeprof pki issue {}`", names::path(identity).replacen('/', " ", 1))
-        }
-        (Refusal::OtherAuthority, _) => {
-            "check the address; if it is right, its certificates and yours are of two labs: take both from one".into()
-        }
-        _ => "check the address".into(),
-    };
-    Untrusted::new(format!("the {certificate} there is not taken: {}", judged.why), hint)
+    verify_signatures!();
 }

@@ -3,6 +3,7 @@
 mod backup;
 mod containers;
 mod docs;
+mod links;
 mod packages;
 mod python;
 mod supervised;

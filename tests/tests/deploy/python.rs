@@ -93,3 +93,60 @@ fn the_example_in_python_runs_a_job_and_gets_what_the_command_gets() {
     let nowhere = run("http://127.0.0.1:1", "riscv32");
     assert!(nowhere.code != 0 && nowhere.stderr.contains("UNAVAILABLE"), "{nowhere:?}");
 }
+
+/// The commands of the document that run the example, in its order, with their variables.
+fn documented() -> Vec<String> {
+    let text = fs::read_to_string(root().join("docs/api.md")).unwrap();
+    text.lines().filter(|line| line.contains("docs/examples/python/profile.py ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_in_python_is_let_in_by_a_certificate_or_a_token_as_the_document_says() {
+    let Some(python) = python() else { return };
+    let mut lab = Lab::new();
+    lab.fixed = true;
+    lab.secure();
+    lab.start(&[&["riscv32"]]);
+    stubs(&python, lab.folder());
+    let home = lab.folder().join("home");
+    let certificate = home.join(".config/edgeprof/tls");
+    fs::create_dir_all(&certificate).unwrap();
+    lab.pki().run(&["issue", "client", "ann", "--role", "submitter", "--out", certificate.to_str().unwrap()]);
+    fs::create_dir(lab.folder().join("tls")).unwrap();
+    fs::copy(certificate.join("ca.pem"), lab.folder().join("tls/ca.pem")).unwrap();
+    let token = lab.folder().join("nightly.token");
+    let issued =
+        lab.client(&["token", "issue", "nightly", "--role", "submitter", "--to", token.to_str().unwrap()]);
+    assert_eq!(issued.code, 0, "{issued:?}");
+
+    // In a folder as that of a clone, with the example's own Python.
+    for (name, at) in [("docs", root().join("docs")), ("models", root().join("models"))] {
+        std::os::unix::fs::symlink(at, lab.folder().join(name)).unwrap();
+    }
+    let venv = python.parent().and_then(Path::parent).unwrap();
+    std::os::unix::fs::symlink(venv, lab.folder().join("venv")).unwrap();
+    let run = |line: &str| {
+        let address = lab.coordinator.as_ref().unwrap().address();
+        Finished::of(
+            Command::new("sh")
+                .args(["-c", &line.replace("lab:7450", address)])
+                .current_dir(lab.folder())
+                .env("HOME", &home)
+                .env_remove("EDGEPROF_TLS_DIR")
+                .env_remove("EDGEPROF_TOKEN"),
+        )
+    };
+    let [_, by_certificate, by_token] = documented().try_into().expect("three commands");
+    for line in [&by_certificate, &by_token] {
+        let done = run(line);
+        assert_eq!(done.code, 0, "{line}: {done:?}");
+    }
+    let jobs = lab.json(&["jobs"]);
+    let names: Vec<_> =
+        jobs.as_array().unwrap().iter().map(|job| job["submitter"].as_str().unwrap()).collect();
+    assert_eq!(names, ["nightly", "ann"], "the newest first: {jobs}");
+
+    let nobody = run(&by_token.replace("EDGEPROF_TOKEN=$(cat nightly.token) ", ""));
+    assert!(nobody.code == 1 && nobody.stderr.contains("UNAUTHENTICATED"), "{nobody:?}");
+    assert_eq!(nobody.stderr.lines().count(), 2, "message and hint: {nobody:?}");
+}

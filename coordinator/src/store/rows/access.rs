@@ -66,6 +66,8 @@ pub struct AuditRow {
 pub enum Outcome {
     /// It was done, in the commit that has this row.
     Done,
+    /// There was nothing to do: what was asked for is so already, or cannot be any more.
+    Unchanged,
     /// A worker was asked, which answers for itself.
     Asked,
     /// It was not done.
@@ -73,11 +75,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Of what was granted: whether it has changed anything.
+    #[must_use]
+    pub const fn of_change(changed: bool) -> Self {
+        if changed { Self::Done } else { Self::Unchanged }
+    }
+
     /// Its word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Unchanged => "unchanged",
             Self::Asked => "asked",
             Self::Refused => "refused",
         }
@@ -162,18 +171,21 @@ mod tests {
     use super::*;
     use crate::store::{Memory, Transaction, rows::encode};
 
-    fn row(at: u64) -> AuditRow {
-        AuditRow {
-            at,
-            who: "ann".into(),
-            role: Some(Role::Admin),
-            via: Some("token".into()),
-            from: "127.0.0.1:1".into(),
-            rpc: "CancelJob".into(),
-            target: "j1".into(),
-            detail: String::new(),
-            outcome: Outcome::Done,
-            unlisted: 0,
+    impl AuditRow {
+        /// A cancel of a job, for the tests of whoever reads the log.
+        pub(crate) fn example(at: u64, who: &str) -> Self {
+            Self {
+                at,
+                who: who.into(),
+                role: Some(Role::Admin),
+                via: Some("token".into()),
+                from: "127.0.0.1:1".into(),
+                rpc: "CancelJob".into(),
+                target: "j1".into(),
+                detail: String::new(),
+                outcome: Outcome::Done,
+                unlisted: 0,
+            }
         }
     }
 
@@ -185,12 +197,12 @@ mod tests {
             let store = Memory::default();
             let mut transaction = Transaction::default();
             for number in first..=last {
-                transaction.put(key::audit(number), encode(&row(number)));
+                transaction.put(key::audit(number), encode(&AuditRow::example(number, "ann")));
             }
             store.commit(&[transaction]).unwrap();
             assert_eq!(audit_range(&store).unwrap(), Some((first, last)));
             let rows = audit(&store, last, 10).unwrap();
-            assert_eq!(rows, [(last, row(last))]);
+            assert_eq!(rows, [(last, AuditRow::example(last, "ann"))]);
         }
     }
 }
