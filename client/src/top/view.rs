@@ -231,7 +231,7 @@ mod tests {
             "1 of 1 good boards busy",
             "high",
             "1.5 tasks end a second",
-            "host-1   ",
+            "host-1 alive ",
             "0.2 s ago",
             "host-1/a",
             "q8_0 kv i8",
