@@ -65,6 +65,19 @@ impl Client {
         Ok(calling(self.callee(), Duration::ZERO, Duration::ZERO, call).await?.into_inner())
     }
 
+    /// Hands over a list of what the lab's authority has revoked, in its DER encoding.
+    ///
+    /// # Errors
+    /// When it is of another authority or older than the coordinator's, or the coordinator refuses or is lost.
+    pub async fn publish_revocations(
+        &self,
+        list: &[u8],
+    ) -> Result<v1::PublishRevocationsResponse, ClientError> {
+        let request = v1::PublishRevocationsRequest { list: list.to_vec() };
+        let call = || async { self.access().publish_revocations(request.clone()).await };
+        Ok(calling(self.callee(), self.patience(), self.patience(), call).await?.into_inner())
+    }
+
     /// The newest entries of the log of who did what, at most so many, the newest first: of one caller, and since a
     /// time in RFC 3339, where these are given.
     ///

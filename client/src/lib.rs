@@ -38,8 +38,8 @@ mod watch;
 
 pub use client::{Client, Submission};
 pub use edgeprof_proto::v1::{
-    AccessToken, AttemptLog, AuditEntry, BoardStatus, Check, Job, Progress, ResetBoardResponse, Task,
-    TaskEvent, WorkerStatus,
+    AccessToken, AttemptLog, AuditEntry, BoardStatus, Check, Job, Progress, PublishRevocationsResponse,
+    ResetBoardResponse, Task, TaskEvent, WorkerStatus,
 };
 pub use error::ClientError;
 pub use file::{LocalFile, check_models};

@@ -89,7 +89,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             audit::list(&global, who.as_deref(), since.as_deref(), limit).await
         }
         Command::Doctor => doctor::run(&global).await,
-        Command::Pki(pki) => pki::run(&global, pki),
+        Command::Pki(pki) => pki::run(&global, pki).await,
         Command::Manual { folder } => match manual::write(&Cli::command(), "edgeprof", &folder) {
             Ok(()) => Ok(Exit::Ok),
             Err(error) => Err(Failure::usage(format!("cannot write to {}: {error}", folder.display()))),

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use edgeprof_client::address;
+use edgeprof_client::{PublishRevocationsResponse, address};
 use edgeprof_common::Identity;
-use edgeprof_identity::{Authority, Issued, Order, PkiError, names};
+use edgeprof_identity::{Authority, Issued, Order, PkiError, files, names};
 use edgeprof_report::{Column, Sheet};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -22,7 +22,7 @@ impl From<PkiError> for Failure {
 }
 
 /// Does what was asked. A lock on the folder may have to be waited for, which is no matter here: nothing else runs.
-pub(crate) fn run(global: &Global, pki: Pki) -> Result<Exit, Failure> {
+pub(crate) async fn run(global: &Global, pki: Pki) -> Result<Exit, Failure> {
     let dir = pki.dir.map_or_else(usual, Ok)?;
     let now = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let text = match pki.command {
@@ -55,6 +55,7 @@ pub(crate) fn run(global: &Global, pki: Pki) -> Result<Exit, Failure> {
             let revoked = authority.revoke(&which, reason, now)?;
             told(global, &authority, &revoked, now)?
         }
+        PkiCommand::Publish => publish(global, &Authority::open(&dir)?).await?,
     };
     output::print(&text)?;
     Ok(Exit::Ok)
@@ -117,9 +118,26 @@ fn told(
     let lines =
         revoked.iter().map(|one| format!("certificate {} of {} is revoked\n", one.serial, one.identity));
     Ok(format!(
-        "{}copy {} over crl.pem of every daemon that is to refuse it; it needs no restart\n",
+        "{}`edgeprof pki publish` hands the list to the coordinator and its workers, which need no restart; or copy {} \
+         over crl.pem of every daemon that is to refuse it\n",
         lines.collect::<String>(),
         authority.revocations().display()
+    ))
+}
+
+async fn publish(global: &Global, authority: &Authority) -> Result<String, Failure> {
+    let list = files::revocations(&authority.revocations()).map_err(PkiError::from)?;
+    let client = global.connect().await?;
+    let answer = client.publish_revocations(list.der()).await?;
+    if global.output != Format::Table {
+        return Ok(output::pretty(&output::value(&answer)?));
+    }
+    let PublishRevocationsResponse { number, revoked, known } = answer;
+    let has = if known { "has had" } else { "has" };
+    let those = if revoked == 1 { "1 certificate".to_owned() } else { format!("{revoked} certificates") };
+    Ok(format!(
+        "{} {has} list {number}, with {those} revoked, and hands it to its workers\n",
+        client.address()
     ))
 }
 

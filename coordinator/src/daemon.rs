@@ -129,7 +129,7 @@ impl Daemon {
     /// # Errors
     /// When the address, the data directory or the store cannot be used.
     pub async fn start(config: &Config, program: PathBuf) -> Result<Self, StartError> {
-        let keeper = tls::secure(&config.tls, config.listen, Own::Coordinator)?;
+        let keeper = tls::secure(&config.tls, config.listen, Own::Coordinator, &config.data)?;
         // The address first: a second coordinator by mistake must not raise the epoch.
         let listener = TcpListener::bind(config.listen)
             .await

@@ -58,7 +58,9 @@ fn main() -> ExitCode {
         return on_data(command, &config.data);
     }
     if flags.check_config {
-        if let Err(why) = edgeprof_service::tls::secure(&config.tls, config.listen, Own::Coordinator) {
+        if let Err(why) =
+            edgeprof_service::tls::secure(&config.tls, config.listen, Own::Coordinator, &config.data)
+        {
             return fail(DO_NOT_RESTART, &why, Some(&why.hint));
         }
         println!("the configuration is good");

@@ -4,7 +4,7 @@ use edgeprof_coordinator::{
     artifacts::{check_core, loaded_digest},
     preparing::{Line, Vocabulary},
 };
-use edgeprof_identity::{Certificate, Serial, names};
+use edgeprof_identity::{Certificate, RevocationList, Serial, files::revocation_list, names};
 use edgeprof_worker::{
     board::{error::BoardError, fault::explain},
     firmware::Firmware,
@@ -78,6 +78,14 @@ pub(crate) fn certificate(bytes: &[u8]) {
     if let Some(serial) = Serial::parse(text) {
         assert_eq!(Serial::parse(&serial.to_string()).unwrap_or_else(|| serial.clone()), serial);
     }
+}
+
+/// A list of what is revoked, as a file or as it is handed over.
+pub(crate) fn revocations(bytes: &[u8]) {
+    let Ok(list) = revocation_list(bytes) else { return };
+    assert!(!list.is_of(bytes), "it is no certificate");
+    let again = RevocationList::read(list.der()).expect("it was read before");
+    assert_eq!((again.number(), again.revoked()), (list.number(), list.revoked()));
 }
 
 /// What a preparing child says and writes: it has read a hostile file, so it is not trusted either.

@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("config", files::config),
     ("prepare", files::prepare),
     ("certificate", files::certificate),
+    ("revocations", files::revocations),
     ("authorization", access::authorization),
     ("traceparent", access::traceparent),
     ("audit", access::audit),

@@ -1,8 +1,10 @@
 //! Certificates, keys and revocation lists as files. What cannot be used is told with its file and the way out.
 
 use std::{
-    fmt, fs, io,
-    os::unix::fs::MetadataExt,
+    fmt,
+    fs::{self, File, Permissions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +13,7 @@ use rustls_pki_types::{
     pem::{self, PemObject},
 };
 
-use crate::Certificate;
+use crate::{Certificate, RevocationList};
 
 /// Largest file that is read: a list of a hundred thousand revoked certificates.
 const LARGEST: u64 = 8 << 20;
@@ -74,14 +76,42 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
     Ok(found)
 }
 
-/// Reads a revocation list.
+/// Reads a revocation list, PEM or DER.
 ///
 /// # Errors
 /// When the file cannot be read or is none.
-pub fn revocations(path: &Path) -> Result<CertificateRevocationListDer<'static>, FileError> {
-    let hint = "copy crl.pem anew from the folder of `edgeprof pki`";
-    CertificateRevocationListDer::from_pem_slice(&read(path)?)
-        .map_err(|error| FileError::new(path, said(&error), hint))
+pub fn revocations(path: &Path) -> Result<RevocationList, FileError> {
+    revocation_list(&read(path)?)
+        .map_err(|what| FileError::new(path, what, "copy crl.pem anew from the folder of `edgeprof pki`"))
+}
+
+/// A revocation list from the bytes of a file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn revocation_list(bytes: &[u8]) -> Result<RevocationList, String> {
+    // DER begins with a sequence.
+    if bytes.first() == Some(&0x30) {
+        return RevocationList::read(bytes).map_err(|error| error.to_string());
+    }
+    let der = CertificateRevocationListDer::from_pem_slice(bytes).map_err(|error| said(&error).to_owned())?;
+    RevocationList::read(&der).map_err(|error| error.to_string())
+}
+
+/// Writes a file that is whole or as it was, whatever happens.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
 }
 
 /// Reads a private key that nobody else can read. A group may where root owns the file: that is how a daemon's
@@ -133,8 +163,6 @@ fn said(error: &pem::Error) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn file(text: &str, mode: u32) -> tempfile::NamedTempFile {

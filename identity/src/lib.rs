@@ -9,6 +9,8 @@ mod certificate;
 pub mod files;
 pub mod names;
 mod profile;
+mod revocations;
 
 pub use authority::{Authority, Issued, Order, PkiError, Reason, Standing};
 pub use certificate::{Certificate, Serial, Unreadable};
+pub use revocations::{NoList, RevocationList};

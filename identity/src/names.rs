@@ -79,6 +79,15 @@ pub fn path(identity: &Identity) -> String {
     }
 }
 
+/// The command that issues a certificate to an identity.
+pub fn issuing(identity: &Identity) -> String {
+    match identity {
+        Identity::Coordinator => "edgeprof pki issue coordinator".into(),
+        Identity::Worker(name) => format!("edgeprof pki issue worker {name}"),
+        Identity::Client { name, role } => format!("edgeprof pki issue client {name} --role {role}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

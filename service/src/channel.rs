@@ -93,6 +93,11 @@ impl Dialer {
         self.secure.as_ref()?.identity()
     }
 
+    /// The certificates of this process.
+    pub fn keeper(&self) -> Option<&Arc<Keeper>> {
+        self.secure.as_ref().map(Secure::keeper)
+    }
+
     /// Who was demanded, or was found there where any would do; nobody knows without certificates.
     pub fn demand(&self) -> Option<Demand> {
         self.secure.as_ref().map(Secure::demand)

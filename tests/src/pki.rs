@@ -30,6 +30,22 @@ impl Pki {
         pki
     }
 
+    /// The same authority with folders of its own, as where those that it has issued were copied to hosts: from now
+    /// on nothing that it does is seen there.
+    ///
+    /// # Panics
+    /// When the folder cannot be copied.
+    pub fn apart(&self, folder: &Path) -> Self {
+        let done = Finished::of(Command::new("cp").arg("-r").arg(&self.folder).arg(folder));
+        assert_eq!(done.code, 0, "{done:?}");
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The folder with the certificate of `whose`, as in `worker host-1`, issued on first use.
     ///
     /// # Panics

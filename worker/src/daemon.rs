@@ -138,7 +138,7 @@ pub struct Daemon {
 /// What keeps it from serving.
 pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let Settings { config, boards, ready_file } = settings;
-    let keeper = tls::secure(&config.tls, config.listen, Own::Worker)?;
+    let keeper = tls::secure(&config.tls, config.listen, Own::Worker, &config.data)?;
     let home = Home::open(&config.data)?;
     let named = name(config.name.as_ref(), keeper.as_deref())?;
     let worker = home.worker_id(named.as_ref())?;
@@ -207,6 +207,7 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
 
     let (secure, refusals) = (keeper.is_some(), Arc::new(Refusals::new()));
     let face = Face::new(inputs.clone(), blobs, tasks.clone(), refusals.clone());
+    let face = face.with_certificates(keeper.clone());
     let door = Door::new(keeper, true, &config.connections, refusals);
     let server = tasks.spawn(serve(face, tls::incoming(listener, door, &tasks), tasks.stop_token()));
 

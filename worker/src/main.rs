@@ -44,8 +44,8 @@ async fn run(cli: &Cli) -> Result<(), u8> {
     }
     let settings = resolve(cli).map_err(|error| fail(DO_NOT_RESTART, error))?;
     if cli.check_config {
-        let Config { tls, listen, .. } = &settings.config;
-        edgeprof_service::tls::secure(tls, *listen, Own::Worker)
+        let Config { tls, listen, data, .. } = &settings.config;
+        edgeprof_service::tls::secure(tls, *listen, Own::Worker, data)
             .map_err(|why| fail(DO_NOT_RESTART, format!("{why}; {}", why.hint)))?;
         println!("the configuration is good: {} boards", settings.boards.len());
         return Ok(());

@@ -11,8 +11,9 @@ use edgeprof_proto::v1::{
 };
 use edgeprof_service::{
     shutdown::Tasks,
+    status::with_hint,
     telemetry::rpc::Traced,
-    tls::{Refusals, count_messages},
+    tls::{Keeper, Refusals, count_messages},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -23,7 +24,7 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     transport::{self, Server, server::Connected},
 };
 use tower::util::MapResponseLayer;
@@ -49,12 +50,19 @@ pub struct Face {
     blobs: Blobs,
     tasks: Tasks,
     refusals: Arc<Refusals>,
+    keeper: Option<Arc<Keeper>>,
 }
 
 impl Face {
     /// A face before `hub`, which counts the messages that it refuses.
     pub fn new(hub: mpsc::Sender<Input>, blobs: Blobs, tasks: Tasks, refusals: Arc<Refusals>) -> Self {
-        Self { hub, blobs, tasks, refusals }
+        Self { hub, blobs, tasks, refusals, keeper: None }
+    }
+
+    /// Takes lists of what is revoked.
+    #[must_use]
+    pub fn with_certificates(self, keeper: Option<Arc<Keeper>>) -> Self {
+        Self { keeper, ..self }
     }
 }
 
@@ -163,6 +171,23 @@ impl Service for Face {
         }
         let size = on_disk(move || upload.finish()).await?;
         Ok(Response::new(v1::PutBlobResponse { size }))
+    }
+
+    async fn put_revocations(
+        &self,
+        request: Request<v1::PutRevocationsRequest>,
+    ) -> Result<Response<v1::PutRevocationsResponse>, Status> {
+        let Some(keeper) = self.keeper.clone() else {
+            return Err(Status::failed_precondition("this worker has no certificates"));
+        };
+        let list = request.into_inner().list;
+        if list.is_empty() {
+            let number = keeper.revoked().borrow().as_ref().map_or(0, |held| held.number());
+            return Ok(Response::new(v1::PutRevocationsResponse { number }));
+        }
+        let handed = spawn_blocking(move || keeper.hand_over(&list)).await.map_err(|_| stopping())?;
+        let handed = handed.map_err(|why| with_hint(Code::FailedPrecondition, why.what, Some(&why.hint)))?;
+        Ok(Response::new(v1::PutRevocationsResponse { number: handed.holds().number() }))
     }
 
     async fn reset_board(

@@ -104,6 +104,13 @@ impl Service for Worker {
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 
+    async fn put_revocations(
+        &self,
+        _: Request<v1::PutRevocationsRequest>,
+    ) -> Result<Response<v1::PutRevocationsResponse>, Status> {
+        Err(nothing())
+    }
+
     async fn put_blob(
         &self,
         _: Request<Streaming<v1::BlobChunk>>,

@@ -30,7 +30,7 @@ pub(crate) enum PkiCommand {
     },
     /// List what was issued, and what became of it
     List,
-    /// Revoke certificates, and say where to copy the list
+    /// Revoke certificates, in the list that `publish` hands to the lab
     Revoke {
         /// A name, such as `host-1` or `client/ann`: all its certificates; or the serial of one
         #[arg(value_name = "NAME|SERIAL")]
@@ -39,6 +39,8 @@ pub(crate) enum PkiCommand {
         #[arg(long, default_value_t, value_name = "REASON")]
         reason: Reason,
     },
+    /// Hand the list of what is revoked to the coordinator, and by it to every worker; needs the role admin
+    Publish,
     /// Issue a certificate anew, with a new key, for whoever has one
     Renew {
         /// A name, such as `host-1`, `client/ann` or `coordinator`

@@ -2,6 +2,7 @@
 //!
 //! Each room looks at one thing: its `probe` asks the machine, its `judge` decides and asks nobody.
 
+mod certificates;
 mod check;
 mod daemons;
 mod emulators;
@@ -49,6 +50,8 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, Failure> {
     let program = coordinator.path.as_deref().unwrap_or(Path::new("edgeprof-coordinator"));
     let images = firmware::probe(catalogue(), firmware_folders(program));
     let served = matches!(lab, network::Coordinator::Answers { .. });
+    let certificates = certificates::probe(global);
+    let keeper = certificates.as_ref().and_then(|certificates| certificates.keeper.as_ref().ok());
 
     let mut checks = daemons::judge(&coordinator, served);
     checks.extend(daemons::judge(&worker, served));
@@ -61,8 +64,9 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, Failure> {
     ] {
         let address = daemon.settings.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], port)));
         let wanted = Wanted { role, service, address };
-        checks.push(ports::judge(&wanted, &ports::probe(&wanted).await));
+        checks.push(ports::judge(&wanted, &ports::probe(&wanted, keeper).await));
     }
+    checks.push(certificates::judge(certificates.as_ref()));
     checks.push(network::judge_coordinator(&lab));
     checks.extend(network::judge_multicast(&multicast));
     checks.extend(folders(&coordinator, &worker).iter().map(folders::judge));

@@ -89,6 +89,8 @@ pub(crate) enum Coordinator {
     Answers { url: String, origin: String, boards: usize, good: usize },
     /// Somebody named it, or it announced itself, and it does not answer.
     Silent { tried: Vec<String> },
+    /// Somebody answers, and this client may not speak to them or cannot.
+    Refuses { why: String, hint: Option<String> },
     /// Several announce themselves: addresses with their names.
     Several { found: Vec<String> },
     /// Nobody is there, and nobody said that there is.
@@ -123,7 +125,7 @@ pub(crate) async fn coordinator(global: &Global) -> Coordinator {
         },
         (Err(_), address::Origin::Default { .. }) => Coordinator::None,
         (Err(ClientError::Unreachable { tried }), _) => Coordinator::Silent { tried },
-        (Err(error), _) => Coordinator::Silent { tried: vec![error.to_string()] },
+        (Err(error), _) => Coordinator::Refuses { why: error.to_string(), hint: error.hint() },
     }
 }
 
@@ -140,6 +142,10 @@ pub(crate) fn judge_coordinator(coordinator: &Coordinator) -> Check {
             format!("does not answer: {}", tried.join("; ")),
             "start it there with edgeprof-coordinator, or name another: export EDGEPROF_COORDINATOR=http://HOST:7450",
         ),
+        Coordinator::Refuses { why, hint } => {
+            let remedy = hint.as_deref().unwrap_or("look at what its log says");
+            Check::problem(NAME, why.replace('\n', " "), remedy)
+        }
         Coordinator::Several { found } => {
             let url =
                 found.first().and_then(|text| text.split_whitespace().next()).unwrap_or("http://HOST:7450");
@@ -178,6 +184,14 @@ mod tests {
     fn one_that_was_named_and_does_not_answer_is_a_problem() {
         let check = judge_coordinator(&Coordinator::Silent { tried: vec!["http://a:1: refused".into()] });
         assert!(check.status == Status::Problem && check.found.contains("http://a:1: refused"));
+    }
+
+    #[test]
+    fn one_that_does_not_let_this_client_in_says_the_way_out_itself() {
+        let hint = Some("`edgeprof pki renew client/ann`".to_owned());
+        let check = judge_coordinator(&Coordinator::Refuses { why: "it has expired".into(), hint });
+        assert_eq!((check.found.as_str(), check.status), ("it has expired", Status::Problem));
+        assert_eq!(check.remedy.unwrap(), "`edgeprof pki renew client/ann`");
     }
 
     #[test]

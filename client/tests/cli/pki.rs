@@ -46,6 +46,16 @@ async fn a_lab_is_made_listed_and_revoked_and_each_answer_names_the_next_step() 
         rows[2].starts_with("client/ann,operator,revoked,") && rows[2].ends_with("key-compromise"),
         "{text}"
     );
+    let (code, text) = pki(&["renew", "ann"]).await;
+    assert!(
+        code == Some(2) && text.contains("`edgeprof pki issue client ann --role operator`"),
+        "the way out is a whole command: {text}"
+    );
+    let (code, text) = pki(&["publish", "--coordinator", "http://127.0.0.1:1"]).await;
+    assert!(code == Some(3) && text.contains("refused"), "{text}");
+    std::fs::remove_file(home.path().join(".config/edgeprof/pki/ca.key")).unwrap();
+    let (code, text) = pki(&["list"]).await;
+    assert!(code == Some(2) && text.contains("ca.key") && text.contains("hint: restore it"), "{text}");
 }
 
 #[tokio::test]

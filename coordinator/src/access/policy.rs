@@ -57,6 +57,7 @@ pub const RPCS: &[Rpc] = &[
     rpc("/edgeprof.v1.Access/IssueToken", Role::Admin, ""),
     rpc("/edgeprof.v1.Access/ListTokens", Role::Admin, ""),
     rpc("/edgeprof.v1.Access/RevokeToken", Role::Admin, ""),
+    rpc("/edgeprof.v1.Access/PublishRevocations", Role::Admin, "of the lab's authority"),
     rpc("/edgeprof.v1.Access/ListAudit", Role::Admin, ""),
 ];
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgeprof_common::Role;
 use edgeprof_proto::v1::{self, access_server};
-use edgeprof_service::status::with_hint;
+use edgeprof_service::{status::with_hint, tls::Handed};
 use tonic::{Code, Request, Response, Status};
 
 use super::{Api, audit};
@@ -12,7 +12,7 @@ use crate::{
     access::{Caller, Secret, audit::entry, policy},
     clock,
     core::{Change, Command},
-    store::rows::TokenRow,
+    store::rows::{AuditRow, Outcome, TokenRow},
 };
 
 /// Longest life of a token.
@@ -77,6 +77,35 @@ impl access_server::Access for Api {
         Ok(Response::new(shown(row)))
     }
 
+    async fn publish_revocations(
+        &self,
+        request: Request<v1::PublishRevocationsRequest>,
+    ) -> Result<Response<v1::PublishRevocationsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let Some(keeper) = self.dialer.keeper().cloned() else {
+            let hint = Some("nothing of it is encrypted; docs/security.md says how a lab gets certificates");
+            return Err(with_hint(Code::FailedPrecondition, "this coordinator has no certificates", hint));
+        };
+        let list = request.into_inner().list;
+        let handed = tokio::task::spawn_blocking(move || keeper.hand_over(&list)).await;
+        let handed = handed.map_err(|error| Status::internal(error.to_string()))?;
+        let handed = handed.map_err(|why| with_hint(Code::InvalidArgument, why.what, Some(&why.hint)))?;
+        let holds = handed.holds();
+        let (number, revoked) = (holds.number(), holds.revoked().len());
+        if matches!(handed, Handed::Older(_)) {
+            let what = format!("this list is older than the coordinator's, which has the number {number}");
+            let hint = Some("publish from the folder in which `edgeprof pki revoke` was used last");
+            return Err(with_hint(Code::FailedPrecondition, what, hint));
+        }
+        let known = matches!(handed, Handed::Known(_));
+        let note =
+            entry(&caller, "PublishRevocations", format!("list {number}"), format!("{revoked} revoked"));
+        // Like an upload: the file is durable before it is written down.
+        self.access.note(AuditRow { outcome: Outcome::of_change(!known), ..note }, None).await?;
+        let revoked = u32::try_from(revoked).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::PublishRevocationsResponse { number, revoked, known }))
+    }
+
     async fn list_audit(
         &self,
         request: Request<v1::ListAuditRequest>,
@@ -94,7 +123,11 @@ fn make(request: v1::IssueTokenRequest, caller: &Caller) -> Result<(Secret, Toke
     named(&name)?;
     let role: Role = role.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
     if !(1..=LONGEST.as_secs()).contains(&lifetime_s) {
-        let what = format!("a token lasts 1 s to {} days, not {lifetime_s} s", LONGEST.as_secs() / 86_400);
+        let asked = match lifetime_s / 86_400 {
+            0 => format!("{lifetime_s} s"),
+            days => format!("{days} days"),
+        };
+        let what = format!("a token lasts 1 s to {} days, not {asked}", LONGEST.as_secs() / 86_400);
         return Err(Status::invalid_argument(what));
     }
     if let Some(unknown) = only.iter().find(|name| !policy::is_name(name)) {

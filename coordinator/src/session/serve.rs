@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Channel};
 
-use super::{Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs, refusal};
+use super::{Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs, refusal, revocations};
 use crate::core::Command;
 
 /// How long a handshake may take.
@@ -65,6 +65,7 @@ pub(super) async fn serve(
         Some(why) => End::Refused(format!("{why}; {}", why.hint)),
         None => refusal::read(status, &context.identity, &context.data),
     };
+    let beside = client.clone();
     let opened = timeout(PATIENCE, client.session(to_worker(first, commands))).await;
     let mut incoming = match opened {
         Err(_) => return End::Lost("the worker does not answer the greeting".into()),
@@ -115,9 +116,12 @@ pub(super) async fn serve(
     if context.commands.send(Command::Session(SessionEvent::Up(Box::new(up)))).await.is_err() {
         return End::Lost("the coordinator stops".into());
     }
+    let keeper = dialer.keeper().map(AsRef::as_ref);
+    let name = target.worker.as_ref().map(WorkerId::as_str).unwrap_or_default();
     let reason = tokio::select! {
         biased;
         () = stop.cancelled() => "the session was closed".to_owned(),
+        never = revocations::hand_over(beside, keeper, name) => match never {},
         reason = read(session, &mut incoming, context, dialer, address) => reason,
     };
     let _ = context.commands.send(Command::Session(SessionEvent::Lost(session))).await;
@@ -127,12 +131,12 @@ pub(super) async fn serve(
 /// What goes to the worker: the greeting, then commands, and a beat where there is none for a while.
 fn to_worker(
     first: v1::ToWorker,
-    commands: mpsc::Receiver<v1::ToWorker>,
+    commands: mpsc::Receiver<Box<v1::ToWorker>>,
 ) -> impl Stream<Item = v1::ToWorker> {
     let last = first.command;
     let rest = stream::unfold((commands, last), async |(mut commands, last)| {
         let frame = match timeout(BEAT, commands.recv()).await {
-            Ok(frame) => frame?,
+            Ok(frame) => *frame?,
             Err(_) => v1::ToWorker { command: last, frame: Some(To::Beat(v1::Beat {})) },
         };
         let last = frame.command;

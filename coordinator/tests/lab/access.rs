@@ -409,6 +409,16 @@ async fn every_change_is_in_the_log_and_stays_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_there_are_no_certificates_none_is_revoked() {
+    let desk = Desk::open(Quotas::default()).await;
+    let list = v1::PublishRevocationsRequest { list: vec![0x30, 0] };
+    let status = desk.access().publish_revocations(list).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    assert!(status.message().contains("no certificates") && hint(&status).is_some(), "{status:?}");
+    desk.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_board_is_reserved_in_ones_own_name_and_its_line_is_theirs() {
     const BOARD: &str = "w/riscv32-0";
     let worker = Played::start("w", &["riscv32"]).await;

@@ -51,6 +51,8 @@ pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     add("outbox", "failure", failure().encode_to_vec());
     add("certificate", "worker", include_bytes!("worker.der").to_vec());
     add("certificate", "name", b"edgeprof:client/ann?role=operator".to_vec());
+    add("revocations", "pem", include_bytes!("crl.pem").to_vec());
+    add("revocations", "der", include_bytes!("crl.der").to_vec());
     add("authorization", "bearer", [&b"Bearer edgeprof_"[..], &[b'7'; 64]].concat());
     add("authorization", "basic", b"Basic YW5uOnNlY3JldA==".to_vec());
     add("traceparent", "sampled", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_vec());

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, Permissions},
-    io::{self, Write},
+    io,
     os::unix::fs::PermissionsExt,
     path::Path,
 };
@@ -10,22 +10,10 @@ use std::{
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::error::PkiError;
+pub(super) use crate::files::write;
 
 /// A file to be written: name, content, mode.
 pub(super) type Entry<'a> = (&'static str, &'a [u8], u32);
-
-/// Writes a file beside `path` and puts it in its place.
-pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(folder)?.sync_all()
-}
 
 /// Puts a folder with these files at `path`, in place of one that holds files of these names only. Whoever looks
 /// sees all old files or all new ones.

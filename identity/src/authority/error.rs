@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use edgeprof_common::Identity;
 use time::OffsetDateTime;
 
-use crate::{files::FileError, names::BadName};
+use crate::{
+    files::FileError,
+    names::{self, BadName},
+};
 
 /// Why the authority does not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +51,8 @@ pub enum PkiError {
     #[error("no certificate of {0} is in force: all are revoked or have expired")]
     Over(String),
     /// Its last certificate is revoked.
-    #[error("the last certificate of {0} was revoked: it is not renewed")]
-    Revoked(String),
+    #[error("the last certificate of {} was revoked: it is not renewed", names::path(.0))]
+    Revoked(Box<Identity>),
     /// The authority itself is over.
     #[error("the authority in {} has expired on {}", path.display(), day(*at))]
     Expired {
@@ -95,8 +99,8 @@ impl PkiError {
             Self::Unknown(_) => "`edgeprof pki list` has them all".into(),
             Self::Ambiguous { of, .. } => format!("write {}", of.join(" or ")),
             Self::Over(_) => "`edgeprof pki list` says when".into(),
-            Self::Revoked(name) => {
-                format!("if it is to have one again: `edgeprof pki issue {}`", name.replacen('/', " ", 1))
+            Self::Revoked(identity) => {
+                format!("if it is to have one again: `{}`", names::issuing(identity))
             }
             Self::Expired { path, .. } => format!(
                 "begin anew: move {} away, then `edgeprof pki init`, and issue every certificate again",

@@ -109,6 +109,10 @@ impl Authority {
         let pem = fs::read_to_string(&path).map_err(PkiError::io(&path))?;
         let secret = folder.join("ca.key");
         let restore = "restore it from a backup of the folder";
+        if !secret.exists() {
+            let lost = "restore it from a backup of the folder: without it nothing can be issued or revoked";
+            return Err(FileError::new(&secret, "the authority's key is not there", lost).into());
+        }
         files::private_key(&secret)?;
         let key = fs::read_to_string(&secret).map_err(PkiError::io(&secret))?;
         let key = KeyPair::from_pem(&key).map_err(|_| FileError::new(&secret, "it is no key", restore))?;
@@ -178,7 +182,7 @@ impl Authority {
         let name = self.resolve(name)?;
         let Some(last) = self.of(&name).last() else { return Err(PkiError::Unknown(name)) };
         if last.revoked.is_some() {
-            return Err(PkiError::Revoked(name));
+            return Err(PkiError::Revoked(Box::new(last.identity.clone())));
         }
         let identity = last.identity.clone();
         self.make(&Order { identity, lifetime, again: true, out }, now)

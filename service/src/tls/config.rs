@@ -143,6 +143,8 @@ pub(super) struct Paths {
     /// That of a folder need not be there.
     pub(super) crl: Option<PathBuf>,
     pub(super) crl_is_optional: bool,
+    /// Where a daemon keeps the list that was handed to it, DER: it may not write to a folder of root's.
+    pub(super) handed: Option<PathBuf>,
 }
 
 impl TlsConfig {
@@ -174,16 +176,24 @@ impl TlsConfig {
             ca: file(&self.ca, "ca")?,
             crl: file(&self.crl, "crl").ok(),
             crl_is_optional: self.crl.is_none(),
+            handed: None,
         }))
     }
 }
 
-/// The certificates of a daemon that is to listen at `listen`; none where it serves this host only.
+/// The certificates of a daemon that is to listen at `listen`, and that has its data in the folder `data`; none where
+/// it serves this host only.
 ///
 /// # Errors
 /// When it has none and is to serve others, or those that it has cannot be used.
-pub fn secure(config: &TlsConfig, listen: SocketAddr, own: Own) -> Result<Option<Arc<Keeper>>, Untrusted> {
+pub fn secure(
+    config: &TlsConfig,
+    listen: SocketAddr,
+    own: Own,
+    data: &Path,
+) -> Result<Option<Arc<Keeper>>, Untrusted> {
     if let Some(paths) = config.paths()? {
+        let paths = Paths { handed: Some(data.join("revoked.crl")), ..paths };
         return Keeper::new(paths, own).map(|keeper| Some(Arc::new(keeper)));
     }
     if listen.ip().is_loopback() {
@@ -209,8 +219,10 @@ mod tests {
 
     #[test]
     fn without_certificates_nothing_but_loopback_is_served() {
+        let data = Path::new("/nowhere");
         for open in ["0.0.0.0:7450", "192.0.2.1:7450", "[::]:7450"] {
-            let error = secure(&TlsConfig::default(), open.parse().unwrap(), Own::Coordinator).unwrap_err();
+            let error =
+                secure(&TlsConfig::default(), open.parse().unwrap(), Own::Coordinator, data).unwrap_err();
             assert!(error.what.contains(open), "{error}");
             assert!(
                 error.hint.contains("edgeprof pki issue coordinator")
@@ -218,16 +230,19 @@ mod tests {
             );
         }
         for own in ["127.0.0.1:7450", "127.9.9.9:1", "[::1]:7450"] {
-            assert!(secure(&TlsConfig::default(), own.parse().unwrap(), Own::Worker).unwrap().is_none());
+            assert!(
+                secure(&TlsConfig::default(), own.parse().unwrap(), Own::Worker, data).unwrap().is_none()
+            );
         }
     }
 
     #[test]
     fn the_insecure_flag_means_no_certificates_and_hence_loopback() {
+        let data = Path::new("/nowhere");
         let flags = TlsFlags { insecure_loopback: true, ..TlsFlags::default() };
         let config = flags.over(TlsConfig::folder("/etc/edgeprof/tls".as_ref()));
-        assert!(secure(&config, "127.0.0.1:1".parse().unwrap(), Own::Worker).unwrap().is_none());
-        assert!(secure(&config, "0.0.0.0:1".parse().unwrap(), Own::Worker).is_err());
+        assert!(secure(&config, "127.0.0.1:1".parse().unwrap(), Own::Worker, data).unwrap().is_none());
+        assert!(secure(&config, "0.0.0.0:1".parse().unwrap(), Own::Worker, data).is_err());
     }
 
     #[test]

@@ -134,6 +134,11 @@ impl Secure {
         self.keeper.identity()
     }
 
+    /// The certificates of this process.
+    pub(crate) fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
+    }
+
     /// Who is at the other end, once that is known or where it was demanded.
     pub fn demand(&self) -> Demand {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner).clone()

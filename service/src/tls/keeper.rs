@@ -13,10 +13,10 @@ use std::{
 };
 
 use edgeprof_common::Identity;
-use edgeprof_identity::Certificate;
+use edgeprof_identity::{Certificate, RevocationList};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -41,24 +41,26 @@ pub(super) enum Side {
 /// The certificates of this process.
 #[derive(Debug)]
 pub struct Keeper {
-    paths: Paths,
-    own: Own,
+    pub(super) paths: Paths,
+    pub(super) own: Own,
     /// Shows its certificate without looking at it: for tests of the other side.
     careless: bool,
-    files: Mutex<Files>,
+    pub(super) files: Mutex<Files>,
     live: Mutex<HashMap<u64, Entry>>,
     next: AtomicU64,
+    /// The list of what is revoked, for who waits for a newer one.
+    pub(super) revoked: watch::Sender<Option<Arc<RevocationList>>>,
 }
 
 #[derive(Debug)]
-struct Files {
-    loaded: Arc<Loaded>,
-    stamps: Stamps,
+pub(super) struct Files {
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) stamps: Stamps,
     looked: Instant,
 }
 
-/// By what a change of a file is seen, in the order of certificate, key, authority, list.
-type Stamps = [Option<(u64, u64, SystemTime)>; 4];
+/// By what a change of a file is seen, in the order of certificate, key, authority, list, list that was handed over.
+pub(super) type Stamps = [Option<(u64, u64, SystemTime)>; 5];
 
 #[derive(Debug)]
 struct Entry {
@@ -99,15 +101,21 @@ impl Keeper {
     pub(super) fn new(paths: Paths, own: Own) -> Result<Self, Untrusted> {
         let stamps = stamps(&paths);
         let loaded = Arc::new(Loaded::read(&paths, own)?);
+        Ok(Self::holding(paths, own, loaded, stamps))
+    }
+
+    fn holding(paths: Paths, own: Own, loaded: Arc<Loaded>, stamps: Stamps) -> Self {
+        let revoked = watch::Sender::new(loaded.revoked.clone());
         let files = Files { loaded, stamps, looked: Instant::now() };
-        Ok(Self {
+        Self {
             paths,
             own,
             careless: false,
             files: files.into(),
             live: Mutex::default(),
             next: AtomicU64::new(0),
-        })
+            revoked,
+        }
     }
 
     /// Those of a folder as `edgeprof pki issue` writes it.
@@ -125,16 +133,8 @@ impl Keeper {
     #[cfg(test)]
     pub(super) fn unjudged(config: TlsConfig, own: Own) -> Self {
         let paths = config.paths().unwrap().unwrap();
-        let loaded = Arc::new(Loaded::unjudged(&paths, own).unwrap());
-        let files = Files { loaded, stamps: stamps(&paths), looked: Instant::now() };
-        Self {
-            paths,
-            own,
-            careless: true,
-            files: files.into(),
-            live: Mutex::default(),
-            next: AtomicU64::new(0),
-        }
+        let (loaded, stamps) = (Loaded::unjudged(&paths, own).unwrap(), stamps(&paths));
+        Self { careless: true, ..Self::holding(paths, own, loaded.into(), stamps) }
     }
 
     /// Whose certificate this process has.
@@ -179,17 +179,23 @@ impl Keeper {
             Ok(loaded) => {
                 let certificate = loaded.mine.as_ref().map(|mine| mine.certificate.to_string());
                 tracing::info!(certificate, "certificates were read again");
-                files.loaded = Arc::new(loaded);
-                let loaded = files.loaded.clone();
-                drop(files);
-                self.judge_again(&loaded);
-                loaded
+                self.renew(files, loaded)
             }
             Err(Untrusted { what, hint }) => {
                 tracing::error!(%what, %hint, "changed certificates cannot be used: the earlier ones hold");
                 files.loaded.clone()
             }
         }
+    }
+
+    /// From now on these hold, for what stands as well.
+    pub(super) fn renew(&self, mut files: MutexGuard<'_, Files>, loaded: Loaded) -> Arc<Loaded> {
+        let loaded = Arc::new(loaded);
+        files.loaded = loaded.clone();
+        drop(files);
+        self.revoked.send_replace(loaded.revoked.clone());
+        self.judge_again(&loaded);
+        loaded
     }
 
     /// Looks after files and connections until it is dropped.
@@ -258,10 +264,11 @@ impl Keeper {
     }
 }
 
-fn stamps(paths: &Paths) -> Stamps {
+pub(super) fn stamps(paths: &Paths) -> Stamps {
     let stamp = |path: &Path| {
         let about = fs::metadata(path).ok()?;
         Some((about.ino(), about.len(), about.modified().ok()?))
     };
-    [stamp(&paths.cert), stamp(&paths.key), stamp(&paths.ca), paths.crl.as_deref().and_then(stamp)]
+    let lists = [&paths.crl, &paths.handed].map(|path| path.as_deref().and_then(stamp));
+    [stamp(&paths.cert), stamp(&paths.key), stamp(&paths.ca), lists[0], lists[1]]
 }

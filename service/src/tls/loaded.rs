@@ -1,10 +1,10 @@
 //! The files of `[tls]`, read and found good.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use edgeprof_common::Identity;
 use edgeprof_identity::{
-    Certificate,
+    Certificate, RevocationList,
     files::{self, FileError},
     names,
 };
@@ -95,6 +95,10 @@ impl fmt::Debug for Mine {
 #[derive(Clone, Debug)]
 pub(super) struct Loaded {
     pub(super) trust: Trust,
+    /// What is revoked, if that is known.
+    pub(super) revoked: Option<Arc<RevocationList>>,
+    /// The certificates of the authority.
+    pub(super) authorities: Vec<CertificateDer<'static>>,
     /// Absent for a client that has only the authority's certificate, and shows a token instead.
     pub(super) mine: Option<Mine>,
 }
@@ -109,11 +113,28 @@ impl Loaded {
 
     /// The same, whatever the others will say to it.
     pub(super) fn unjudged(paths: &Paths, own: Own) -> Result<Self, Untrusted> {
+        let authorities = files::certificates(&paths.ca)?;
+        let revoked = revoked(paths, &authorities)?.map(Arc::new);
+        Self::revoking(paths, own, authorities, revoked)
+    }
+
+    /// The files with this list of what is revoked.
+    pub(super) fn revoking(
+        paths: &Paths,
+        own: Own,
+        authorities: Vec<CertificateDer<'static>>,
+        revoked: Option<Arc<RevocationList>>,
+    ) -> Result<Self, Untrusted> {
         let provider = Arc::new(ring::default_provider());
-        let trust = trust(paths, &provider)?;
+        let trust = trust(paths, &authorities, revoked.as_deref(), &provider)?;
         let token_instead = own == Own::Client && !paths.cert.exists() && !paths.key.exists();
         let mine = if token_instead { None } else { Some(mine(paths, own, &provider)?) };
-        Ok(Self { trust, mine })
+        Ok(Self { trust, revoked, authorities, mine })
+    }
+
+    /// Whether the lab's authority has signed a list.
+    pub(super) fn vouches(&self, list: &RevocationList) -> bool {
+        self.authorities.iter().any(|authority| list.is_of(authority))
     }
 
     /// Whether the own certificate is one that the others will take.
@@ -130,9 +151,9 @@ impl Loaded {
         let name = names::path(&mine.identity);
         let hint = match refusal {
             super::Refusal::Revoked => format!(
-                "if {} is to have one again: `edgeprof pki issue {}`, and copy its folder here",
+                "if {} is to have one again: `{}`, and copy its folder here",
                 mine.identity,
-                name.replacen('/', " ", 1)
+                names::issuing(&mine.identity)
             ),
             super::Refusal::OtherAuthority => {
                 "take cert.pem, key.pem and ca.pem from one folder of `edgeprof pki`".to_owned()
@@ -143,19 +164,35 @@ impl Loaded {
     }
 }
 
-fn trust(paths: &Paths, provider: &Arc<CryptoProvider>) -> Result<Trust, Untrusted> {
-    let mut roots = RootCertStore::empty();
-    let mut issuers = HashSet::new();
-    for der in files::certificates(&paths.ca)? {
-        let unusable =
-            || FileError::new(&paths.ca, "it is no certificate of an authority", "copy ca.pem anew");
-        issuers.insert(Certificate::read(&der).map_err(|_| unusable())?.issuer);
-        roots.add(der).map_err(|_| unusable())?;
-    }
-    let crl = match &paths.crl {
+/// The newer one of the list that was copied here and the one that was handed over. The latter is of no use where
+/// the files are of another authority by now.
+fn revoked(
+    paths: &Paths,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Option<RevocationList>, Untrusted> {
+    let copied = match &paths.crl {
         Some(path) if path.exists() || !paths.crl_is_optional => Some(files::revocations(path)?),
         _ => None,
     };
+    let handed = paths.handed.as_ref().filter(|path| path.exists());
+    let handed = handed.map(|path| files::revocations(path)).transpose()?;
+    let handed = handed.filter(|list| authorities.iter().any(|authority| list.is_of(authority)));
+    Ok(copied.into_iter().chain(handed).max_by_key(RevocationList::number))
+}
+
+fn trust(
+    paths: &Paths,
+    authorities: &[CertificateDer<'static>],
+    revoked: Option<&RevocationList>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Trust, Untrusted> {
+    let mut roots = RootCertStore::empty();
+    for der in authorities {
+        roots.add(der.clone()).map_err(|_| {
+            FileError::new(&paths.ca, "it is no certificate of an authority", "copy ca.pem anew")
+        })?;
+    }
+    let crl = revoked.map(|list| list.der().clone());
     let roots = Arc::new(roots);
     let unusable = |error: &dyn fmt::Display| {
         let path = paths.crl.as_ref().unwrap_or(&paths.ca);

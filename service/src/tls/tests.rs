@@ -364,3 +364,78 @@ fn a_folder_of_another_kind_or_of_two_labs_is_told_by_its_file() {
     let why = Keeper::open(Path::new("/nowhere"), Own::Worker).unwrap_err();
     assert!(why.what.contains("/nowhere/"), "{why}");
 }
+
+/// A folder as it was copied to a host.
+fn copied(issued: &Path, to: &Path) -> std::path::PathBuf {
+    let host = to.join("tls");
+    std::fs::create_dir(&host).unwrap();
+    for name in ["cert.pem", "key.pem", "ca.pem", "crl.pem"] {
+        std::fs::copy(issued.join(name), host.join(name)).unwrap();
+    }
+    host
+}
+
+/// What a daemon holds that keeps in `data` what was handed over.
+fn daemon(folder: &Path, own: Own, data: &Path) -> Arc<Keeper> {
+    secure(&TlsConfig::folder(folder), "127.0.0.1:0".parse().unwrap(), own, data).unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_list_that_is_handed_over_holds_at_once_and_after_a_restart() {
+    let (pki, other, data) = (Pki::new(), Pki::new(), tempfile::tempdir().unwrap());
+    let folder = pki.issue(Identity::Coordinator);
+    let list = |pki: &Pki| edgeprof_identity::files::revocations(&pki.authority().revocations()).unwrap();
+    let first = list(&pki);
+    let dialer = pki.dialer(ann(), Demand::Coordinator);
+    let host = copied(&folder, data.path());
+    let keeper = daemon(&host, Own::Coordinator, data.path());
+    let served = serve(Some(keeper.clone()), false, &Connections::default()).await;
+    let standing = dialer.connect(&served.address, SOON).await.unwrap();
+    ask(&standing).await.unwrap();
+
+    let stale = data.path().join("stale");
+    let backup =
+        std::process::Command::new("cp").arg("-r").arg(pki.0.path().join("pki")).arg(&stale).status();
+    assert!(backup.unwrap().success());
+    pki.authority().revoke("client/ann", Reason::KeyCompromise, OffsetDateTime::now_utc()).unwrap();
+    let (mut told, second) = (keeper.revoked(), list(&pki));
+    told.mark_unchanged();
+    assert_eq!(keeper.hand_over(second.der()).unwrap(), Handed::Taken(second.clone().into()));
+    assert!(told.has_changed().unwrap());
+    until("what stands is ended", async || ask(&standing).await.is_err()).await;
+    assert_eq!(keeper.hand_over(second.der()).unwrap(), Handed::Known(second.clone().into()));
+    assert_eq!(keeper.hand_over(first.der()).unwrap(), Handed::Older(second.clone().into()), "never back");
+    let why = keeper.hand_over(list(&other).der()).unwrap_err();
+    assert!(why.what.contains("not of this lab's authority"), "{why}");
+    assert!(keeper.hand_over(b"no list").is_err());
+    // An authority that came back from a backup goes on with numbers that were used.
+    let mut stale = Authority::open(&stale).unwrap();
+    stale.revoke("coordinator", Reason::Superseded, OffsetDateTime::now_utc()).unwrap();
+    let other = edgeprof_identity::files::revocations(&stale.revocations()).unwrap();
+    assert_eq!(other.number(), second.number());
+    let why = keeper.hand_over(other.der()).unwrap_err();
+    assert!(why.what.contains("another list") && why.hint.contains("used last"), "{why}");
+
+    let again = daemon(&host, Own::Coordinator, data.path());
+    assert_eq!(again.revoked().borrow().as_deref(), Some(&second));
+    // A list of its folder that is newer yet counts.
+    pki.issue(worker("host-1"));
+    pki.authority().revoke("host-1", Reason::Superseded, OffsetDateTime::now_utc()).unwrap();
+    std::fs::copy(pki.authority().revocations(), host.join("crl.pem")).unwrap();
+    let again = daemon(&host, Own::Coordinator, data.path());
+    assert_eq!(again.revoked().borrow().as_deref(), Some(&list(&pki)));
+}
+
+#[test]
+fn nobody_takes_over_a_list_that_revokes_themselves() {
+    let (pki, data) = (Pki::new(), tempfile::tempdir().unwrap());
+    let folder = pki.issue(worker("host-1"));
+    let host = copied(&folder, data.path());
+    let keeper = daemon(&host, Own::Worker, data.path());
+    pki.authority().revoke("host-1", Reason::KeyCompromise, OffsetDateTime::now_utc()).unwrap();
+    let list = edgeprof_identity::files::revocations(&pki.authority().revocations()).unwrap();
+    let why = keeper.hand_over(list.der()).unwrap_err();
+    assert!(why.what.contains("worker host-1") && why.what.contains("it was revoked"), "{why}");
+    keeper.check_own().unwrap();
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 1, "nothing is kept");
+}

@@ -17,16 +17,16 @@ use rustls::{
 
 use super::{Demand, Refusal, Refusals, Untrusted, loaded::Trust, words::not_taken};
 
-/// Signatures of a handshake, verified in the same way on both sides.
+/// Signatures of a handshake, verified in the same way on all sides, with the provider in this field.
 macro_rules! verify_signatures {
-    () => {
+    ($($provider:ident).+) => {
         fn verify_tls12_signature(
             &self,
             message: &[u8],
             cert: &CertificateDer<'_>,
             dss: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls12_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
+            verify_tls12_signature(message, cert, dss, &self.$($provider).+.signature_verification_algorithms)
         }
 
         fn verify_tls13_signature(
@@ -35,14 +35,16 @@ macro_rules! verify_signatures {
             cert: &CertificateDer<'_>,
             dss: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls13_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
+            verify_tls13_signature(message, cert, dss, &self.$($provider).+.signature_verification_algorithms)
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.trust.provider.signature_verification_algorithms.supported_schemes()
+            self.$($provider).+.signature_verification_algorithms.supported_schemes()
         }
     };
 }
+
+pub(super) use verify_signatures;
 
 /// A certificate that is not taken.
 #[derive(Debug)]
@@ -205,7 +207,7 @@ impl ClientCertVerifier for AtTheDoor {
         }
     }
 
-    verify_signatures!();
+    verify_signatures!(trust.provider);
 }
 
 /// Judges whom a dial has reached.
@@ -250,5 +252,5 @@ impl ServerCertVerifier for Reached {
         }
     }
 
-    verify_signatures!();
+    verify_signatures!(trust.provider);
 }

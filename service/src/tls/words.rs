@@ -51,11 +51,11 @@ impl PeerWords {
             });
         };
         let name = own.identity.as_ref().map(names::path).unwrap_or_default();
+        let issuing = own.identity.as_ref().map(names::issuing).unwrap_or_default();
         let (why, hint) = match alert {
-            AlertDescription::CertificateRevoked => (
-                "it was revoked",
-                format!("if it is to have access again: `edgeprof pki issue {}`", name.replacen('/', " ", 1)),
-            ),
+            AlertDescription::CertificateRevoked => {
+                ("it was revoked", format!("if it is to have access again: `{issuing}`"))
+            }
             AlertDescription::CertificateExpired => (
                 "it has expired, by the clock there",
                 format!("`edgeprof pki renew {name}`, and copy its folder here; or set the clock there"),
@@ -96,7 +96,7 @@ pub(super) fn not_taken(judged: &Judged) -> Untrusted {
     let hint = match (judged.refusal, &certificate.identity) {
         (Refusal::Expired, Some(identity)) => renewed(identity),
         (Refusal::Revoked, Some(identity)) => {
-            format!("if it is to serve again: `edgeprof pki issue {}`", names::path(identity).replacen('/', " ", 1))
+            format!("if it is to serve again: `{}`", names::issuing(identity))
         }
         (Refusal::OtherAuthority, _) => {
             "check the address; if it is right, its certificates and yours are of two labs: take both from one".into()

@@ -18,6 +18,7 @@ mod local;
 mod main_job;
 mod partitions;
 mod promises;
+mod published;
 mod refused;
 mod security;
 mod service;

@@ -66,6 +66,13 @@ impl Access for Fake {
         Ok(Response::new(token(&request.into_inner().name, "viewer")))
     }
 
+    async fn publish_revocations(
+        &self,
+        _request: Request<v1::PublishRevocationsRequest>,
+    ) -> Result<Response<v1::PublishRevocationsResponse>, Status> {
+        Err(Status::failed_precondition("this coordinator has no certificates"))
+    }
+
     /// Two in a page, of five.
     async fn list_audit(
         &self,

@@ -117,6 +117,13 @@ impl Worker for Played {
         Ok(Response::new(Box::pin(ReceiverStream::new(frames))))
     }
 
+    async fn put_revocations(
+        &self,
+        _: Request<v1::PutRevocationsRequest>,
+    ) -> Result<Response<v1::PutRevocationsResponse>, Status> {
+        Err(Status::failed_precondition("a played worker has no certificates"))
+    }
+
     async fn put_blob(
         &self,
         request: Request<Streaming<v1::BlobChunk>>,
