@@ -35,6 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("edgeprof.v1.bin"), descriptors.encode_to_vec())?;
 
     let mut builder = tonic_prost_build::configure()
+        .codec_path("crate::SmallBuffers")
+        // Two that say the same are the same bytes.
+        .btree_map(".edgeprof.v1.BoardReport.labels")
         .bytes(".edgeprof.v1.ArtifactChunk.data")
         .bytes(".edgeprof.v1.BlobChunk.data")
         // What carries a secret is written by hand: without it.

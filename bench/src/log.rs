@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Every daemon says what it says by default.
@@ -29,12 +29,38 @@ fn micros(at: OffsetDateTime) -> Micros {
 }
 
 /// A commit of the coordinator's store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Commit {
-    /// Rows that were put.
+    /// Rows that were put or removed.
     pub(crate) rows: u64,
+    /// The same by sort, which says where in the store they lie.
+    #[serde(deserialize_with = "sorts")]
+    pub(crate) sorts: Vec<Sort>,
+}
+
+/// Rows of one sort: their keys begin alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sort {
+    pub(crate) name: String,
+    /// How many were put.
+    pub(crate) put: usize,
     /// Of their keys and values.
-    pub(crate) bytes: u64,
+    pub(crate) bytes: usize,
+    /// How many were removed.
+    pub(crate) removed: usize,
+}
+
+/// `NAME:PUT:BYTES:REMOVED`, with a blank between sorts.
+fn sorts<'a, D: Deserializer<'a>>(text: D) -> Result<Vec<Sort>, D::Error> {
+    let text = String::deserialize(text)?;
+    let sort = |text: &str| {
+        let mut parts = text.split(':');
+        let name = parts.next()?.to_owned();
+        let mut number = || parts.next()?.parse().ok();
+        Some(Sort { name, put: number()?, bytes: number()?, removed: number()? })
+    };
+    let bad = || D::Error::custom(format!("no sorts of rows: {text:?}"));
+    text.split_whitespace().map(|text| sort(text).ok_or_else(bad)).collect()
 }
 
 /// A run on a board.
@@ -119,8 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_has_its_size() {
-        let line = r#"{"timestamp":"2026-11-24T19:00:00Z","fields":{"message":"committed","rows":3,"bytes":900},"target":"edgeprof_coordinator::commits"}"#;
-        assert_eq!(commits(line)[0].1, Commit { rows: 3, bytes: 900 });
+    fn a_commit_has_its_rows_by_sort() {
+        let line = |sorts: &str| {
+            format!(
+                r#"{{"timestamp":"2026-11-24T19:00:00Z","fields":{{"message":"committed","rows":4,"bytes":900,"sorts":"{sorts}"}},"target":"edgeprof_coordinator::commits"}}"#
+            )
+        };
+        let sort = |name: &str, put, bytes, removed| Sort { name: name.into(), put, bytes, removed };
+        let sorts = vec![sort("def", 3, 890, 0), sort("open", 0, 0, 1)];
+        assert_eq!(commits(&line("def:3:890:0 open:0:0:1"))[0].1, Commit { rows: 4, sorts });
+        assert!(commits(&line("def:3")).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use edgeprof_common::{JobId, TaskId};
 use edgeprof_proto::v1;
 
 use crate::{
-    core::Told,
+    core::{Known, Told},
     shown,
     store::{
         Store, StoreError,
@@ -32,7 +32,7 @@ pub(crate) fn update(
 }
 
 /// The job that an idempotency key made, and what was asked for it.
-pub(crate) fn of_key(store: &dyn Store, key: &str) -> Result<Option<(v1::Job, JobRow)>, StoreError> {
+pub(crate) fn of_key(store: &dyn Store, key: &str) -> Result<Option<Known>, StoreError> {
     let Some(id) = rows::read::<JobId>(store, &key::key(key))? else { return Ok(None) };
     Ok(read(store, id)?.map(|ended| (ended.job, ended.row)))
 }

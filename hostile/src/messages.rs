@@ -37,12 +37,12 @@ pub(crate) fn submit(bytes: &[u8]) {
     let tasks = planned(&spec);
     for task in tasks.iter().flatten() {
         let row = rows::encode(task);
-        assert_eq!(&rows::decode::<TaskDef>(b"def", &row).expect("a row that was written"), task);
+        assert_eq!(&rows::decode::<TaskDef>(b"def", &row).expect("a row that was written"), &**task);
     }
 }
 
 /// The smallest model that there is, in every place where a model is asked for.
-fn planned(spec: &JobSpec) -> Option<Vec<TaskDef>> {
+fn planned(spec: &JobSpec) -> Option<Vec<Arc<TaskDef>>> {
     let boards = lab();
     let there = kinds(spec, &boards).ok()?;
     let header =
@@ -109,7 +109,7 @@ pub(crate) fn session(bytes: &[u8]) {
                 continue;
             }
             Some(From::Heartbeat(beat)) => frames::reports(&beat.boards)
-                .and_then(|boards| frames::heartbeat(&beat, boards, message.last_command)),
+                .and_then(|boards| frames::heartbeat(&beat, boards.into(), message.last_command)),
             Some(From::Board(board)) => frames::report(&board).map(edgeprof_scheduler::Frame::Board),
             Some(other) => frames::frame(&other),
             None => continue,

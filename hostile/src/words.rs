@@ -1,6 +1,6 @@
 //! Text that people and programs write: names, selectors, what an emulator prints.
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use std::{fmt::Display, str::FromStr, sync::Arc};
 
 use edgeprof_common::{
     BoardId, ClusterId, Digest, Epoch, Incarnation, JobId, Kv, Nonce, Priority, Quant, RunId, TaskId, Token,
@@ -52,7 +52,7 @@ pub(crate) fn lab() -> Vec<Present> {
     let board = |id: &str, kind: &str, label: Option<(&str, &str)>| Present {
         id: id.parse().expect("a board's id"),
         kind: kind.into(),
-        labels: label.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>(),
+        labels: Arc::new(label.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()),
     };
     vec![
         board("a/m4-0", "mps2-an386", Some(("rack", "1"))),

@@ -1,9 +1,11 @@
 //! The gRPC contract: generated messages, clients and servers, and the bridge to the plain types.
 
+mod codec;
 pub mod session;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use codec::SmallBuffers;
 pub use session::SESSION;
 
 /// Package `edgeprof.v1`.

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     error::Error,
+    sync::Arc,
 };
 
 use edgeprof_common::{BoardHealth, BoardId, Digest, Epoch, Incarnation, JobId, Priority, TaskId, WorkerId};
@@ -26,7 +27,7 @@ const HEARTBEAT: usize = 1000;
 struct Fleet {
     scheduler: Scheduler,
     now: u64,
-    workers: Vec<(Peer, Vec<BoardReport>)>,
+    workers: Vec<(Peer, Arc<[BoardReport]>)>,
     /// The last command to each worker.
     commands: BTreeMap<SessionId, Command>,
     /// What workers said that has not arrived.
@@ -80,7 +81,7 @@ impl Fleet {
             let boards = (0..boards).map(|n| Ok(report(BoardId::on(&worker, &format!("board-{n}"))?)));
             let boards = boards.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
             let peer = Peer { worker, session: SessionId(n as u64) };
-            fleet.workers.push((peer.clone(), boards.clone()));
+            fleet.workers.push((peer.clone(), boards.clone().into()));
             fleet.commands.insert(peer.session, Command(0));
             let incarnation = Incarnation::from_raw(n as u64);
             fleet.step(Event::WorkerUp { peer, incarnation, boards, held: vec![], draining: false });
@@ -140,7 +141,7 @@ fn report(id: BoardId) -> BoardReport {
         id,
         kind: "qemu-m3".into(),
         uid: None,
-        labels: BTreeMap::from([("site".to_owned(), "bench".to_owned())]),
+        labels: Arc::new(BTreeMap::from([("site".to_owned(), "bench".to_owned())])),
         health: BoardHealth::Good,
         reason: None,
         idle: true,

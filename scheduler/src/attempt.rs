@@ -1,6 +1,6 @@
 //! Open attempts: what each waits for, and the line that they form on a board.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use edgeprof_common::{AttemptNo, BoardId, Digest, TaskId, Token, WorkerId};
 
@@ -125,7 +125,7 @@ impl Line {
 /// All open attempts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attempts {
-    by_token: BTreeMap<Token, Attempt>,
+    by_token: Table<Token, Box<Attempt>>,
     by_board: Table<BoardId, Line>,
     by_worker: Table<WorkerId, BTreeSet<Token>>,
     alone: Table<WorkerId, usize>,
@@ -145,11 +145,11 @@ impl Attempts {
             *self.alone.entry(attempt.worker.clone()).or_default() += 1;
         }
         self.by_worker.entry(attempt.worker.clone()).or_default().insert(attempt.token);
-        self.by_token.insert(attempt.token, attempt);
+        self.by_token.insert(attempt.token, Box::new(attempt));
     }
 
-    pub(crate) fn remove(&mut self, token: Token, now: Now) -> Option<Attempt> {
-        let attempt = self.by_token.remove(&token)?;
+    pub(crate) fn remove(&mut self, token: Token, now: Now) -> Option<Box<Attempt>> {
+        let attempt = self.by_token.swap_remove(&token)?;
         if let Some(line) = self.by_board.get_mut(&attempt.board) {
             if line.first() == Some(token) {
                 line.since = now;
@@ -180,12 +180,12 @@ impl Attempts {
     }
 
     pub(crate) fn get(&self, token: Token) -> Option<&Attempt> {
-        self.by_token.get(&token)
+        self.by_token.get(&token).map(|attempt| &**attempt)
     }
 
     /// What changes who occupies what goes through the functions here instead.
     pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut Attempt> {
-        self.by_token.get_mut(&token)
+        self.by_token.get_mut(&token).map(|attempt| &mut **attempt)
     }
 
     /// An attempt was told to stop, and is to answer by then.
@@ -212,7 +212,7 @@ impl Attempts {
 
     /// The attempt in work on a board.
     pub(crate) fn first_on(&self, board: &BoardId) -> Option<&Attempt> {
-        self.by_token.get(&self.line(board)?.first()?)
+        self.get(self.line(board)?.first()?)
     }
 
     /// Whether an attempt is in work: first in its line, or known to run.
@@ -232,12 +232,12 @@ impl Attempts {
 
     /// Attempts of a board, first in line first.
     pub(crate) fn on_board(&self, board: &BoardId) -> impl Iterator<Item = &Attempt> {
-        self.line(board).into_iter().flat_map(Line::tokens).filter_map(|token| self.by_token.get(&token))
+        self.line(board).into_iter().flat_map(Line::tokens).filter_map(|token| self.get(token))
     }
 
     /// Attempts of a worker in the order of their tokens.
     pub(crate) fn on_worker(&self, worker: &WorkerId) -> impl Iterator<Item = &Attempt> {
-        self.by_worker.get(worker).into_iter().flatten().filter_map(|token| self.by_token.get(token))
+        self.by_worker.get(worker).into_iter().flatten().filter_map(|token| self.get(*token))
     }
 
     pub(crate) fn count_on(&self, worker: &WorkerId) -> usize {

@@ -18,7 +18,7 @@ impl Scheduler {
         &mut self,
         fx: &mut Effects,
         id: &WorkerId,
-        reports: Vec<BoardReport>,
+        reports: &[BoardReport],
         whole: bool,
     ) {
         let mut named = BTreeSet::new();
@@ -38,25 +38,25 @@ impl Scheduler {
         }
     }
 
-    fn report_board(&mut self, fx: &mut Effects, id: &WorkerId, report: BoardReport) {
+    fn report_board(&mut self, fx: &mut Effects, id: &WorkerId, report: &BoardReport) {
         let board = report.id.clone();
         let Some(worker) = self.workers.get_mut(id) else { return };
         let known = worker.boards.get_mut(&board);
-        if known.as_ref().is_some_and(|known| known.report == report && !known.full) {
+        if known.as_ref().is_some_and(|known| known.report == *report && !known.full) {
             return;
         }
         let before = known.as_ref().map(|known| known.report.health);
-        let moved = self.boards.put(id, &report);
+        let moved = self.boards.put(id, report);
         match known {
             Some(known) => {
                 known.full = false;
                 if known.report.image != report.image {
                     known.loaded = report.image;
                 }
-                known.report = report;
+                known.report = report.clone();
             }
             None => {
-                worker.boards.insert(board.clone(), Board::new(report));
+                worker.boards.insert(board.clone(), Board::new(report.clone()));
             }
         }
         if let Some(moved) = moved {

@@ -43,13 +43,13 @@ impl Scheduler {
         })
     }
 
-    pub(crate) const fn chooser(&self) -> Chooser<'_> {
+    pub(crate) fn chooser(&self) -> Chooser<'_> {
         Chooser {
             boards: &self.boards,
             estimates: &self.estimates,
             config: &self.config,
             now: self.now,
-            last: self.last_leased.as_ref(),
+            last: self.last_leased.as_ref().and_then(|board| self.boards.site(board)).map(|site| site.place),
         }
     }
 

@@ -41,7 +41,8 @@ impl Effects {
 pub enum Write {
     /// Replaces a task's row.
     PutTask(Box<TaskRow>),
-    /// Replaces the last token issued for a board.
+    /// Replaces the last token issued for a board. It may be written later than the lease, which has the token too: a
+    /// later life's tokens are above all of this one's.
     PutLastToken {
         /// The board.
         board: BoardId,

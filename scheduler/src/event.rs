@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -48,11 +49,11 @@ pub enum Event {
         /// In the order in which they are to run.
         tasks: Vec<NewTask>,
     },
-    /// The board image of a task is prepared.
+    /// The board image of tasks is prepared.
     Ready {
-        /// The task.
-        task: TaskId,
-        /// Its image.
+        /// The tasks.
+        tasks: Vec<TaskId>,
+        /// Their image.
         image: Image,
     },
     /// The board image of a task cannot be prepared.
@@ -177,8 +178,8 @@ pub enum Frame {
     Heard,
     /// Its whole state, every second.
     Heartbeat {
-        /// Every board that it has.
-        boards: Vec<BoardReport>,
+        /// Every board that it has; mostly the same as a second before.
+        boards: Arc<[BoardReport]>,
         /// Every attempt that it holds.
         held: Vec<Held>,
         /// The last command that it processed.
@@ -258,8 +259,8 @@ pub struct BoardReport {
     pub kind: String,
     /// Chip UID or probe serial.
     pub uid: Option<String>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    /// Its labels, which every copy of the report shares.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// Whether it answers.
     pub health: BoardHealth,
     /// Why it does not.

@@ -27,11 +27,11 @@ impl Scheduler {
         match frame {
             Frame::Heard => {}
             Frame::Heartbeat { boards, held, last_command, draining } => {
-                self.report_boards(fx, &from.worker, boards, true);
+                self.report_boards(fx, &from.worker, &boards, true);
                 self.reconcile(fx, &from.worker, &held, last_command);
                 self.stopping(fx, &from.worker, draining);
             }
-            Frame::Board(report) => self.report_boards(fx, &from.worker, vec![report], false),
+            Frame::Board(report) => self.report_boards(fx, &from.worker, &[report], false),
             Frame::Accepted(lease) => self.advance(fx, &from.worker, &lease, AttemptPhase::Staged),
             Frame::Started(lease) => self.advance(fx, &from.worker, &lease, AttemptPhase::Running),
             Frame::Rejected { lease, reason, message } => self.rejected(fx, from, &lease, reason, message),

@@ -42,7 +42,7 @@ impl Scheduler {
         worker.refused = None;
         worker.detector.resume(now);
         self.believe(fx, id, Belief::Alive, "connected");
-        self.report_boards(fx, id, boards, true);
+        self.report_boards(fx, id, &boards, true);
         self.reconcile_all(fx, id, held, process);
         self.stopping(fx, id, draining);
     }

@@ -9,6 +9,7 @@ use crate::{
     attempt::Attempt,
     boards::owns,
     config::Bug,
+    table::Table,
     task::{Charge, lab_error},
     worker::{Holding, Process},
 };
@@ -152,6 +153,6 @@ impl Attempt {
 }
 
 /// Whether a success under this token would still count for the task.
-fn wanted(tasks: &BTreeMap<TaskId, TaskRow>, task: TaskId, token: Token) -> bool {
+fn wanted(tasks: &Table<TaskId, Box<TaskRow>>, task: TaskId, token: Token) -> bool {
     tasks.get(&task).is_some_and(|row| !row.state().is_terminal() && row.ever_held(token))
 }

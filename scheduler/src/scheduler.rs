@@ -32,7 +32,7 @@ pub struct Scheduler {
     pub(crate) counter: u64,
     /// Place in the order of submission of the next task.
     pub(crate) next_seq: u64,
-    pub(crate) tasks: BTreeMap<TaskId, TaskRow>,
+    pub(crate) tasks: Table<TaskId, Box<TaskRow>>,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) queue: Queue,
     /// Tasks queued, prepared or not, and in backoff.
@@ -85,7 +85,7 @@ impl Scheduler {
             epoch,
             counter: 0,
             next_seq: recovered.next_seq,
-            tasks: BTreeMap::new(),
+            tasks: Table::default(),
             jobs: BTreeMap::new(),
             waiting: 0,
             attempts: Attempts::default(),
@@ -151,7 +151,7 @@ impl Scheduler {
         self.dispatch(&mut fx);
         for task in std::mem::take(&mut self.touched) {
             if let Some(row) = self.tasks.get(&task).filter(|row| !row.is_fresh()) {
-                fx.writes.push(Write::PutTask(Box::new(row.clone())));
+                fx.writes.push(Write::PutTask(row.clone()));
             }
         }
         fx
@@ -178,7 +178,7 @@ impl Scheduler {
     fn handle(&mut self, fx: &mut Effects, event: Event) {
         match event {
             Event::Submitted { tasks } => self.submit(fx, tasks),
-            Event::Ready { task, image } => self.ready(fx, task, image),
+            Event::Ready { tasks, image } => self.ready(fx, &tasks, &image),
             Event::PrepareFailed { task, error } => self.prepare_failed(fx, task, error),
             Event::CancelJob { job } => self.cancel_job(fx, job),
             Event::Forget { job } => self.forget(job),
@@ -207,6 +207,7 @@ impl Scheduler {
         self.next_seq = self.next_seq.max(row.seq.saturating_add(1));
         if let Some(lease) = row.lease() {
             self.seen(lease.token)?;
+            self.raise(&lease.board, lease.token);
             let until = self.now.plus(self.config.restart_grace);
             let worker = || Worker::new(Belief::Unheard { until }, self.now);
             self.workers.get_or_insert_with(&lease.worker, worker);
@@ -232,8 +233,14 @@ impl Scheduler {
             _ => {}
         }
         self.jobs.entry(row.job).or_default().add(&row);
-        self.tasks.insert(row.id, row);
+        self.tasks.insert(row.id, Box::new(row));
         Ok(())
+    }
+
+    /// Remembers the highest token that a board was given.
+    fn raise(&mut self, board: &BoardId, token: Token) {
+        let last = self.tokens.entry(board.clone()).or_insert(token);
+        *last = (*last).max(token);
     }
 
     fn take_up_board(&mut self, row: BoardRow) {

@@ -33,24 +33,26 @@ impl Scheduler {
             let row = TaskRow::fresh(new, self.next_seq);
             self.next_seq += 1;
             self.jobs.entry(row.job).or_default().add(&row);
-            self.tasks.insert(id, row);
+            self.tasks.insert(id, Box::new(row));
             self.story(fx, id, None, Step::Submitted, None);
             self.enter(fx, id, Phase::Queued, None);
         }
     }
 
-    pub(crate) fn ready(&mut self, fx: &mut Effects, id: TaskId, image: Image) {
-        let Some(row) = self.tasks.get_mut(&id) else { return };
-        if row.image.is_some() || row.phase != Phase::Queued {
-            return;
+    pub(crate) fn ready(&mut self, fx: &mut Effects, tasks: &[TaskId], image: &Image) {
+        for &id in tasks {
+            let Some(row) = self.tasks.get_mut(&id) else { continue };
+            if row.image.is_some() || row.phase != Phase::Queued {
+                continue;
+            }
+            row.image = Some(image.clone());
+            // It may outrank the task that a worker is kept for.
+            self.alone_news |= row.alone() || self.kept_for_alone.is_some();
+            self.queue.insert(row, &self.boards, self.now);
+            self.touched.insert(id);
+            self.story(fx, id, None, Step::Prepared, None);
         }
-        row.image = Some(image);
-        // It may outrank the task that a worker is kept for.
-        self.alone_news |= row.alone() || self.kept_for_alone.is_some();
-        self.queue.insert(row, &self.boards, self.now);
-        self.touched.insert(id);
         self.watch_ages();
-        self.story(fx, id, None, Step::Prepared, None);
     }
 
     pub(crate) fn prepare_failed(&mut self, fx: &mut Effects, id: TaskId, error: TaskError) {
@@ -90,7 +92,7 @@ impl Scheduler {
             return;
         }
         for task in self.jobs.remove(&id).into_iter().flat_map(|job| job.tasks) {
-            self.tasks.remove(&task);
+            self.tasks.swap_remove(&task);
         }
     }
 

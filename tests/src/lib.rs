@@ -70,6 +70,25 @@ pub fn firmware() -> PathBuf {
     folder
 }
 
+/// A program of `cargo xtask tools`; whoever gets none skips what wants it.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    fetched(&format!("bin/{name}"))
+}
+
+/// A file of `cargo xtask tools`; whoever gets none skips what wants it.
+///
+/// # Panics
+/// In CI, where nothing is to be skipped.
+pub fn fetched(name: &str) -> Option<PathBuf> {
+    let path = root().join("target/tools").join(name);
+    let found = path.exists().then_some(path);
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{name} is missing; `cargo xtask tools` fetches it");
+        eprintln!("SKIPPED: {name} is missing; `cargo xtask tools` fetches it");
+    }
+    found
+}
+
 /// Asks `probe` until it has an answer.
 ///
 /// # Panics

@@ -9,7 +9,7 @@ use crate::{
     build::{cargo, programs, root, run, step, target},
     demo::MODEL,
     firmware, kinds,
-    lab::Lab,
+    lab::{Lab, Programs},
 };
 
 /// Tokens that are counted, from BOS alone.
@@ -34,7 +34,7 @@ pub(crate) fn engine() -> Result<()> {
     firmware::build(&kinds)?;
     programs()?;
     let names: Vec<&str> = kinds.iter().map(|k| k.name.as_str()).collect();
-    let lab = Lab::start(&[&names], |line| eprintln!("    {line}"))?;
+    let lab = Lab::start(Programs::built(), &[&names], |line| eprintln!("    {line}"))?;
     let model = root().join(MODEL);
     let model = model.to_str().context("the path of the clone is not UTF-8")?;
     let macs = macs_per_token(&lab.ask(&["model", "inspect", model])?)?;

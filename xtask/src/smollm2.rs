@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     build::{programs, run, target},
     firmware, kinds,
-    lab::Lab,
+    lab::{Lab, Programs},
     pypi,
 };
 
@@ -37,7 +37,7 @@ pub(crate) fn smollm2() -> Result<()> {
     let kinds: Vec<_> = kinds::load()?.into_iter().filter(|k| k.name == KIND).collect();
     firmware::build(&kinds)?;
     programs()?;
-    let lab = Lab::start(&[&[KIND]], |line| eprintln!("    {line}"))?;
+    let lab = Lab::start(Programs::built(), &[&[KIND]], |line| eprintln!("    {line}"))?;
     let model = model.to_str().context("the path of the clone is not UTF-8")?;
     let arguments = ["run", "-m", model, "-b", KIND, "--prompt", PROMPT, "-n", "3"];
     run(

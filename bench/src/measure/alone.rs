@@ -9,7 +9,8 @@ use crate::{
     cluster::{Boards, Cluster, Hosts, filter},
     figure::{Figure, Spread},
     jobs::Load,
-    log, store,
+    log,
+    store::Replay,
 };
 
 /// Tasks, one after the other.
@@ -17,6 +18,10 @@ const TASKS: usize = 100;
 
 /// After each block the same commits are replayed, since a disk is not equally fast all the time.
 const BLOCKS: usize = 10;
+
+/// Before each of these, about as long as the coordinator waits between two of its own: a processor that has just slept
+/// is slower than one that does nothing else.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Before the first that counts: the image is built, and every connection is up.
 const WARMUP: usize = 3;
@@ -34,22 +39,26 @@ pub(crate) async fn measure(folder: &Path) -> Result<Vec<Figure>> {
         load.alone(&cluster.client).await?;
     }
     let (mut times, mut single, mut count) = (Vec::new(), Vec::new(), 0);
+    let (mut alone_store, mut replayed) = (Replay::new(folder)?, 0);
     for _ in 0..BLOCKS {
         let from = log::now();
         for _ in 0..TASKS / BLOCKS {
             times.push(millis(load.alone(&cluster.client).await?));
         }
         let commits = log::commits(&cluster.coordinator.log());
-        let commits: Vec<_> =
-            commits.into_iter().filter(|(at, _)| *at >= from).map(|(_, commit)| commit).collect();
-        count += commits.len();
-        single.extend(store::replay(folder, &commits)?.into_iter().map(millis));
+        let (before, block) = commits.split_at(commits.partition_point(|(at, _)| *at < from));
+        count += block.len();
+        // The store is to be as large as the coordinator's.
+        alone_store.take(before.iter().skip(replayed).map(|(_, commit)| commit), Duration::ZERO)?;
+        let took = alone_store.take(block.iter().map(|(_, commit)| commit), PAUSE)?;
+        single.extend(took.into_iter().map(millis));
+        replayed = commits.len();
     }
     drop(cluster);
 
     let limit = Spread::of(&single).map(|spread| COMMITS as f64 * spread.median);
-    let source = "client's clock from SubmitJob until WatchJob says that it has succeeded; commits of the same \
-                  sizes in a fresh store on the same disk";
+    let source = "client's clock from SubmitJob until WatchJob says that it has succeeded; commits of as many \
+                  rows of every sort in a store like it on the same disk, one every millisecond";
     let alone =
         Figure::new("one task alone", "ms", &times, source).beside("3 commits of the store alone", limit);
     let alone = match limit {

@@ -1,7 +1,7 @@
 //! Many workers: what their heartbeats cost the coordinator, and whether it dispatches as fast as with few.
 //!
 //! Workers are played by one process, since a thousand real ones would want this machine for themselves. The
-//! small cluster that it is compared with is played too.
+//! small cluster that it is compared with is played too, before and after it: a machine is not equally fast all the time.
 
 use std::{
     path::Path,
@@ -39,10 +39,7 @@ const RATE: f64 = 0.8;
 pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: usize) -> Result<Vec<Figure>> {
     let workers = usize::from(workers);
     let filter = filter(&[]);
-    eprintln!("==> no-op tasks through 4 played workers of 16 boards");
-    let small = Cluster::start(folder, "small", SMALL, &filter).await?;
-    let few = rounds::run(&small, tasks, rounds).await?;
-    drop(small);
+    let mut few = small(folder, "before", &filter, tasks, rounds).await?;
 
     eprintln!("==> {workers} played workers of {BOARDS} boards");
     let cluster = Cluster::start(folder, "large", Hosts::Played { workers, boards: BOARDS }, &filter).await?;
@@ -63,6 +60,7 @@ pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: u
     let many = rounds::run(&cluster, tasks, rounds).await?;
     let (_, most) = process::memory(coordinator)?;
     drop(cluster);
+    few.extend(small(folder, "after", &filter, tasks, rounds).await?);
 
     let rates = |list: &[Round]| list.iter().map(Round::rate).collect::<Vec<_>>();
     let costs = |list: &[Round], who| list.iter().map(|round| round.cost(who)).collect::<Vec<_>>();
@@ -99,4 +97,11 @@ pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: u
         Figure::new(format!("processor time, player, {workers} workers"), "µs/task", &costs(&many, 1), stat)
             .beside("4 workers of 16 boards, played", median(&costs(&few, 1))),
     ])
+}
+
+/// The small cluster's rounds.
+async fn small(folder: &Path, name: &str, filter: &str, tasks: usize, rounds: usize) -> Result<Vec<Round>> {
+    eprintln!("==> no-op tasks through 4 played workers of 16 boards");
+    let cluster = Cluster::start(folder, name, SMALL, filter).await?;
+    rounds::run(&cluster, tasks, rounds).await
 }

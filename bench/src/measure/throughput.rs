@@ -8,7 +8,8 @@ use super::rounds;
 use crate::{
     cluster::{Boards, Cluster, Hosts, filter},
     figure::{Figure, Spread},
-    log, peers, store,
+    log, peers,
+    store::Replay,
 };
 
 /// Tasks a second, at least.
@@ -37,8 +38,8 @@ pub(crate) async fn measure(
     for round in &list {
         let (from, to) = round.span;
         let during = commits.iter().filter(|(at, _)| (from..=to).contains(at));
-        let during: Vec<_> = during.map(|(_, commit)| *commit).collect();
-        let time: Duration = store::replay(folder, &during)?.iter().sum();
+        let during: Vec<_> = during.map(|(_, commit)| commit).collect();
+        let time: Duration = Replay::new(folder)?.take(during.iter().copied(), Duration::ZERO)?.iter().sum();
         if !during.is_empty() {
             alone.push(round.tasks as f64 / time.as_secs_f64());
             let put: u64 = during.iter().map(|commit| commit.rows).sum();

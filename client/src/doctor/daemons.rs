@@ -101,8 +101,10 @@ async fn output(program: &Path, flag: &str) -> Result<String, String> {
 /// A machine that only speaks to a lab needs no daemon: `served` says that a coordinator answers.
 pub(crate) fn judge(daemon: &Daemon, served: bool) -> Vec<Check> {
     let name = daemon.name;
-    let install =
-        format!("in a clone: cargo build --release --bins && sudo install target/release/{name} /usr/bin/");
+    let install = format!(
+        "sudo apt install ./{name}_*.deb, or in a clone: \
+         cargo build --release --bins && sudo install target/release/{name} /usr/bin/"
+    );
     let there = daemon.path.as_deref().unwrap_or(Path::new("")).display();
     let mut checks = vec![match &daemon.version {
         State::Missing => {
@@ -119,8 +121,14 @@ pub(crate) fn judge(daemon: &Daemon, served: bool) -> Vec<Check> {
         && matches!(daemon.version, State::Version(_))
     {
         let said = complaint.strip_prefix(&format!("{name}: ")).unwrap_or(complaint);
-        let remedy = format!("correct it; every key with its default: {name} --print-default-config");
-        checks.push(Check::problem(format!("configuration of {name}"), said, remedy));
+        let what = format!("configuration of {name}");
+        checks.push(if said.contains("Permission denied") {
+            // Its key is for its user alone.
+            Check::warning(what, said, format!("sudo -u {name} {name} --check-config"))
+        } else {
+            let remedy = format!("correct it; every key with its default: {name} --print-default-config");
+            Check::problem(what, said, remedy)
+        });
     }
     checks
 }
@@ -152,6 +160,10 @@ mod tests {
         let wrong = judge(&daemon(State::Version(OURS.into()), Some(said)), false);
         assert_eq!(wrong[1].found, "in config /etc/edgeprof/worker.toml: line 2: unknown key");
         assert_eq!(wrong[1].status, Status::Problem);
+        let said =
+            "edgeprof-worker: cannot use /etc/edgeprof/tls/worker/key.pem: Permission denied (os error 13)";
+        let hidden = judge(&daemon(State::Version(OURS.into()), Some(said)), false);
+        assert_eq!(hidden[1].status, Status::Warning, "who may not read a daemon's key cannot judge it");
     }
 
     #[test]

@@ -22,10 +22,11 @@ pub(crate) fn probe(catalogue: &Catalogue, folders: Vec<PathBuf>) -> Images {
     Images { folders, kinds }
 }
 
-/// The coordinator hands firmware out: without any, no board can run.
-pub(crate) fn judge(images: &Images) -> Vec<Check> {
+/// The coordinator hands firmware out: without any, no board can run. `served` says that one answers, which has its own.
+pub(crate) fn judge(images: &Images, served: bool) -> Vec<Check> {
     const NAME: &str = "firmware images";
-    const BUILD: &str = "in a clone: cargo xtask firmware && sudo install -D -m 644 -t";
+    const BUILD: &str = "sudo apt install ./edgeprof-coordinator_*.deb, or in a clone: \
+                         cargo xtask firmware && sudo install -D -m 644 -t";
     let remedy = format!("{BUILD} {SYSTEM} target/firmware/*.elf");
     let missing: Vec<_> = images.kinds.iter().filter(|(_, path)| path.is_none()).map(|(k, _)| &**k).collect();
     let mut folders: Vec<_> = images.kinds.iter().filter_map(|(_, path)| path.as_ref()?.parent()).collect();
@@ -36,7 +37,9 @@ pub(crate) fn judge(images: &Images) -> Vec<Check> {
     };
     if folders.is_empty() {
         let looked: Vec<_> = images.folders.iter().map(PathBuf::as_path).collect();
-        return vec![Check::problem(NAME, format!("none in {}", list(&looked)), remedy)];
+        let found = format!("none in {}", list(&looked));
+        let judged = if served { Check::warning } else { Check::problem };
+        return vec![judged(NAME, found, remedy)];
     }
     let there = format!(
         "{} of {} kinds in {}",
@@ -54,19 +57,21 @@ pub(crate) fn judge(images: &Images) -> Vec<Check> {
 mod tests {
     use super::{super::check::Status, *};
 
-    fn images(paths: &[Option<&str>]) -> Check {
+    fn images(paths: &[Option<&str>], served: bool) -> Check {
         let kinds = paths.iter().zip(["a", "b"]).map(|(path, kind)| (kind.into(), path.map(PathBuf::from)));
-        judge(&Images { folders: vec!["/one".into(), "/two".into()], kinds: kinds.collect() }).remove(0)
+        judge(&Images { folders: vec!["/one".into(), "/two".into()], kinds: kinds.collect() }, served)
+            .remove(0)
     }
 
     #[test]
-    fn a_kind_without_firmware_is_named_and_none_at_all_is_a_problem() {
-        let all = images(&[Some("/one/a.elf"), Some("/one/b.elf")]);
+    fn a_kind_without_firmware_is_named_and_none_at_all_is_a_problem_unless_a_lab_is_there() {
+        let all = images(&[Some("/one/a.elf"), Some("/one/b.elf")], false);
         assert_eq!((all.status, all.found.as_str()), (Status::Ok, "2 of 2 kinds in /one"));
-        let some = images(&[Some("/two/a.elf"), None]);
+        let some = images(&[Some("/two/a.elf"), None], false);
         assert_eq!((some.status, some.found.as_str()), (Status::Warning, "1 of 2 kinds in /two; none for b"));
-        let none = images(&[None, None]);
+        let none = images(&[None, None], false);
         assert_eq!((none.status, none.found.as_str()), (Status::Problem, "none in /one, /two"));
+        assert_eq!(images(&[None, None], true).status, Status::Warning);
         assert!(none.remedy.unwrap().contains("cargo xtask firmware"));
     }
 }

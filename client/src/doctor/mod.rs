@@ -56,7 +56,7 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, Failure> {
     let mut checks = daemons::judge(&coordinator, served);
     checks.extend(daemons::judge(&worker, served));
     checks.extend(emulators::judge(&emulators, !devices.is_empty()));
-    checks.extend(firmware::judge(&images));
+    checks.extend(firmware::judge(&images, served));
     checks.extend(trial(&emulators, &images, &coordinator, &worker, &mut View::new(global.progress)).await?);
     for (role, service, daemon, port) in [
         ("coordinator", v1::profiler_server::SERVICE_NAME, &coordinator, COORDINATOR_PORT),

@@ -1,6 +1,9 @@
 //! A job in: looked at, planned, made durable.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use edgeprof_boards::{NOOP, catalogue};
 use edgeprof_common::{Digest, ErrorClass, JobId, Role, TaskError, job::JobSpec};
@@ -12,11 +15,11 @@ use edgeprof_service::{
 };
 use tonic::{Code, Status};
 
-use super::{Api, FULL, name};
+use super::{Api, FULL, broken, name};
 use crate::{
     access::{Caller, Refusal as Denied, audit::entry},
     artifacts::{Artifacts, firmware},
-    core::{Busy, Command, Keys},
+    core::{Busy, Command, Keys, Known},
     ended,
     preparing::child::blame,
     store::rows::{self, FirmwarePin, JobRow, Prepared, TaskDef},
@@ -47,24 +50,31 @@ pub(super) async fn submit(
     }
     // Nobody learns of another's jobs by their keys. A name has no line break.
     let key = (!idempotency_key.is_empty()).then(|| format!("{submitter}\n{idempotency_key}"));
-    if let Some(key) = key.clone() {
-        let asked = key.clone();
-        let known =
-            api.ask_both(|reply| Command::Known { key, reply }, move |store| ended::of_key(store, &asked));
-        if let Some((job, row)) = known.await? {
-            return if row.spec == spec { Ok(job) } else { Err(busy(Busy::Other(row.id), 0, deny)) };
-        }
-    }
     // Until the loop knows what the job needs.
     let models = spec.models.iter().flat_map(|model| [Some(model.digest), model.tokenizer]);
     let _hold = api.artifacts.hold(models.chain([spec.firmware]).flatten());
-    let boards = api.ask(Command::Present).await?;
+    let (known, boards) = api.ask(|reply| Command::Before { key: key.clone(), reply }).await?;
     let id = JobId::random();
-    let (looking, asked) = (api.clone(), spec.clone());
-    let (tasks, ready) = tokio::task::spawn_blocking(move || look(&looking, id, &asked, &boards))
-        .await
-        .map_err(|_| Status::internal("a model file could not be looked at"))?
-        .map_err(|refusal| refused(&refusal))?;
+    let (looking, asked, of) = (api.clone(), spec.clone(), key.clone());
+    let looked = tokio::task::spawn_blocking(move || {
+        let known = match (known, of) {
+            // It may have ended, and be forgotten.
+            (None, Some(key)) => ended::of_key(&*looking.store, &key).map_err(broken)?,
+            (known, _) => known,
+        };
+        match known {
+            Some(known) => Ok(Looked::Known(Box::new(known))),
+            None => look(&looking, id, &asked, &boards).map(Looked::Planned).map_err(|why| refused(&why)),
+        }
+    });
+    let looked = looked.await.map_err(|_| Status::internal("a model file could not be looked at"))??;
+    let (tasks, ready) = match looked {
+        Looked::Known(known) => {
+            let (job, row) = *known;
+            return if row.spec == spec { Ok(job) } else { Err(busy(Busy::Other(row.id), 0, deny)) };
+        }
+        Looked::Planned(planned) => planned,
+    };
     let row = JobRow {
         id,
         spec,
@@ -106,7 +116,14 @@ fn noted(caller: &Caller, row: &JobRow, tasks: usize) -> String {
 }
 
 /// Tasks, and those of their workloads that were made ready before.
-type Planned = (Vec<TaskDef>, Vec<(Digest, Prepared)>);
+type Planned = (Vec<Arc<TaskDef>>, Vec<(Digest, Prepared)>);
+
+/// What a look at a submission shows.
+enum Looked {
+    /// Its key made this job before.
+    Known(Box<Known>),
+    Planned(Planned),
+}
 
 /// Files first, then the plan.
 fn look(api: &Api, id: JobId, spec: &JobSpec, boards: &[Present]) -> Result<Planned, Refusal> {

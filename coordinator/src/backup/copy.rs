@@ -29,6 +29,8 @@ pub(super) fn copy(store: &dyn Store, artifacts: &Artifacts, to: impl Write) -> 
     let after = artifacts.hold_needed();
 
     let mut archive = tar::Builder::new(to);
+    // A hole is written as the zeros that it is: an entry with holes could say that it is of any size.
+    archive.sparse(false);
     archive.append_path_with_name(&path, STORE).map_err(broken)?;
     let mut digests: Vec<_> = before.digests().iter().chain(after.digests()).copied().collect();
     digests.sort_unstable_by_key(Digest::hex);

@@ -99,6 +99,25 @@ async fn what_was_committed_before_a_backup_under_load_is_in_it_and_it_is_of_one
     assert!(matches!(&error, Error::NotRunning { .. }), "{error}");
 }
 
+/// The store's file has holes wherever redb has room to spare.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_files_with_holes_is_taken_back() {
+    const SIZE: usize = 256 << 10;
+    let served = Served::start().await;
+    let needed = served.artifacts.keep(&vec![0; SIZE]).unwrap();
+    let _hold = served.artifacts.hold([needed]);
+    let hollow = std::fs::File::create(served.artifacts.path(&needed)).unwrap();
+    hollow.set_len(SIZE as u64).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("backup.tar"), folder.path().join("data"));
+    served.take(&file).await.unwrap();
+    assert_eq!(restore(&file, &data).unwrap().artifacts, 1);
+    let artifacts = Artifacts::open(&data, 1 << 20).unwrap();
+    assert_eq!(std::fs::read(artifacts.path(&needed)).unwrap(), vec![0; SIZE]);
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_a_file_nor_a_data_folder_is_overwritten() {
     let served = Served::start().await;

@@ -32,18 +32,18 @@ pub enum Command {
         /// The job.
         job: Box<JobRow>,
         /// Its tasks, in order.
-        tasks: Vec<TaskDef>,
+        tasks: Vec<Arc<TaskDef>>,
         /// Workloads of theirs that were made ready before.
         ready: Vec<(Digest, Prepared)>,
         /// The durable job.
         reply: oneshot::Sender<Result<v1::Job, Busy>>,
     },
-    /// The job that a client's key made before.
-    Known {
-        /// The key.
-        key: String,
-        /// The job and what was asked for it.
-        reply: oneshot::Sender<Option<(v1::Job, JobRow)>>,
+    /// What has to be known before a job is planned.
+    Before {
+        /// The client's key for it.
+        key: Option<String>,
+        /// The job that the key made before, and the boards that are there.
+        reply: oneshot::Sender<(Option<Known>, Arc<[Present]>)>,
     },
     /// A job with its tasks.
     Job(JobId, oneshot::Sender<Option<v1::Job>>),
@@ -57,8 +57,6 @@ pub enum Command {
     Watch(JobId, oneshot::Sender<Option<watch::Receiver<Arc<v1::JobUpdate>>>>),
     /// Boards, for clients.
     Boards(oneshot::Sender<Vec<v1::BoardStatus>>),
-    /// Boards, for planning.
-    Present(oneshot::Sender<Vec<Present>>),
     /// Workers, for clients.
     Workers(oneshot::Sender<Vec<v1::WorkerStatus>>),
     /// What happened to tasks, in the order of these.
@@ -78,6 +76,9 @@ pub enum Command {
     /// Whether the loop goes on: it answers at once.
     Alive(oneshot::Sender<()>),
 }
+
+/// A job that was made before, and what was asked for it.
+pub type Known = (v1::Job, JobRow);
 
 /// Why a planned job is not taken.
 #[derive(Clone, Debug, thiserror::Error)]

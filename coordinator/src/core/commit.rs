@@ -63,12 +63,9 @@ impl Core {
     pub(super) async fn finish_step(&mut self) {
         self.tell_watchers();
         self.put_tasks();
-        for (board, token) in std::mem::take(&mut self.tokens) {
-            self.transaction.put(key::token(&board), rows::encode(&token));
-        }
         let transaction = std::mem::take(&mut self.transaction);
         let outs = std::mem::take(&mut self.outs);
-        if !transaction.changes.is_empty() {
+        if !transaction.is_empty() {
             match self.parts.writer.hand_in(transaction).await {
                 Some(number) => self.outbox.handed = number,
                 // The writer says why through the other channel.
@@ -82,6 +79,13 @@ impl Core {
             self.let_out(outs);
         } else {
             self.outbox.waiting.push_back((self.outbox.handed, outs));
+        }
+    }
+
+    /// Puts the last tokens of boards into the transaction. Until then the rows of open tasks have them.
+    pub(super) fn put_tokens(&mut self) {
+        for (board, token) in std::mem::take(&mut self.tokens) {
+            self.transaction.put(key::token(&board), rows::encode(&token));
         }
     }
 
@@ -112,7 +116,7 @@ impl Core {
                 }
                 Out::Frame(id, frame) => {
                     let Some(session) = self.sessions.get(&id) else { continue };
-                    if session.outgoing.try_send(*frame).is_err() && !session.stop.is_cancelled() {
+                    if session.outgoing.try_send(frame).is_err() && !session.stop.is_cancelled() {
                         tracing::warn!(worker = %session.worker, "too slow for its commands; the session is dropped");
                         session.stop.cancel();
                     }

@@ -48,7 +48,7 @@ impl Core {
 
     fn write(&mut self, write: Write) {
         match write {
-            Write::PutTask(row) => drop(self.touched.insert(row.id)),
+            Write::PutTask(row) => drop(self.touched.insert(row.id, Some(row))),
             Write::PutLastToken { board, token } => drop(self.tokens.insert(board, token)),
             Write::RecordRun { task, job, attempt, lease, verdict } => {
                 self.record(task, job, attempt, lease.as_ref(), &verdict);
@@ -76,7 +76,7 @@ impl Core {
         let prepared = open.and_then(|open| open.prepared.as_ref());
         let started_at = open.and_then(|open| open.started_at).map(clock::text);
         let vocabulary = prepared.and_then(|prepared| self.vocabularies.get(&prepared.image.vocabulary));
-        let board = lease.and_then(|lease| self.boards.get(&lease.board)).map(|board| &board.seen);
+        let board = lease.and_then(|lease| self.boards.get(&lease.board)).map(super::sessions::Board::seen);
         let subject = Subject {
             job: &job.row,
             task: &def,
@@ -84,7 +84,7 @@ impl Core {
             vocabulary: vocabulary.map(AsRef::as_ref),
             attempt,
             started_at: started_at.as_deref(),
-            board,
+            board: board.as_ref(),
         };
         let measured = self
             .payload
@@ -106,7 +106,7 @@ impl Core {
             Verdict::Failed(error) | Verdict::Exhausted(error) => assemble(&subject, Ended::Failed(error)),
             Verdict::Cancelled => assemble(&subject, Ended::Cancelled),
         };
-        self.transaction.put(key::run(record.run_id), rows::pack(&record));
+        self.transaction.put_later(key::run(record.run_id), move || rows::pack(&record));
         self.trace_commit(&def);
     }
 
@@ -199,13 +199,13 @@ impl Core {
 
     /// Everything that a worker needs for a canary run; nothing where there is none for the board's kind.
     fn canary(&self, lease: &LeaseRef) -> Option<v1::AttemptSpec> {
-        self.parts.canary.as_ref()?.spec(&self.boards.get(&lease.board)?.seen.kind)
+        self.parts.canary.as_ref()?.spec(&self.boards.get(&lease.board)?.report.kind)
     }
 
     /// Everything that a worker needs for an attempt.
     fn spec(&self, lease: &LeaseRef) -> Option<v1::AttemptSpec> {
         let (def, prepared) = (self.defs.get(&lease.task)?, self.open.get(&lease.task)?.prepared.as_ref()?);
-        let kind = &self.boards.get(&lease.board)?.seen.kind;
+        let kind = &self.boards.get(&lease.board)?.report.kind;
         let firmware = def.firmware.get(kind)?;
         Some(v1::AttemptSpec {
             firmware_digest: firmware.file.to_string(),
@@ -274,9 +274,11 @@ impl Core {
                 self.tell(task, attempt, board, what, why);
             }
             Notice::Worker { worker, health, reason } => {
+                self.present = None;
                 tracing::info!(%worker, %health, %reason, "worker");
             }
             Notice::Board { board, health } => {
+                self.present = None;
                 tracing::info!(%board, health = health.map(tracing::field::display), "board");
             }
             Notice::Contested { worker } => {

@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Busy, COALESCE, Core, Dirty, Failed, Job, PULSE, commit::Out};
+use super::{Busy, COALESCE, Core, Dirty, Failed, Job, Known, Outlook, PULSE, commit::Out};
 use crate::{
     ended,
     shown::{self, clip, millis},
@@ -21,6 +21,12 @@ use crate::{
 /// A job with more tasks than this is shown to watchers now and then, not at every change.
 const SMALL: usize = 64;
 
+/// Tasks of a job that are told to the scheduler at once.
+const CHUNK: usize = 1024;
+
+/// A look at a task to tell when its job ends is paid with so much time until the next: it stays a hundredth.
+const LOOK: Duration = Duration::from_micros(300);
+
 /// Places in the queue that are counted for one job.
 const POSITIONS: usize = 16;
 
@@ -28,7 +34,7 @@ impl Core {
     pub(super) fn submit(
         &mut self,
         mut row: JobRow,
-        tasks: Vec<TaskDef>,
+        tasks: Vec<Arc<TaskDef>>,
         ready: Vec<(Digest, Prepared)>,
         reply: oneshot::Sender<Result<v1::Job, Busy>>,
     ) {
@@ -63,15 +69,13 @@ impl Core {
         row.first_seq = self.scheduler.next_seq();
         self.transaction.put(key::job(id), rows::encode(&row));
         self.transaction.put(key::open(id), rows::encode(&true));
-        let new = tasks.iter().map(|def| new_task(def, &row)).collect();
-        for def in tasks {
-            self.transaction.put(key::def(def.id), rows::encode(&def));
-            let def = Arc::new(def);
+        for def in &tasks {
+            let row = def.clone();
+            self.transaction.put_later(key::def(def.id), move || rows::encode(&*row));
             self.defs.insert(def.id, def.clone());
-            self.open(&def);
+            self.open(def);
         }
         self.order.insert(row.first_seq, id);
-        let ids = row.tasks.clone();
         let job = Job {
             row,
             last_event: 0,
@@ -79,20 +83,25 @@ impl Core {
             watchers: None,
             dirty: Dirty::No,
             told: Instant::now(),
-            ends: Cell::default(),
+            outlook: Cell::default(),
         };
         self.jobs.insert(id, job);
         self.changed(id);
-        self.step(Event::Submitted { tasks: new });
-        let defs: Vec<_> = ids.iter().filter_map(|task| self.defs.get(task).cloned()).collect();
-        for def in &defs {
+        // Not all of a large job at once in yet another form.
+        for some in tasks.chunks(CHUNK) {
+            let Some(job) = self.jobs.get(&id) else { break };
+            let new = some.iter().map(|def| new_task(def, &job.row)).collect();
+            self.step(Event::Submitted { tasks: new });
+        }
+        for def in &tasks {
             if let Some(error) = &def.refusal {
                 self.step(Event::PrepareFailed { task: def.id, error: error.clone() });
             }
         }
-        self.prepare(defs.into_iter().filter(|def| def.refusal.is_none()));
+        let count = tasks.len();
+        self.prepare(tasks.into_iter().filter(|def| def.refusal.is_none()));
         let trace = self.jobs.get(&id).and_then(|job| trace::from_text(job.row.trace.as_deref()?));
-        tracing::info!(job = %id, tasks = ids.len(),
+        tracing::info!(job = %id, tasks = count,
             trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())), "submitted");
         if let Some(job) = self.view(id, true) {
             self.reply(reply, Ok(job));
@@ -103,24 +112,25 @@ impl Core {
     pub(super) fn view(&self, id: JobId, with_tasks: bool) -> Option<v1::Job> {
         let job = self.jobs.get(&id)?;
         let state = self.scheduler.job(id)?;
-        let open = state.state == JobState::Open;
         let tasks = if with_tasks {
             let mut counted = 0;
             job.row.tasks.iter().filter_map(|task| self.task_view(*task, &mut counted)).collect()
         } else {
             Vec::new()
         };
+        let now = Instant::now();
+        let outlook = (state.state == JobState::Open).then(|| self.outlook(job, now));
         let so_far = EndedJob::of(&job.row, state.state, job.failed, job.last_event);
         Some(v1::Job {
             tasks_done: clip(state.ended),
-            queue_position: if open { self.position(job) } else { None },
-            eta_ms: if open { self.eta(job) } else { None },
+            queue_position: outlook.and_then(|outlook| outlook.position),
+            eta_ms: outlook.and_then(|outlook| outlook.ends).map(|ends| millis(ends.duration_since(now))),
             ..shown::job(so_far, tasks)
         })
     }
 
     /// The job that a client's key made, and what was asked for it.
-    pub(super) fn known(&self, key: &str) -> Option<(v1::Job, JobRow)> {
+    pub(super) fn known(&self, key: &str) -> Option<Known> {
         let id = *self.keys.get(key)?;
         Some((self.view(id, true)?, self.jobs.get(&id)?.row.clone()))
     }
@@ -132,18 +142,18 @@ impl Core {
         Some(clip(place.saturating_sub(1)))
     }
 
-    /// When a job is likely to end. All tasks of a large one are looked at now and then, however often it is shown.
-    fn eta(&self, job: &Job) -> Option<u64> {
-        let now = Instant::now();
-        if let Some((looked, ends)) = job.ends.get()
+    /// What is to be expected of a job. All tasks of a large one are looked at now and then, however often it is shown.
+    fn outlook(&self, job: &Job, now: Instant) -> Outlook {
+        if let Some(outlook) = job.outlook.get()
             && job.row.tasks.len() > SMALL
-            && now.duration_since(looked) < PULSE
+            && now.duration_since(outlook.at) < PULSE.max(LOOK * clip(job.row.tasks.len()))
         {
-            return Some(millis(ends?.duration_since(now)));
+            return outlook;
         }
-        let left = self.time_left(job);
-        job.ends.set(Some((now, left.and_then(|left| now.checked_add(left)))));
-        left.map(millis)
+        let ends = self.time_left(job).and_then(|left| now.checked_add(left));
+        let outlook = Outlook { at: now, position: self.position(job), ends };
+        job.outlook.set(Some(outlook));
+        outlook
     }
 
     /// Until the last task of a job is likely to have ended: one that runs, or the last of those that wait.

@@ -1,6 +1,6 @@
 //! Workers and boards, as clients see them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use edgeprof_common::{BoardId, WorkerHealth, WorkerId};
 use edgeprof_proto::v1;
@@ -13,11 +13,16 @@ use crate::{
 };
 
 impl Core {
-    /// Boards of workers that live. One that restarts is there: it takes work in a moment.
-    pub(super) fn present(&self) -> Vec<Present> {
+    /// Boards of workers that live. One that restarts is there: it takes work in a moment. The list is made anew when
+    /// something became of a worker or a board.
+    pub(super) fn present(&mut self) -> Arc<[Present]> {
+        if let Some(known) = &self.present {
+            return known.clone();
+        }
         let dead = self.scheduler.workers().filter(|worker| worker.health == WorkerHealth::Dead);
         let dead: BTreeSet<_> = dead.map(|worker| worker.id).collect();
-        self.scheduler
+        let present: Arc<[Present]> = self
+            .scheduler
             .boards()
             .filter(|board| !dead.contains(board.worker))
             .map(|board| Present {
@@ -25,7 +30,9 @@ impl Core {
                 kind: board.report.kind.clone(),
                 labels: board.report.labels.clone(),
             })
-            .collect()
+            .collect();
+        self.present = Some(present.clone());
+        present
     }
 
     pub(super) fn board_list(&self) -> Vec<v1::BoardStatus> {
@@ -44,7 +51,7 @@ impl Core {
             kind: board.report.kind.clone(),
             worker: board.worker.to_string(),
             health: board.health.to_string(),
-            labels: board.report.labels.clone().into_iter().collect(),
+            labels: (*board.report.labels).clone().into_iter().collect(),
             task_id: job.is_some().then_some(task).flatten().map(|task| task.to_string()),
             job_id: job,
             firmware_version: self.boards.get(id).and_then(|known| known.firmware_version.clone()),

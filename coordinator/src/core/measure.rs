@@ -202,7 +202,7 @@ impl Core {
         let Some(def) = self.defs.get(&task).cloned() else { return };
         let trace = self.submission(&def);
         let kind =
-            board.and_then(|board| self.boards.get(board)).map_or("", |board| board.seen.kind.as_str());
+            board.and_then(|board| self.boards.get(board)).map_or("", |board| board.report.kind.as_str());
         let Some(open) = self.open.get_mut(&task) else { return };
         let (now, clocks, meters) = (Instant::now(), &mut open.clocks, &self.meters);
         let outcome = what.as_str();

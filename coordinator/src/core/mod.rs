@@ -27,7 +27,7 @@ use std::{
 
 use edgeprof_common::{BoardId, Digest, JobId, JobState, Quant, TaskId, Token, WorkerId};
 use edgeprof_proto::v1;
-use edgeprof_scheduler::{BoardReport, Event, LeaseRef, Now, Scheduler, SessionId};
+use edgeprof_scheduler::{BoardReport, Event, LeaseRef, Now, Scheduler, SessionId, TaskRow};
 use edgeprof_service::shutdown::Tasks;
 use tokio::{
     sync::{mpsc, watch},
@@ -42,14 +42,15 @@ use crate::{
     ingest::Measured,
     preparing::{Preparer, Vocabulary},
     store::{
-        Store, Transaction, Writer,
+        Draft, Store, Writer,
         rows::{Identity, ImageRow, JobRow, Outcome, Prepared, TaskDef},
     },
+    submit::Present,
 };
 
 pub use access::Change;
 pub use boards::{NotMarked, Reserved, Wish};
-pub use command::{Busy, Command, Failed};
+pub use command::{Busy, Command, Failed, Known};
 pub(crate) use prepare::Keys;
 pub use tasks::Told;
 
@@ -62,6 +63,10 @@ const BATCH_TIME: Duration = Duration::from_millis(5);
 
 /// The loop wakes at least this often, to notice that it stood still.
 const PULSE: Duration = Duration::from_secs(1);
+
+/// The last tokens of boards are written this often: one of each lease would cost a page of its own, and a board of a
+/// thousand is not the neighbour of the next one that is leased.
+const TOKENS: Duration = Duration::from_secs(10);
 
 /// Watchers of ephemeral changes are told at most this often.
 const COALESCE: Duration = Duration::from_millis(50);
@@ -104,8 +109,19 @@ struct Job {
     dirty: Dirty,
     /// When they were told last.
     told: Instant,
-    /// When all its tasks were looked at, and when it was likely to end then.
-    ends: Cell<Option<(Instant, Option<Instant>)>>,
+    /// As it was when all its tasks were looked at.
+    outlook: Cell<Option<Outlook>>,
+}
+
+/// What is to be expected of a job.
+#[derive(Clone, Copy, Debug)]
+struct Outlook {
+    /// When that was.
+    at: Instant,
+    /// Tasks ahead of the first that waits for a board, if one does.
+    position: Option<u32>,
+    /// When the last is likely to have ended.
+    ends: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,10 +140,10 @@ enum Dirty {
 struct Session {
     worker: WorkerId,
     key: String,
-    outgoing: mpsc::Sender<v1::ToWorker>,
+    outgoing: mpsc::Sender<Box<v1::ToWorker>>,
     stop: CancellationToken,
-    /// The last heartbeat's boards, as they came and as they were read: most say the same again.
-    reported: (Vec<v1::BoardReport>, Vec<BoardReport>),
+    /// The last heartbeat's boards: what they are known again by, and as they were read. Most say the same again.
+    reported: (Digest, Arc<[BoardReport]>),
 }
 
 /// The result that the event at hand brought.
@@ -152,9 +168,9 @@ pub struct Core {
     outbox: commit::Outbox,
     failed: Option<Failed>,
     /// What is to be committed with the commands at hand, and what waits for that.
-    transaction: Transaction,
-    /// Tasks whose rows are part of it, as they are at its end.
-    touched: BTreeSet<TaskId>,
+    transaction: Draft,
+    /// Tasks whose rows are part of it, as they are at its end; without one, as they are now.
+    touched: BTreeMap<TaskId, Option<Box<TaskRow>>>,
     tokens: BTreeMap<BoardId, Token>,
     outs: Vec<commit::Out>,
     payload: Option<Payload>,
@@ -190,6 +206,8 @@ pub struct Core {
     boards: BTreeMap<BoardId, sessions::Board>,
     /// When reservations end, in ms since 1970.
     reserved: BTreeMap<BoardId, u64>,
+    /// What can be planned with, as long as that is so.
+    present: Option<Arc<[Present]>>,
     drained: BTreeSet<WorkerId>,
     taken_back: boards::TakenBack,
     access: access::State,
@@ -210,6 +228,7 @@ impl Core {
         self.finish_step().await;
         let mut woke = Instant::now();
         let mut pulse = woke + PULSE;
+        let mut tokens = woke + TOKENS;
         let outcome = loop {
             if let Some(failed) = self.failed.take() {
                 break Err(failed);
@@ -225,6 +244,10 @@ impl Core {
                 self.step_at(now, Event::Tick);
                 self.end_waiting();
                 self.tell_stories();
+                if began >= tokens {
+                    tokens = began + TOKENS;
+                    self.put_tokens();
+                }
                 self.picture();
                 self.forget_ended();
                 self.finish_step().await;
@@ -264,7 +287,8 @@ impl Core {
             session.stop.cancel();
         }
         if outcome.is_ok() {
-            self.touched.extend(self.untold.keys().copied());
+            self.touch_untold(|_| true);
+            self.put_tokens();
             self.finish_step().await;
         }
         self.parts.writer.close().await;
@@ -317,9 +341,10 @@ impl Core {
                 self.submit(*job, tasks, ready, reply);
                 self.did(self.jobs.contains_key(&id));
             }
-            Command::Known { key, reply } => {
-                let known = self.known(&key);
-                self.reply(reply, known);
+            Command::Before { key, reply } => {
+                let known = key.and_then(|key| self.known(&key));
+                let boards = self.present();
+                self.reply(reply, (known, boards));
             }
             Command::Job(id, reply) => {
                 let job = self.view(id, true);
@@ -348,10 +373,6 @@ impl Core {
             }
             Command::Boards(reply) => {
                 let boards = self.board_list();
-                self.reply(reply, boards);
-            }
-            Command::Present(reply) => {
-                let boards = self.present();
                 self.reply(reply, boards);
             }
             Command::Workers(reply) => {

@@ -93,11 +93,24 @@ pub(super) struct Awaiting {
     until: Instant,
 }
 
+/// Prepared tasks on their way to the scheduler, by image.
+#[derive(Debug, Default)]
+pub(super) struct Placing(Vec<(Image, Vec<TaskId>)>);
+
+impl Placing {
+    fn add(&mut self, task: TaskId, image: Image) {
+        match self.0.last_mut().filter(|(last, _)| *last == image) {
+            Some((_, tasks)) => tasks.push(task),
+            None => self.0.push((image, vec![task])),
+        }
+    }
+}
+
 impl Core {
     /// Places tasks whose workload was prepared before, and queues the others to be made ready.
     pub(super) fn prepare(&mut self, tasks: impl Iterator<Item = Arc<TaskDef>>) {
         let mut unknown = Vec::new();
-        let (mut keys, mut looked_up) = (Keys::default(), HashMap::new());
+        let (mut keys, mut looked_up, mut placing) = (Keys::default(), HashMap::new(), Placing::default());
         for def in tasks {
             let of = keys.of(&def);
             let prepared = looked_up.entry(of).or_insert_with(|| {
@@ -105,10 +118,11 @@ impl Core {
                 prepared.filter(|prepared| self.is_built(&prepared.image))
             });
             match prepared.clone() {
-                Some(prepared) => self.ready(&def, prepared),
+                Some(prepared) => self.ready(&def, prepared, &mut placing),
                 None => unknown.push(def),
             }
         }
+        self.place(placing);
         self.queue_preparing(unknown);
         self.start_preparing();
     }
@@ -288,13 +302,15 @@ impl Core {
             self.transaction.put(key::prep(of), rows::encode(&*prepared));
             self.remember(of, prepared.clone());
         }
+        let mut placing = Placing::default();
         for def in defs {
-            self.ready(&def, prepared.clone());
+            self.ready(&def, prepared.clone(), &mut placing);
         }
+        self.place(placing);
     }
 
     /// A task's workload is prepared: only now is known how long its prompt is.
-    fn ready(&mut self, def: &TaskDef, prepared: Arc<Prepared>) {
+    fn ready(&mut self, def: &TaskDef, prepared: Arc<Prepared>, placing: &mut Placing) {
         let fits = |kind: &String| {
             let kind = catalogue().get(kind)?;
             let tokens = prepared.tokens.len();
@@ -306,7 +322,7 @@ impl Core {
         {
             return self.step(Event::PrepareFailed { task: def.id, error });
         }
-        self.place(def.id, prepared);
+        self.prepared_for(def.id, prepared, placing);
     }
 
     /// Gives a task what it was prepared with, and keeps that until the task has ended.
@@ -317,8 +333,8 @@ impl Core {
         }
     }
 
-    /// Hands a prepared task to the scheduler, or keeps it while its board may yet come.
-    pub(super) fn place(&mut self, task: TaskId, prepared: Arc<Prepared>) {
+    /// Gives a task what it was prepared with, to be placed unless its board is waited for.
+    pub(super) fn prepared_for(&mut self, task: TaskId, prepared: Arc<Prepared>, placing: &mut Placing) {
         let image = Image {
             digest: prepared.image.image,
             model_bytes: prepared.image.size,
@@ -326,12 +342,20 @@ impl Core {
         };
         self.equip(task, prepared);
         let wait = self.defs.get(&task).and_then(|def| self.jobs.get(&def.job)?.row.spec.wait_for_board_ms);
+        let present = wait.map(|_| self.present()).unwrap_or_default();
         match wait {
-            Some(millis) if !self.has_board(task, &self.present()) => {
+            Some(millis) if !self.has_board(task, &present) => {
                 let until = Instant::now() + Duration::from_millis(millis.min(1 << 40));
                 self.awaiting.push_back(Awaiting { task, image, until });
             }
-            _ => self.step(Event::Ready { task, image }),
+            _ => placing.add(task, image),
+        }
+    }
+
+    /// Hands prepared tasks to the scheduler: all of an image at once.
+    pub(super) fn place(&mut self, placing: Placing) {
+        for (image, tasks) in placing.0 {
+            self.step(Event::Ready { tasks, image });
         }
     }
 
@@ -348,7 +372,7 @@ impl Core {
         let present = self.present();
         for waiting in std::mem::take(&mut self.awaiting) {
             if self.has_board(waiting.task, &present) {
-                self.step(Event::Ready { task: waiting.task, image: waiting.image });
+                self.step(Event::Ready { tasks: vec![waiting.task], image: waiting.image });
             } else if waiting.until <= Instant::now() {
                 let error = TaskError::new(ErrorClass::Request, "no_board", "no such board came in time")
                     .with_hint("start a worker with such a board, or wait longer");

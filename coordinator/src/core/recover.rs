@@ -1,7 +1,7 @@
 //! A new life over an old store.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map::Entry},
     fs,
     sync::Arc,
 };
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     preparing::Vocabulary,
     store::{
-        Store, StoreError, Transaction,
+        Draft, Store, StoreError,
         rows::{self, OpenJob, Prepared, StoredTask, StoryLine, key},
     },
 };
@@ -78,7 +78,7 @@ impl Core {
                 watchers: None,
                 dirty: Dirty::No,
                 told: now,
-                ends: Default::default(),
+                outlook: Default::default(),
             };
             jobs.insert(job.row.id, job);
         }
@@ -102,8 +102,8 @@ impl Core {
             heard: now,
             outbox: commit::Outbox::default(),
             failed: None,
-            transaction: Transaction::default(),
-            touched: BTreeSet::new(),
+            transaction: Draft::default(),
+            touched: BTreeMap::new(),
             tokens: BTreeMap::new(),
             outs: Vec::new(),
             payload: None,
@@ -129,6 +129,7 @@ impl Core {
             workers: BTreeMap::new(),
             boards: BTreeMap::new(),
             reserved,
+            present: None,
             drained,
             taken_back: boards::TakenBack::default(),
             access: access::State::recover(&*store)?,
@@ -144,6 +145,7 @@ impl Core {
     fn resume(&mut self, store: &dyn Store, tasks: Vec<Unfinished>) -> Result<(), StoreError> {
         let mut again = Vec::new();
         let (mut keys, mut looked_up) = (prepare::Keys::default(), HashMap::new());
+        let mut placing = prepare::Placing::default();
         let open = tasks.len();
         for (task, started_at, story) in tasks {
             let Some(def) = self.defs.get(&task).cloned() else { continue };
@@ -166,11 +168,12 @@ impl Core {
             };
             self.load_vocabulary(prepared.image.vocabulary);
             if self.scheduler.task(task).is_some_and(|task| task.row.image.is_none()) {
-                self.place(task, prepared);
+                self.prepared_for(task, prepared, &mut placing);
             } else {
                 self.equip(task, prepared);
             }
         }
+        self.place(placing);
         tracing::info!(jobs = self.jobs.len(), open, unprepared = again.len(), "recovered");
         // Started by the loop: there is no runtime to start them on yet.
         self.queue_preparing(again);

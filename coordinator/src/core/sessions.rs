@@ -1,9 +1,11 @@
 //! What sessions say: workers that come and go, their frames, their results.
 
-use edgeprof_common::{WorkerId, run::Board as Seen};
-use edgeprof_proto::v1::{self, from_worker::Frame as From};
-use edgeprof_scheduler::{CANARY, Event, Frame, LeaseRef, Outcome, Peer, SessionId};
+use std::sync::Arc;
 
+use edgeprof_common::{Digest, WorkerId, run::Board as Seen};
+use edgeprof_proto::v1::{self, from_worker::Frame as From};
+use edgeprof_scheduler::{BoardReport, CANARY, Event, Frame, LeaseRef, Outcome, Peer, SessionId};
+use prost::Message;
 use tokio::time::Instant;
 
 use super::{Core, Failed, Payload, Session};
@@ -36,9 +38,16 @@ pub(super) struct Worker {
 /// What is known of a board beyond what the scheduler needs.
 #[derive(Debug)]
 pub(super) struct Board {
-    /// As records name it.
-    pub(super) seen: Seen,
+    pub(super) report: BoardReport,
+    pub(super) worker: WorkerId,
     pub(super) firmware_version: Option<String>,
+}
+
+impl Board {
+    /// As records name it.
+    pub(super) fn seen(&self) -> Seen {
+        seen(&self.report, &self.worker)
+    }
 }
 
 impl Core {
@@ -101,7 +110,7 @@ impl Core {
             }
         };
         tracing::info!(%worker, %address, boards = boards.len(), version = %hello.version, "session");
-        self.see(&worker, &hello.boards);
+        self.see(&worker, &hello.boards, &boards);
         let found_by = found_by.as_str();
         let target =
             Target { address: address.clone(), found_by, worker: Some(worker.clone()), reason: None };
@@ -109,7 +118,13 @@ impl Core {
         self.workers.insert(worker.clone(), Worker { address, found_by, version: hello.version });
         self.sessions.insert(
             session,
-            Session { worker: worker.clone(), key, outgoing, stop, reported: (hello.boards, boards.clone()) },
+            Session {
+                worker: worker.clone(),
+                key,
+                outgoing,
+                stop,
+                reported: (gist(&hello.boards), boards.as_slice().into()),
+            },
         );
         self.step(Event::WorkerUp {
             peer: Peer { worker, session },
@@ -137,18 +152,25 @@ impl Core {
             Some(From::Result(result)) => return self.result(from, result, at),
             Some(From::Heartbeat(beat)) => {
                 self.meters.heartbeat();
-                news = session.reported.0 != beat.boards;
-                let read = if news { frames::reports(&beat.boards) } else { Ok(session.reported.1.clone()) };
+                let gist = gist(&beat.boards);
+                news = session.reported.0 != gist;
+                let read = match news {
+                    true => frames::reports(&beat.boards).map(Arc::from),
+                    false => Ok(session.reported.1.clone()),
+                };
                 if let (true, Ok(read)) = (news, &read) {
-                    session.reported = (beat.boards.clone(), read.clone());
-                    self.see(&from.worker, &beat.boards);
+                    session.reported = (gist, Arc::clone(read));
+                    self.see(&from.worker, &beat.boards, read);
                 }
                 read.and_then(|read| frames::heartbeat(&beat, read, last_command))
             }
             Some(From::Board(report)) => {
                 news = true;
-                self.see(&from.worker, std::slice::from_ref(&report));
-                frames::report(&report).map(Frame::Board)
+                let read = frames::report(&report);
+                if let Ok(read) = &read {
+                    self.see(&from.worker, std::slice::from_ref(&report), std::slice::from_ref(read));
+                }
+                read.map(Frame::Board)
             }
             Some(other) => frames::frame(&other),
             None => Ok(Frame::Heard),
@@ -214,16 +236,21 @@ impl Core {
         self.step(Event::Frame { from: from.clone(), frame: Frame::Heard });
     }
 
-    /// Remembers what records and lists say of boards.
-    fn see(&mut self, worker: &WorkerId, boards: &[v1::BoardReport]) {
-        for message in boards {
-            if let Ok(report) = frames::report(message) {
-                let board =
-                    Board { seen: seen(&report, worker), firmware_version: message.firmware_version.clone() };
-                self.boards.insert(report.id, board);
-            }
+    /// Remembers what records and lists say of boards: the messages, and the same as they were read.
+    fn see(&mut self, worker: &WorkerId, messages: &[v1::BoardReport], reports: &[BoardReport]) {
+        self.present = None;
+        for (message, report) in messages.iter().zip(reports) {
+            let (report, worker) = (report.clone(), worker.clone());
+            let board = Board { firmware_version: message.firmware_version.clone(), report, worker };
+            self.boards.insert(board.report.id.clone(), board);
         }
     }
+}
+
+/// What a list of boards is known again by.
+fn gist(boards: &[v1::BoardReport]) -> Digest {
+    let whole: Vec<_> = boards.iter().map(Message::encode_to_vec).collect();
+    Digest::of_parts(whole.iter().map(Vec::as_slice))
 }
 
 /// A transcript as text. Its sender is not trusted with the size of what is to come.

@@ -91,21 +91,34 @@ impl Core {
     /// Stores lines that wait for long.
     pub(super) fn tell_stories(&mut self) {
         let now = Instant::now();
-        let due = self.untold.iter().filter(|(_, since)| now.duration_since(**since) >= TELL);
-        self.touched.extend(due.map(|(task, _)| *task));
+        self.touch_untold(|since| now.duration_since(since) >= TELL);
+    }
+
+    /// The next transaction has the lines of these that wait since then.
+    pub(super) fn touch_untold(&mut self, due: impl Fn(Instant) -> bool) {
+        for (task, since) in &self.untold {
+            if due(*since) {
+                self.touched.entry(*task).or_default();
+            }
+        }
     }
 
     /// Puts the rows of changed tasks into the transaction. A task that has ended is closed with that.
     pub(super) fn put_tasks(&mut self) {
-        for id in std::mem::take(&mut self.touched) {
+        for (id, row) in std::mem::take(&mut self.touched) {
             self.untold.remove(&id);
-            let (Some(task), Some(open)) = (self.scheduler.task(id), self.open.get(&id)) else { continue };
-            let row = TaskToStore { row: task.row, started_at: open.started_at, story: &open.story };
-            self.transaction.put(key::task(id), rows::encode(&row));
-            if task.row.state().is_terminal() {
+            let now = || self.scheduler.task(id).map(|task| Box::new(task.row.clone()));
+            let (Some(row), Some(open)) = (row.or_else(now), self.open.get(&id)) else { continue };
+            let started_at = open.started_at;
+            let story = if row.state().is_terminal() {
                 self.tell_spans(id, &open.story);
-                self.open.remove(&id);
-            }
+                self.open.remove(&id).map(|open| open.story).unwrap_or_default()
+            } else {
+                open.story.clone()
+            };
+            self.transaction.put_later(key::task(id), move || {
+                rows::encode(&TaskToStore { row: &row, started_at, story: &story })
+            });
         }
     }
 

@@ -64,7 +64,7 @@ pub fn seen(report: &BoardReport, worker: &edgeprof_common::WorkerId) -> Board {
         isa: kind.map(|kind| kind.isa.clone()).unwrap_or_default(),
         clock_hz: kind.map(|kind| kind.clock_hz),
         worker: worker.clone(),
-        labels: report.labels.clone(),
+        labels: (*report.labels).clone(),
     }
 }
 

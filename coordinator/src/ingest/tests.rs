@@ -74,7 +74,7 @@ fn world() -> World {
             isa: "rv32imafc".into(),
             clock_hz: Some(144_000_000),
             worker: "w".parse().unwrap(),
-            labels: BTreeMap::new(),
+            labels: Default::default(),
         },
     }
 }

@@ -1,5 +1,7 @@
 //! Frames of the wire as the scheduler's, checked. Pure.
 
+use std::sync::Arc;
+
 use edgeprof_boards::catalogue;
 use edgeprof_common::{Epoch, Token};
 use edgeprof_proto::v1::{self, from_worker::Frame as From};
@@ -27,7 +29,7 @@ pub fn report(message: &v1::BoardReport) -> Result<BoardReport, String> {
         id: message.id.parse().map_err(|error| format!("{error}"))?,
         kind: message.kind.clone(),
         uid: message.uid.clone(),
-        labels: message.labels.clone().into_iter().collect(),
+        labels: Arc::new(message.labels.clone()),
         health: message.health.parse().map_err(|error| format!("{error}"))?,
         reason: message.reason.clone(),
         idle: message.idle,
@@ -77,7 +79,11 @@ pub fn held(messages: &[v1::Held]) -> Result<Vec<Held>, String> {
 ///
 /// # Errors
 /// What cannot be read.
-pub fn heartbeat(beat: &v1::Heartbeat, boards: Vec<BoardReport>, last_command: u64) -> Result<Frame, String> {
+pub fn heartbeat(
+    beat: &v1::Heartbeat,
+    boards: Arc<[BoardReport]>,
+    last_command: u64,
+) -> Result<Frame, String> {
     Ok(Frame::Heartbeat {
         boards,
         held: held(&beat.held)?,

@@ -141,7 +141,7 @@ pub struct Up {
     /// What the worker said.
     pub hello: v1::WorkerHello,
     /// To the worker; full means that it is too slow.
-    pub outgoing: mpsc::Sender<v1::ToWorker>,
+    pub outgoing: mpsc::Sender<Box<v1::ToWorker>>,
     /// Ends the session.
     pub stop: CancellationToken,
 }

@@ -131,12 +131,12 @@ pub(super) async fn serve(
 /// What goes to the worker: the greeting, then commands, and a beat where there is none for a while.
 fn to_worker(
     first: v1::ToWorker,
-    commands: mpsc::Receiver<v1::ToWorker>,
+    commands: mpsc::Receiver<Box<v1::ToWorker>>,
 ) -> impl Stream<Item = v1::ToWorker> {
     let last = first.command;
     let rest = stream::unfold((commands, last), async |(mut commands, last)| {
         let frame = match timeout(BEAT, commands.recv()).await {
-            Ok(frame) => frame?,
+            Ok(frame) => *frame?,
             Err(_) => v1::ToWorker { command: last, frame: Some(To::Beat(v1::Beat {})) },
         };
         let last = frame.command;

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod draft;
 mod embedded;
 mod memory;
 pub mod rows;
@@ -10,6 +11,7 @@ mod writer;
 
 use std::path::PathBuf;
 
+pub use draft::Draft;
 pub use embedded::Embedded;
 pub use memory::Memory;
 pub use writer::{Committed, Writer};

@@ -1,7 +1,7 @@
 //! Group commit: one writer takes all that waits, commits it at once, and then says so.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -14,14 +14,14 @@ use tokio::{
     task,
 };
 
-use super::{Applied, Change, Store, StoreError, Transaction};
+use super::{Applied, Change, Draft, Store, StoreError, Transaction};
 
 /// Transactions that may wait for the writer.
 const QUEUE: usize = 1024;
 
 /// Most transactions of one commit, and most changes in them: nobody waits long for a batch that others fill.
 const BATCH: usize = 1024;
-const CHANGES: usize = 16_384;
+const CHANGES: usize = 8192;
 
 /// How far the writer is: transactions are numbered from 1 in the order in which they were handed in.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +38,7 @@ pub enum Committed {
 /// The way to the writer, for the one loop that owns the state.
 #[derive(Debug)]
 pub struct Writer {
-    queue: mpsc::Sender<Transaction>,
+    queue: mpsc::Sender<Draft>,
     committed: watch::Receiver<Committed>,
     handed: u64,
     runs: Runs,
@@ -83,8 +83,8 @@ impl Writer {
 
     /// Hands a transaction in and gives its number; waits while the queue is full. `None` once the
     /// writer has failed.
-    pub async fn hand_in(&mut self, transaction: Transaction) -> Option<u64> {
-        self.queue.send(transaction).await.ok()?;
+    pub async fn hand_in(&mut self, transaction: impl Into<Draft>) -> Option<u64> {
+        self.queue.send(transaction.into()).await.ok()?;
         self.handed += 1;
         Some(self.handed)
     }
@@ -139,14 +139,14 @@ impl<'a> Log<'a> {
     }
 
     /// Commits `first` and what waits behind it. False once nothing more can be committed.
-    fn commit(&mut self, first: Transaction, waiting: &mut mpsc::Receiver<Transaction>) -> bool {
-        let mut changes = first.changes.len();
-        self.batch.push(first);
+    fn commit(&mut self, first: Draft, waiting: &mut mpsc::Receiver<Draft>) -> bool {
+        let mut changes = first.len();
+        self.batch.push(first.finish());
         while self.batch.len() < BATCH && changes < CHANGES {
             match waiting.try_recv() {
                 Ok(next) => {
-                    changes += next.changes.len();
-                    self.batch.push(next);
+                    changes += next.len();
+                    self.batch.push(next.finish());
                 }
                 Err(_) => break,
             }
@@ -167,29 +167,46 @@ impl<'a> Log<'a> {
             self.say.send_replace(Committed::Failed(Arc::new(error)));
             return false;
         }
-        self.took.took(began.elapsed(), &[], None);
+        let took = began.elapsed();
+        self.done += self.batch.len() as u64;
+        // First of all: somebody waits for it.
+        self.say.send_replace(Committed::UpTo(self.done));
+        self.took.took(took, &[], None);
         self.size.record(self.batch.len() as f64, &[], None);
         log_commit(&self.batch);
-        self.done += self.batch.len() as u64;
         self.batch.clear();
-        self.say.send_replace(Committed::UpTo(self.done));
         true
     }
 }
 
-/// Says in the log how much was committed at once: the size of batches decides how much a disk can take.
+/// Says in the log how much was committed at once, and where: that decides how much a disk can take. Sorts of rows are
+/// the beginnings of their keys, each with the rows that were put, their bytes, and the rows that were removed.
 fn log_commit(batch: &[Transaction]) {
     const LOG: &str = "edgeprof_coordinator::commits";
-    if tracing::enabled!(target: LOG, tracing::Level::DEBUG) {
-        // The last change of a row is the one that is written.
-        let changes = batch.iter().flat_map(|transaction| &transaction.changes);
-        let last: HashMap<&[u8], &Change> = changes.map(|change| (change.key(), change)).collect();
-        let (rows, bytes) = (last.len(), last.values().map(|change| change.bytes()).sum::<usize>());
-        tracing::debug!(target: LOG, transactions = batch.len(), rows, bytes, "committed");
+    if !tracing::enabled!(target: LOG, tracing::Level::DEBUG) {
+        return;
     }
+    // The last change of a row is the one that is written.
+    let changes = batch.iter().flat_map(|transaction| &transaction.changes);
+    let last: HashMap<&[u8], &Change> = changes.map(|change| (change.key(), change)).collect();
+    let mut sorts = BTreeMap::<&[u8], (usize, usize, usize)>::new();
+    for (key, change) in &last {
+        let sort = key.split(|byte| *byte == b'/').next().unwrap_or_default();
+        let (put, bytes, removed) = sorts.entry(sort).or_default();
+        match change {
+            Change::Put(..) => (*put, *bytes) = (*put + 1, *bytes + change.bytes()),
+            Change::Delete(_) => *removed += 1,
+        }
+    }
+    let (rows, bytes) = (last.len(), last.values().map(|change| change.bytes()).sum::<usize>());
+    let sorts = sorts.iter().map(|(sort, (put, bytes, removed))| {
+        format!("{}:{put}:{bytes}:{removed}", String::from_utf8_lossy(sort))
+    });
+    let sorts = sorts.collect::<Vec<_>>().join(" ");
+    tracing::debug!(target: LOG, transactions = batch.len(), rows, bytes, sorts, "committed");
 }
 
-fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watch::Sender<Committed>) {
+fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Draft>, say: &watch::Sender<Committed>) {
     let mut log = Log::new(store, say);
     while let Some(first) = waiting.blocking_recv() {
         if !log.commit(first, &mut waiting) {

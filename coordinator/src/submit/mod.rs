@@ -7,7 +7,7 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use edgeprof_common::{BoardId, ErrorClass, TaskError};
 
@@ -23,7 +23,7 @@ pub struct Present {
     /// Its kind.
     pub kind: String,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
 }
 
 /// Why a submission is not taken at all.

@@ -54,7 +54,7 @@ pub fn kinds(spec: &JobSpec, boards: &[Present]) -> Result<BTreeSet<String>, Ref
 ///
 /// # Errors
 /// When a selector names nothing, or no cell can run.
-pub fn plan(job: JobId, spec: &JobSpec, facts: &Facts<'_>) -> Result<Vec<TaskDef>, Refusal> {
+pub fn plan(job: JobId, spec: &JobSpec, facts: &Facts<'_>) -> Result<Vec<Arc<TaskDef>>, Refusal> {
     let wait = spec.wait_for_board_ms.is_some();
     let mut targets = Vec::new();
     for selector in &spec.boards {
@@ -76,7 +76,7 @@ pub fn plan(job: JobId, spec: &JobSpec, facts: &Facts<'_>) -> Result<Vec<TaskDef
         .map(|(id, (cell, target))| {
             let mut task = task(id, job, spec, cell, target, several, facts);
             shared.share(&mut task);
-            task
+            Arc::new(task)
         })
         .collect();
     match tasks.iter().find_map(|task| task.refusal.clone()) {

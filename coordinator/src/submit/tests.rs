@@ -7,7 +7,7 @@ use super::*;
 use crate::{store::rows::FirmwarePin, testing::tiny_model};
 
 fn board(id: &str, kind: &str, label: Option<(&str, &str)>) -> Present {
-    let labels = label.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let labels = Arc::new(label.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
     Present { id: id.parse().unwrap(), kind: kind.into(), labels }
 }
 
@@ -34,7 +34,7 @@ fn pin() -> FirmwarePin {
     FirmwarePin { file: Digest::of(b"f"), loaded: Digest::of(b"l"), size: 1 }
 }
 
-fn planned(spec: &JobSpec, boards: &[Present]) -> Result<Vec<crate::store::rows::TaskDef>, Refusal> {
+fn planned(spec: &JobSpec, boards: &[Present]) -> Result<Vec<Arc<crate::store::rows::TaskDef>>, Refusal> {
     let firmware: BTreeMap<String, Result<FirmwarePin, TaskError>> =
         ["mps2-an386", "mps2-an500", "netduinoplus2", "riscv32"]
             .into_iter()
@@ -45,7 +45,7 @@ fn planned(spec: &JobSpec, boards: &[Present]) -> Result<Vec<crate::store::rows:
 }
 
 fn selectors(change: impl FnOnce(&mut JobSpec)) -> Vec<String> {
-    planned(&job(change), &lab()).unwrap().into_iter().map(|task| task.selector).collect()
+    planned(&job(change), &lab()).unwrap().into_iter().map(|task| task.selector.clone()).collect()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{BoardReport, Now, queue::Spot, table::Table};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Class {
     pub(crate) kind: String,
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: Arc<BTreeMap<String, String>>,
     pub(crate) model_bytes: u64,
     pub(crate) arena_bytes: u64,
 }
@@ -41,6 +41,11 @@ impl Class {
 /// Number of a class, while a board of it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClassId(u64);
+
+/// A board's place in the list of those that are known, in the order in which they came; one that goes leaves its place
+/// to one that comes. Thousands of boards are sorted by it, whose names lie all over the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(usize);
 
 /// What a board could take now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +90,8 @@ pub(crate) struct State {
 /// One board.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
+    pub(crate) board: BoardId,
+    pub(crate) place: Place,
     pub(crate) worker: WorkerId,
     pub(crate) class: ClassId,
     pub(crate) state: State,
@@ -97,12 +104,12 @@ pub(crate) struct Pool {
     members: usize,
     /// How many get tasks, and how many attempts those have.
     serving: (usize, usize),
-    pub(crate) idle: BTreeSet<BoardId>,
-    pub(crate) loaded: BTreeMap<Digest, BTreeSet<BoardId>>,
+    pub(crate) idle: BTreeSet<Place>,
+    pub(crate) loaded: BTreeMap<Digest, BTreeSet<Place>>,
     /// With room behind others, in the order that the policy wants.
-    pub(crate) behind: BTreeSet<(u64, BoardId)>,
+    pub(crate) behind: BTreeSet<(u64, Place)>,
     /// The same of those with spare room only.
-    pub(crate) spare: BTreeSet<(u64, BoardId)>,
+    pub(crate) spare: BTreeSet<(u64, Place)>,
 }
 
 /// What became of a class when a board came or went.
@@ -116,18 +123,21 @@ pub(crate) struct Moved {
 pub(crate) struct Boards {
     ids: BTreeMap<Arc<Class>, ClassId>,
     pools: BTreeMap<ClassId, Pool>,
-    sites: Table<BoardId, Site>,
+    places: Table<BoardId, Place>,
+    sites: Vec<Option<Site>>,
+    /// Places that boards have left.
+    left: BTreeSet<Place>,
     last: u64,
 }
 
 impl Boards {
     pub(crate) fn site(&self, board: &BoardId) -> Option<&Site> {
-        self.sites.get(board)
+        self.at(*self.places.get(board)?)
     }
 
-    /// The same with the key that is kept here.
-    pub(crate) fn entry(&self, board: &BoardId) -> Option<(&BoardId, &Site)> {
-        self.sites.get_key_value(board)
+    /// The board at a place.
+    pub(crate) fn at(&self, place: Place) -> Option<&Site> {
+        self.sites.get(place.0)?.as_ref()
     }
 
     pub(crate) fn pool(&self, class: ClassId) -> Option<&Pool> {
@@ -135,7 +145,7 @@ impl Boards {
     }
 
     pub(crate) fn class_of(&self, board: &BoardId) -> Option<&Class> {
-        self.pools.get(&self.sites.get(board)?.class).map(|pool| &*pool.class)
+        self.pools.get(&self.site(board)?.class).map(|pool| &*pool.class)
     }
 
     pub(crate) fn classes(&self) -> impl Iterator<Item = (ClassId, &Class)> {
@@ -148,7 +158,7 @@ impl Boards {
             Spot::Class(class) => {
                 self.pools.get(class).is_some_and(|pool| !pool.idle.is_empty() || !pool.behind.is_empty())
             }
-            Spot::Board(board) => self.sites.get(board).is_some_and(|site| site.state.room.wanted()),
+            Spot::Board(board) => self.site(board).is_some_and(|site| site.state.room.wanted()),
         }
     }
 
@@ -156,7 +166,7 @@ impl Boards {
     pub(crate) fn serving_at(&self, spot: &Spot) -> (usize, usize) {
         match spot {
             Spot::Class(class) => self.pools.get(class).map_or((0, 0), |pool| pool.serving),
-            Spot::Board(board) => self.sites.get(board).map_or((0, 0), |site| site.state.serves()),
+            Spot::Board(board) => self.site(board).map_or((0, 0), |site| site.state.serves()),
         }
     }
 
@@ -178,15 +188,24 @@ impl Boards {
         if let Some(pool) = self.pools.get_mut(&id) {
             pool.members += 1;
         }
-        let site = Site { worker: worker.clone(), class: id, state: State::default() };
-        self.sites.insert(report.id.clone(), site);
+        let place = self.left.pop_first().unwrap_or_else(|| {
+            self.sites.push(None);
+            Place(self.sites.len() - 1)
+        });
+        let (board, worker, state) = (report.id.clone(), worker.clone(), State::default());
+        if let Some(site) = self.sites.get_mut(place.0) {
+            self.places.insert(board.clone(), place);
+            *site = Some(Site { board, place, worker, class: id, state });
+        }
         Some(moved)
     }
 
     pub(crate) fn remove(&mut self, board: &BoardId) -> Moved {
         self.set(board, State::default());
         let mut moved = Moved::default();
-        let Some(site) = self.sites.swap_remove(board) else { return moved };
+        let Some(place) = self.places.swap_remove(board) else { return moved };
+        let Some(site) = self.sites.get_mut(place.0).and_then(Option::take) else { return moved };
+        self.left.insert(place);
         let Some(pool) = self.pools.get_mut(&site.class) else { return moved };
         pool.members -= 1;
         if pool.members == 0 {
@@ -199,7 +218,8 @@ impl Boards {
 
     /// Sets how a board is. True if it could take less before.
     pub(crate) fn set(&mut self, board: &BoardId, state: State) -> bool {
-        let Some(site) = self.sites.get_mut(board) else { return false };
+        let Some(&place) = self.places.get(board) else { return false };
+        let Some(Some(site)) = self.sites.get_mut(place.0) else { return false };
         let Some(pool) = self.pools.get_mut(&site.class) else { return false };
         let before = std::mem::replace(&mut site.state, state);
         if before == state {
@@ -207,16 +227,16 @@ impl Boards {
         }
         match before.room {
             Room::None => {}
-            Room::Idle => pool.unlist(board, before.image),
+            Room::Idle => pool.unlist(place, before.image),
             Room::Behind { spare, .. } => {
-                pool.line(spare).remove(&(before.key, board.clone()));
+                pool.line(spare).remove(&(before.key, place));
             }
         }
         match state.room {
             Room::None => {}
-            Room::Idle => pool.list(board, state.image),
+            Room::Idle => pool.list(place, state.image),
             Room::Behind { spare, .. } => {
-                pool.line(spare).insert((state.key, board.clone()));
+                pool.line(spare).insert((state.key, place));
             }
         }
         let ((boards, attempts), (off, out), (on, more)) = (pool.serving, before.serves(), state.serves());
@@ -246,23 +266,23 @@ impl Pool {
         }
     }
 
-    const fn line(&mut self, spare: bool) -> &mut BTreeSet<(u64, BoardId)> {
+    const fn line(&mut self, spare: bool) -> &mut BTreeSet<(u64, Place)> {
         if spare { &mut self.spare } else { &mut self.behind }
     }
 
-    fn list(&mut self, board: &BoardId, image: Option<Digest>) {
-        self.idle.insert(board.clone());
+    fn list(&mut self, place: Place, image: Option<Digest>) {
+        self.idle.insert(place);
         if let Some(image) = image {
-            self.loaded.entry(image).or_default().insert(board.clone());
+            self.loaded.entry(image).or_default().insert(place);
         }
     }
 
-    fn unlist(&mut self, board: &BoardId, image: Option<Digest>) {
-        self.idle.remove(board);
+    fn unlist(&mut self, place: Place, image: Option<Digest>) {
+        self.idle.remove(&place);
         let Some(image) = image else { return };
-        if let Some(boards) = self.loaded.get_mut(&image) {
-            boards.remove(board);
-            if boards.is_empty() {
+        if let Some(places) = self.loaded.get_mut(&image) {
+            places.remove(&place);
+            if places.is_empty() {
                 self.loaded.remove(&image);
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Bound};
 use edgeprof_common::{BoardId, Digest};
 
 use super::{
-    classes::{Boards, Class, Pool, Room, Site},
+    classes::{Boards, Class, Place, Pool, Room, Site},
     estimate::{Estimates, Expected},
 };
 use crate::{Config, Now, Policy, queue::Spot};
@@ -31,17 +31,17 @@ pub(crate) struct Chooser<'a> {
     pub(crate) config: &'a Config,
     pub(crate) now: Now,
     /// The board that was chosen last, for the policy that takes each in turn.
-    pub(crate) last: Option<&'a BoardId>,
+    pub(crate) last: Option<Place>,
 }
 
-/// Where a task could go, the best first: not tried, then what the policy says, image loaded, lowest id.
-type Cost<'a> = (bool, Option<u64>, bool, &'a BoardId);
+/// Where a task could go, the best first: not tried, then what the policy says, image loaded, first in the list.
+type Cost = (bool, Option<u64>, bool, Place);
 
 /// The best so far.
-struct Best<'a>(Option<Cost<'a>>);
+struct Best(Option<Cost>);
 
-impl<'a> Best<'a> {
-    fn of(&mut self, found: Option<Cost<'a>>) {
+impl Best {
+    fn of(&mut self, found: Option<Cost>) {
         if let Some(found) = found
             && self.0.is_none_or(|best| found < best)
         {
@@ -50,27 +50,31 @@ impl<'a> Best<'a> {
     }
 }
 
-impl<'a> Chooser<'a> {
+impl Chooser<'_> {
     /// The best board with room, if there is one.
     pub(crate) fn choose(&self, task: &Candidate<'_>) -> Option<BoardId> {
+        self.best(task).and_then(|place| self.boards.at(place)).map(|site| site.board.clone())
+    }
+
+    fn best(&self, task: &Candidate<'_>) -> Option<Place> {
         let (mut idle, mut behind, mut spare) = (Best(None), Best(None), Best(None));
         for spot in task.spots {
             match spot {
                 Spot::Class(class) => {
                     let Some(pool) = self.boards.pool(*class) else { continue };
                     let run = self.expects(&pool.class, task);
-                    idle.of(self.idle_in(pool, task).and_then(|board| self.cost(board, run, task)));
-                    for board in self.some_of(&pool.behind, task) {
-                        behind.of(self.cost(board, run, task));
+                    idle.of(self.idle_in(pool, task).and_then(|place| self.cost(place, run, task)));
+                    for place in self.some_of(&pool.behind, task) {
+                        behind.of(self.cost(place, run, task));
                     }
-                    for board in self.some_of(&pool.spare, task) {
-                        spare.of(self.cost(board, run, task));
+                    for place in self.some_of(&pool.spare, task) {
+                        spare.of(self.cost(place, run, task));
                     }
                 }
                 Spot::Board(board) => {
-                    let Some((board, site)) = self.boards.entry(board) else { continue };
+                    let Some(site) = self.boards.site(board) else { continue };
                     let Some(pool) = self.boards.pool(site.class) else { continue };
-                    let cost = || self.cost(board, self.expects(&pool.class, task), task);
+                    let cost = || self.cost(site.place, self.expects(&pool.class, task), task);
                     match site.state.room {
                         Room::None => {}
                         Room::Idle => idle.of(cost()),
@@ -80,17 +84,17 @@ impl<'a> Chooser<'a> {
                 }
             }
         }
-        let Some(idle) = idle.0 else { return behind.0.map(|(.., board)| board.clone()) };
+        let Some(idle) = idle.0 else { return behind.0.map(|(.., place)| place) };
         spare.of(behind.0);
         // What is not known is tried: an idle board without history is never passed over.
-        let sooner = |busy: &Cost<'_>| {
+        let sooner = |busy: &Cost| {
             self.config.policy == Policy::LeastCompletion
                 && idle.1.is_some_and(|idle| busy.1.is_some_and(|busy| busy < idle))
                 && busy.0 <= idle.0
                 && self.soon(busy.3)
         };
-        let (.., board) = spare.0.filter(sooner).unwrap_or(idle);
-        Some(board.clone())
+        let (.., place) = spare.0.filter(sooner).unwrap_or(idle);
+        Some(place)
     }
 
     /// When a task would have ended on a board, in µs from now; none where its run time is not known.
@@ -120,46 +124,51 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    fn soon(&self, board: &BoardId) -> bool {
-        let wait = self.boards.site(board).and_then(|site| self.wait(site));
+    fn soon(&self, place: Place) -> bool {
+        let wait = self.boards.at(place).and_then(|site| self.wait(site));
         wait.is_some_and(|wait| u128::from(wait) <= self.config.wait_for_better.as_micros())
     }
 
-    fn cost(&self, board: &'a BoardId, expected: Option<Expected>, task: &Candidate<'_>) -> Option<Cost<'a>> {
-        let site = self.boards.site(board)?;
+    fn cost(&self, place: Place, expected: Option<Expected>, task: &Candidate<'_>) -> Option<Cost> {
+        let site = self.boards.at(place)?;
         let policy = match self.config.policy {
             Policy::LeastCompletion => self.ends(site, &task.image, expected),
             Policy::LeastLoaded => Some(match site.state.room {
                 Room::Behind { attempts, .. } => attempts as u64,
                 Room::None | Room::Idle => 0,
             }),
-            Policy::RoundRobin => Some(u64::from(self.last.is_some_and(|last| board <= last))),
+            Policy::RoundRobin => Some(u64::from(self.last.is_some_and(|last| place <= last))),
         };
         let unloaded = self.config.policy != Policy::RoundRobin && site.state.image != Some(task.image);
-        Some((task.tried.contains(board), policy, unloaded, board))
+        Some((!self.is_fresh(place, task), policy, unloaded, place))
+    }
+
+    /// Whether a task was not tried there.
+    fn is_fresh(&self, place: Place, task: &Candidate<'_>) -> bool {
+        task.tried.is_empty() || self.boards.at(place).is_none_or(|site| !task.tried.contains(&site.board))
     }
 
     /// The best idle board of a class: all of them end a task at the same time but for loading.
-    fn idle_in(&self, pool: &'a Pool, task: &Candidate<'_>) -> Option<&'a BoardId> {
-        let fresh = |board: &&BoardId| !task.tried.contains(*board);
+    fn idle_in(&self, pool: &Pool, task: &Candidate<'_>) -> Option<Place> {
+        let fresh = |place: &&Place| self.is_fresh(**place, task);
         if self.config.policy == Policy::RoundRobin {
             let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-            let later = pool.idle.range::<BoardId, _>((after, Bound::Unbounded)).find(fresh);
-            return later.or_else(|| pool.idle.iter().find(fresh)).or_else(|| pool.idle.first());
+            let later = pool.idle.range((after, Bound::Unbounded)).find(fresh);
+            return later.or_else(|| pool.idle.iter().find(fresh)).or_else(|| pool.idle.first()).copied();
         }
-        let loaded = pool.loaded.get(&task.image).and_then(|boards| boards.iter().find(fresh));
-        loaded.or_else(|| pool.idle.iter().find(fresh)).or_else(|| pool.idle.first())
+        let loaded = pool.loaded.get(&task.image).and_then(|places| places.iter().find(fresh));
+        loaded.or_else(|| pool.idle.iter().find(fresh)).or_else(|| pool.idle.first()).copied()
     }
 
     /// Some of a class's boards with room behind others, the likely best among them.
-    fn some_of(&self, lines: &'a BTreeSet<(u64, BoardId)>, task: &Candidate<'_>) -> Vec<&'a BoardId> {
-        let fresh = |(_, board): &&(u64, BoardId)| !task.tried.contains(board);
+    fn some_of(&self, lines: &BTreeSet<(u64, Place)>, task: &Candidate<'_>) -> Vec<Place> {
+        let fresh = |(_, place): &&(u64, Place)| self.is_fresh(*place, task);
         let turn = self.last.filter(|_| self.config.policy == Policy::RoundRobin);
-        let after = turn.map_or(Bound::Unbounded, |last| Bound::Excluded((0, last.clone())));
+        let after = turn.map_or(Bound::Unbounded, |last| Bound::Excluded((0, last)));
         let later = lines.range((after, Bound::Unbounded)).filter(fresh).take(COMPARED);
-        let mut some: Vec<_> = later.map(|(_, board)| board).collect();
+        let mut some: Vec<_> = later.map(|(_, place)| *place).collect();
         if some.is_empty() {
-            some.extend(lines.iter().find(fresh).or_else(|| lines.first()).map(|(_, board)| board));
+            some.extend(lines.iter().find(fresh).or_else(|| lines.first()).map(|(_, place)| *place));
         }
         some
     }
@@ -181,7 +190,7 @@ pub(crate) fn order(policy: Policy, room: Room) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use edgeprof_common::WorkerId;
 
@@ -241,7 +250,8 @@ mod tests {
             let task =
                 Candidate { image: image(), work: 1, tried: tried.iter().collect(), spots: &self.spots };
             let (boards, estimates, config) = (&self.boards, &self.estimates, &self.config);
-            let chooser = Chooser { boards, estimates, config, now: Now(0), last: self.last.as_ref() };
+            let last = self.last.as_ref().and_then(|last| boards.site(last)).map(|site| site.place);
+            let chooser = Chooser { boards, estimates, config, now: Now(0), last };
             chooser.choose(&task).map(|board| board.to_string())
         }
     }
@@ -251,7 +261,7 @@ mod tests {
             id: id(name),
             kind: kind.into(),
             uid: None,
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             health: edgeprof_common::BoardHealth::Good,
             reason: None,
             idle: true,

@@ -105,7 +105,7 @@ fn a_drain_outlives_sessions_and_restarts_and_needs_no_worker() {
 fn a_worker_that_is_about_to_stop_says_so_itself_for_as_long_as_it_lives() {
     let (mut rig, [first, second]) = busy();
     let beat = |held, draining| Frame::Heartbeat {
-        boards: vec![board("a/0", false)],
+        boards: [board("a/0", false)].into(),
         held,
         last_command: edgeprof_scheduler::Command(9),
         draining,

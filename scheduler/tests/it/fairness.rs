@@ -1,6 +1,6 @@
 //! The queue's order: classes, submitters by their weights, ageing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use edgeprof_common::{Priority, TaskState};
 use edgeprof_scheduler::{Config, Event, Frame, Image, NewTask, Outcome, Requirement};
@@ -184,7 +184,7 @@ fn a_board_that_becomes_another_kind_gets_other_tasks() {
     submit(&mut rig, vec![NewTask { requirement: Requirement::label("rack", "3"), ..new_task(1) }]);
     assert_eq!(rig.state(1), Queued);
     let mut report = super::rig::board("a/0", true);
-    report.labels.insert("rack".into(), "3".into());
+    report.labels = Arc::new(BTreeMap::from([("rack".into(), "3".into())]));
     rig.frame(&peer("a", 1), Frame::Board(report));
     assert_eq!(rig.state(1), Leased);
 }

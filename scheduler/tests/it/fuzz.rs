@@ -61,7 +61,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         Just(Frame::Heard),
         (any_held(), 0..9_u64, any_report(), 0..9).prop_map(|(held, last, report, drain)| {
-            let (boards, draining) = (vec![report], drain == 0);
+            let (boards, draining) = ([report].into(), drain == 0);
             Frame::Heartbeat { boards, held, last_command: Command(last), draining }
         }),
         any_report().prop_map(Frame::Board),
@@ -91,7 +91,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             let image = ready.then(image);
             Event::Submitted { tasks: vec![NewTask { image, ..new_task(n) }] }
         }),
-        1 => (0..6_u128).prop_map(|n| Event::Ready { task: task(n), image: image() }),
+        1 => (0..6_u128).prop_map(|n| Event::Ready { tasks: vec![task(n)], image: image() }),
         1 => Just(Event::CancelJob { job: JOB }),
         1 => Just(Event::Forget { job: JOB }),
         6 => (any_peer(), 0..3_u64, any_held()).prop_map(|(peer, life, held)| {

@@ -118,7 +118,7 @@ fn the_deadline_of_what_waits_counts_from_when_it_is_in_work() {
             rig.now += 1000;
             let states = [HeldState::Running, HeldState::Staged];
             let all = leases[first..].iter().zip(states).map(|(lease, state)| held(lease, state)).collect();
-            let boards = vec![BoardReport { queue: 9, ..board("a/0", false) }];
+            let boards = [BoardReport { queue: 9, ..board("a/0", false) }].into();
             let last_command = edgeprof_scheduler::Command(9);
             rig.frame(&peer("a", 1), Frame::Heartbeat { boards, held: all, last_command, draining: false });
         }

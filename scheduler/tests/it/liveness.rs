@@ -181,7 +181,7 @@ fn what_a_worker_should_not_run_is_told_to_stop_every_five_seconds() {
         assert_eq!(rig.cancelled().len(), usize::from(n == 1 || n == 6), "at {n} s");
     }
     let beat = |held| Frame::Heartbeat {
-        boards: vec![board("a/0", true)],
+        boards: [board("a/0", true)].into(),
         held,
         last_command: edgeprof_scheduler::Command(9),
         draining: false,
@@ -254,7 +254,7 @@ fn an_unprepared_task_waits_for_its_image_and_lets_others_by() {
     rig.event(Event::Submitted { tasks: vec![raw.clone(), NewTask { id: task(3), ..raw }, new_task(2)] });
     assert_eq!((rig.state(1), rig.state(2)), (Queued, Leased));
     rig.result(&peer("a", 1), &rig.lease(2), Outcome::Succeeded);
-    rig.event(Event::Ready { task: task(1), image: super::rig::image() });
+    rig.event(Event::Ready { tasks: vec![task(1)], image: super::rig::image() });
     assert_eq!(rig.state(1), Leased);
     let error = edgeprof_common::TaskError::new(edgeprof_common::ErrorClass::Model, "bad_file", "no");
     rig.event(Event::PrepareFailed { task: task(3), error });

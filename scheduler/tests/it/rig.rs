@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -64,7 +65,7 @@ pub(crate) fn board(id: &str, idle: bool) -> BoardReport {
         id: id.parse().unwrap(),
         kind: "m4".into(),
         uid: None,
-        labels: BTreeMap::new(),
+        labels: Arc::default(),
         health: BoardHealth::Good,
         reason: None,
         idle,

@@ -18,7 +18,7 @@ fn a_story_tells_each_step_with_its_reason() {
     rig.up("a", 1, &["a/0"]);
     rig.event(Event::Submitted { tasks: vec![NewTask { image: None, ..new_task(1) }] });
     assert_eq!(steps(&rig), [Step::Submitted]);
-    rig.event(Event::Ready { task: task(1), image: image() });
+    rig.event(Event::Ready { tasks: vec![task(1)], image: image() });
     assert_eq!(
         rig.stories(),
         [(task(1), Step::Prepared, None), (task(1), Step::Offered, Some("token 1.1".into())),]
@@ -119,7 +119,7 @@ fn a_fresh_task_is_not_written_before_something_happens_to_it() {
     let mut rig = Rig::new();
     rig.event(Event::Submitted { tasks: vec![NewTask { image: None, ..new_task(1) }, new_task(2)] });
     assert!(rig.fx.writes.is_empty());
-    rig.event(Event::Ready { task: task(1), image: image() });
+    rig.event(Event::Ready { tasks: vec![task(1)], image: image() });
     assert!(rig.fx.writes.is_empty());
     assert_eq!(rig.scheduler.next_seq(), 2);
     rig.restart();

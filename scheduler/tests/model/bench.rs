@@ -1,6 +1,6 @@
 //! The real scheduler with a store, one worker and one board around it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use edgeprof_common::{
     BoardHealth, BoardId, Digest, Epoch, ErrorClass, Incarnation, JobId, Priority, TaskError, TaskId, Token,
@@ -126,7 +126,7 @@ impl Bench {
             id: BoardId::on(&worker(), "b").expect("a board's name"),
             kind: "m4".into(),
             uid: None,
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             health: BoardHealth::Good,
             reason: None,
             idle: self.running.is_none(),

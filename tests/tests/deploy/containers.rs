@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use clap::Parser;
-use edgeprof_tests::{Finished, root};
+use edgeprof_tests::{Finished, fetched, root};
 use serde_json::Value;
 
 use crate::python::python;
@@ -86,6 +86,38 @@ fn the_coordinator_in_kubernetes_is_one_with_a_volume_probes_and_a_configuration
     let security =
         [&pod["securityContext"]["runAsNonRoot"], &container["securityContext"]["readOnlyRootFilesystem"]];
     assert!(security.iter().all(|on| **on == true), "{security:?}");
+}
+
+/// By the definitions of the API server, which refuses fields that it does not know.
+#[test]
+fn kubernetes_knows_every_field_of_the_manifest() {
+    let (Some(definitions), Some(objects)) =
+        (fetched("kubernetes.json"), yaml("kubernetes/coordinator.yaml"))
+    else {
+        return;
+    };
+    let text = fs::read_to_string(definitions).unwrap();
+    // One document, whose parts name each other by its address.
+    let definitions: Value = serde_json::from_str(&text.replace("/api/_definitions.json#", "#")).unwrap();
+    let validator = |version: &str, kind: &str| {
+        let mut schema = definitions.clone();
+        schema["$ref"] = format!("#/$defs/io.k8s.api.{version}.{kind}").into();
+        jsonschema::validator_for(&schema).unwrap()
+    };
+    for object in &objects {
+        let version = object["apiVersion"].as_str().unwrap().replace('/', ".");
+        let version = if version == "v1" { "core.v1".to_owned() } else { version };
+        let validator = validator(&version, object["kind"].as_str().unwrap());
+        let errors: Vec<String> = validator
+            .iter_errors(object)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+        let mut unknown = object.clone();
+        unknown["metadata"]["lables"] = Value::Null;
+        assert!(!validator.is_valid(&unknown), "a field that nobody knows is refused");
+    }
+    assert_eq!(objects.len(), 3);
 }
 
 /// An instruction a line, with what it goes on with; the stages that the other files ask for are there.

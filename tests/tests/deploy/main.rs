@@ -5,6 +5,7 @@ mod containers;
 mod docs;
 mod links;
 mod packages;
+mod prometheus;
 mod python;
 mod supervised;
 mod units;

@@ -77,6 +77,6 @@ fn maintainer_scripts_are_shell_and_let_the_tools_of_debian_add_theirs() {
         let checked = shell(&script);
         assert_eq!(checked.code, 0, "{checked:?}");
     }
-    let boot = shell(&root().join("xtask/src/dist/boot.sh"));
+    let boot = shell(&root().join("xtask/src/dist/check/boot.sh"));
     assert_eq!(boot.code, 0, "{boot:?}");
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use edgeprof_common::{BoardId, RunId, TaskId, run::RunRecord};
+use edgeprof_common::{RunId, TaskId, run::RunRecord};
 use edgeprof_coordinator::store::{
     Applied, Change, Memory, Row, Store, StoreError, Transaction, Visit,
     rows::{self, key},
@@ -43,9 +43,9 @@ impl Ledger {
         self.records.lock().unwrap().contains_key(&key::run(RunId::from(task)))
     }
 
-    /// Whether a board was ordered anything.
-    pub(crate) fn has_token(&self, board: &BoardId) -> bool {
-        self.rows.get(&key::token(board)).unwrap().is_some()
+    /// Whether a task was leased to a board.
+    pub(crate) fn has_lease(&self) -> bool {
+        !self.rows.scan(b"task/", None, 1).unwrap().is_empty()
     }
 
     /// Records, and how often any was written: both are the same if each was written once.

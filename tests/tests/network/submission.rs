@@ -1,6 +1,6 @@
 //! A job of the lab's client, submitted until it is taken.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use edgeprof_common::{
     Digest, JobId, Kv, Priority, Quant, TaskId,
@@ -20,7 +20,7 @@ use super::{coordinator::Coordinator, worker::KIND};
 #[derive(Debug)]
 pub(crate) struct Submission {
     job: JobRow,
-    pub(crate) tasks: Vec<TaskDef>,
+    pub(crate) tasks: Vec<Arc<TaskDef>>,
     answer: Option<oneshot::Receiver<Result<v1::Job, Busy>>>,
     pub(crate) taken: bool,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Submission {
 impl Submission {
     /// A job of so many tasks.
     pub(crate) fn new(job: JobId, tasks: u32, boards: &Requirement, firmware: Digest) -> Self {
-        let defs = (0..tasks).map(|n| task(job, n, boards, firmware)).collect::<Vec<_>>();
+        let defs = (0..tasks).map(|n| Arc::new(task(job, n, boards, firmware))).collect::<Vec<_>>();
         let spec = JobSpec {
             models: vec![model()],
             boards: vec![KIND.into()],

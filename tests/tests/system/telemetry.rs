@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use edgeprof_tests::{Daemon, Lab, eventually, root};
+use edgeprof_tests::{Daemon, Lab, eventually, root, tool};
 use serde_json::Value;
 
 use super::{job, model};
@@ -48,17 +48,6 @@ impl Drop for Program {
             );
         }
     }
-}
-
-/// One of `cargo xtask tools`; without it the test is skipped, and says so.
-fn tool(name: &str) -> Option<PathBuf> {
-    let path = root().join("target/tools/bin").join(name);
-    let found = path.exists().then_some(path);
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "{name} is missing; `cargo xtask tools` fetches it");
-        eprintln!("SKIPPED: {name} is missing; `cargo xtask tools` fetches it");
-    }
-    found
 }
 
 /// Some port that is free now.

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Build, text};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Debian's name for what rustc calls aarch64-unknown-linux-gnu.
-fn gnu(triple: &str) -> String {
+pub(crate) fn gnu(triple: &str) -> String {
     triple.replace("-unknown-", "-")
 }
 
@@ -67,17 +67,22 @@ fn debian_library(triple: &str) -> Result<PathBuf> {
     let architecture = super::deb::architecture(triple).unwrap_or(triple);
     let package = format!("libstd-rust-web-dev={version}");
     step(&format!("fetching {package} for {architecture}"));
-    let fetched = tempfile::tempdir()?;
+    fs::create_dir_all(target().join("cross"))?;
+    let fetched = tempfile::tempdir_in(target().join("cross"))?;
     run("reading Debian's package lists", foreign(architecture, fetched.path())?.arg("update"))?;
     let mut download = foreign(architecture, fetched.path())?;
     run("fetching it", download.args(["download", &package]).current_dir(fetched.path()))?;
+    let unpacked = fetched.path().join("unpacked");
     for file in fs::read_dir(fetched.path())? {
         let file = file?.path();
         if file.extension().is_some_and(|e| e == "deb") {
-            text(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&folder))?;
+            text(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&unpacked))?;
         }
     }
-    ensure!(sysroot.join("lib/rustlib").join(triple).exists(), "{package} has no library for {triple}");
+    let library = unpacked.join("usr/lib/rustlib").join(triple);
+    ensure!(library.exists(), "{package} has no library for {triple}");
+    // Whole, or not there.
+    fs::rename(&unpacked, &folder).with_context(|| format!("placing {}", folder.display()))?;
     Ok(sysroot)
 }
 

@@ -4,7 +4,6 @@ mod archive;
 mod check;
 mod cross;
 mod deb;
-mod machine;
 
 use std::{
     env, fs,
@@ -44,7 +43,8 @@ pub(crate) struct Arguments {
     /// Take the firmware images from this folder instead of building them
     #[arg(long, value_name = "DIR")]
     firmware: Option<PathBuf>,
-    /// Then install the packages in a clean Debian, run a job there, and purge them; as root
+    /// Then run jobs with what was built: packages of this machine's architecture installed in clean Debians, as root;
+    /// others under an emulator
     #[arg(long)]
     check: bool,
     /// Check what was built before
@@ -103,7 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         build(&builds, &images, &out)?;
     }
     if arguments.check {
-        check::run(&out)?;
+        check::run(&builds, &out)?;
     }
     Ok(())
 }

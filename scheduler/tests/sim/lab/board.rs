@@ -1,6 +1,6 @@
 //! A board and the attempts that it has: what is done about an order, and what an attempt comes to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{collections::VecDeque, sync::Arc};
 
 use edgeprof_common::{BoardHealth, BoardId, Digest, ErrorClass, TaskError, Token};
 use edgeprof_scheduler::{BoardReport, CANARY, Held, HeldState, LeaseRef, Outcome, RejectReason};
@@ -124,7 +124,7 @@ impl Board {
             id: self.id.clone(),
             kind: self.kind.into(),
             uid: None,
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             health: if self.down { BoardHealth::Unknown } else { BoardHealth::Good },
             reason: self.down.then(|| "it is being restarted".into()),
             idle: self.vacant() && !draining,

@@ -43,7 +43,7 @@ impl Lab {
             Ev::Submit(ids) => self.submit(ids),
             Ev::Ready(id, task) => {
                 let image = self.works[&task].image.clone();
-                self.step(id, Event::Ready { task, image });
+                self.step(id, Event::Ready { tasks: vec![task], image });
             }
             Ev::Cancel(task) => self.cancel(task),
             Ev::NoCanary(id, board) => self.step(id, Event::NoCanary { board }),

@@ -10,6 +10,9 @@ use edgeprof_scheduler::{BoardRow, Estimate, LeaseRef, Mark, NewTask, Recovered,
 
 use super::{life::LifeId, log::Violation, log::violation};
 
+/// Between two writes of the last tokens, in ms; what was issued since is lost with the life.
+const TOKENS: u64 = 10_000;
+
 /// A store. It belongs to the life that opened it last: whoever held it before gets an error from the next
 /// commit, as from a disk that was moved to another host.
 #[derive(Clone, Default)]
@@ -19,7 +22,10 @@ pub(crate) struct Store {
     /// Tasks as they were submitted, each with its place in the order of submission.
     pub(crate) submitted: BTreeMap<TaskId, (NewTask, u64)>,
     pub(crate) tasks: BTreeMap<TaskId, TaskRow>,
+    /// Every token that was issued in a committed transaction.
     pub(crate) tokens: BTreeMap<BoardId, Token>,
+    /// The same as they are written, now and then, and when.
+    told: (u64, BTreeMap<BoardId, Token>),
     pub(crate) runs: BTreeMap<TaskId, Verdict>,
     pub(crate) aside: BTreeSet<(TaskId, Token)>,
     pub(crate) boards: BTreeMap<BoardId, BoardRow>,
@@ -87,6 +93,9 @@ impl Store {
                 }
             }
         }
+        if now >= self.told.0 + TOKENS {
+            self.told = (now, self.tokens.clone());
+        }
         for task in ended {
             if !self.tasks.get(&task).is_some_and(|row| row.state().is_terminal()) {
                 return Err(violation(format!("{task} has a run and goes on"), &task));
@@ -133,7 +142,7 @@ impl Store {
         Recovered {
             tasks: self.submitted.iter().map(row).collect(),
             next_seq: 0,
-            tokens: self.tokens.clone(),
+            tokens: self.told.1.clone(),
             boards: self.boards.values().map(board).collect(),
             drained: self.drained.clone(),
             estimates: self.estimates.values().cloned().collect(),

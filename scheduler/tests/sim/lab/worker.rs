@@ -128,7 +128,7 @@ impl Worker {
 
     pub(crate) fn heartbeat(&self) -> Frame {
         Frame::Heartbeat {
-            boards: self.reports(),
+            boards: self.reports().into(),
             held: self.held(),
             last_command: self.last_command,
             draining: self.stopping.is_some(),

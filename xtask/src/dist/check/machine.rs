@@ -1,4 +1,4 @@
-//! A clean Debian that runs in namespaces of its own, with its own systemd.
+//! A clean Debian that runs in namespaces of its own, with its own systemd and, until it gets a cable, no network.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use super::text;
 use crate::{
     apt,
     build::{run, target},
+    dist::text,
     system::find,
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Starts one on the base system, which is made once.
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) fn start(name: &str) -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "a clean root takes namespaces and mounts: run this as root"
@@ -50,9 +50,12 @@ impl Machine {
         let base = base()?;
         let folder = target().join("clean-root");
         let changes = tempfile::tempdir_in(&folder)?;
+        let etc = changes.path().join("upper/etc");
+        fs::create_dir_all(&etc)?;
+        fs::write(etc.join("hostname"), format!("{name}\n"))?;
         let script = folder.join("boot.sh");
         fs::write(&script, include_str!("boot.sh"))?;
-        let group = format!("edgeprof-check-{}", std::process::id());
+        let group = format!("edgeprof-check-{}-{name}", std::process::id());
         let outside = Command::new("sh")
             .arg(&script)
             .args([&base, changes.path()])
@@ -73,12 +76,34 @@ impl Machine {
 
     /// Writes a file there. Not below /run or /tmp, which are not on its disk.
     pub(crate) fn write(&self, to: &str, content: &[u8]) -> Result<()> {
-        // Through its own root: an overlay does not see what is put under it.
-        let path = PathBuf::from(format!("/proc/{}/root{to}", self.init));
+        let path = self.path(to);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         fs::write(&path, content).with_context(|| format!("writing {to} there"))
+    }
+
+    /// Where a file there is for this machine. Through its own root: an overlay does not see what is put under it.
+    pub(crate) fn path(&self, there: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{there}", self.init))
+    }
+
+    /// Lays a cable to another: a network of the two, the `number`th of both, with an address each.
+    pub(crate) fn cable(&self, other: &Self, number: u8) -> Result<()> {
+        let name = format!("cable{number}");
+        let ends = ["link", "add", &name, "netns", &self.init, "type", "veth"];
+        let ip = |words: &[&str]| text(Command::new("ip").args(words));
+        ip(&[&ends[..], &["peer", "name", &name, "netns", &other.init]].concat())?;
+        for (end, host) in [(self, 1), (other, 2)] {
+            // Of the network that is for documentation.
+            let address = format!("192.0.2.{}/28", 16 * number + host);
+            let there = |words: &[&str]| {
+                text(Command::new("nsenter").args(["-t", &end.init, "-n", "ip"]).args(words))
+            };
+            there(&["address", "add", &address, "dev", &name])?;
+            there(&["link", "set", &name, "up"])?;
+        }
+        Ok(())
     }
 
     /// Runs a command there as root, and gives what it prints.
