@@ -42,7 +42,8 @@ fn main() -> ExitCode {
         Err(error) => return Failure::usage(format!("cannot start: {error}")).report(),
     };
     let name = telemetry::name(&cli.command);
-    let outcome = runtime.block_on(telemetry::observed(name, dispatch(cli)));
+    let certificates = cli.global.certificates();
+    let outcome = runtime.block_on(telemetry::observed(name, certificates.as_deref(), dispatch(cli)));
     // A blocked read of a dead file system must not hold the process.
     runtime.shutdown_background();
     match outcome {

@@ -1,12 +1,15 @@
 //! What a command tells a collector, if `OTEL_EXPORTER_OTLP_ENDPOINT` names one: its trace, which goes on in the
 //! coordinator and its workers, a line about its end, and how long it took.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
-use edgeprof_service::telemetry::{
-    self, Settings,
-    metrics::{Histogram, table},
-    trace::{self, FutureExt, Kind, Span},
+use edgeprof_service::{
+    telemetry::{
+        self, Settings,
+        metrics::{Histogram, table},
+        trace::{self, FutureExt, Kind, Span},
+    },
+    tls::TlsConfig,
 };
 
 use crate::{
@@ -17,9 +20,11 @@ use crate::{
 /// Runs a command within a trace of its own.
 pub(crate) async fn observed(
     name: &'static str,
+    certificates: Option<&Path>,
     command: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
-    let settings = Settings::from_env();
+    let lab = certificates.map(TlsConfig::folder).unwrap_or_default();
+    let settings = Settings::from_env().within(&lab);
     if settings.otlp_endpoint.is_none() {
         return command.await;
     }

@@ -171,6 +171,7 @@ impl Daemon {
         let dialer = keeper
             .clone()
             .map_or_else(Dialer::default, |keeper| Dialer::secured(keeper, Demand::Worker(None)));
+        let (secure, refusals) = (keeper.is_some(), Arc::new(Refusals::new()));
         let api = Api {
             commands: commands.clone(),
             dialer: dialer.clone(),
@@ -182,9 +183,9 @@ impl Daemon {
             max_artifact_bytes: config.max_artifact_bytes,
             reserve_bytes: config.reserve_bytes,
             access: access.clone(),
+            refusals: refusals.clone(),
             stop: stop.clone(),
         };
-        let (secure, refusals) = (keeper.is_some(), Arc::new(Refusals::new()));
         let door = Door::new(keeper, false, &config.connections, refusals.clone());
         let server = tasks.spawn(serve(listener, door, api, tasks.clone()));
         let own = commands.clone();

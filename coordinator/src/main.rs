@@ -71,7 +71,8 @@ fn main() -> ExitCode {
         Err(error) => return fail(1, &error, None),
     };
     let started = runtime.block_on(async {
-        telemetry::start("edgeprof-coordinator", Some(config.log_format), &config.telemetry)
+        let settings = config.telemetry.within(&config.tls);
+        telemetry::start("edgeprof-coordinator", Some(config.log_format), &settings)
     });
     let telemetry = match started {
         Ok(telemetry) => telemetry,

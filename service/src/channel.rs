@@ -154,7 +154,7 @@ pub async fn connect(address: &str, timeout: Duration) -> Result<Channel, Connec
 
 /// A transport as tonic takes it.
 #[derive(Clone, Debug)]
-struct Over(Arc<dyn Transport>);
+pub(crate) struct Over(pub(crate) Arc<dyn Transport>);
 
 impl Service<Uri> for Over {
     type Response = TokioIo<Box<dyn Io>>;

@@ -1,6 +1,7 @@
 //! A lab of real processes for whole-system tests: one coordinator and its workers, with data of their
 //! own, killed and restarted at will; on loopback, or on hosts in network namespaces whose cables can be pulled.
 
+mod collector;
 mod daemon;
 mod emulator;
 mod lab;
@@ -8,8 +9,10 @@ mod lan;
 mod namespace;
 mod pki;
 mod proxy;
+mod scrape;
 mod secrets;
 
+pub use collector::{Collector, Point, Span};
 pub use daemon::Daemon;
 pub use emulator::Emulator;
 pub use lab::{CLIENT, COORDINATOR, Finished, Lab};
@@ -17,6 +20,7 @@ pub use lan::{Host, Lan, Way};
 pub use namespace::Namespace;
 pub use pki::Pki;
 pub use proxy::{Faults, Proxy};
+pub use scrape::get;
 pub use secrets::secret_in;
 
 use std::{

@@ -205,9 +205,10 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let (inputs, hub_inputs) = mpsc::channel(INPUTS);
     let hub = tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
 
-    let face = Face::new(inputs.clone(), blobs, tasks.clone()).with_certificates(keeper.clone());
-    let secure = keeper.is_some();
-    let door = Door::new(keeper, true, &config.connections, Arc::new(Refusals::new()));
+    let (secure, refusals) = (keeper.is_some(), Arc::new(Refusals::new()));
+    let face = Face::new(inputs.clone(), blobs, tasks.clone(), refusals.clone());
+    let face = face.with_certificates(keeper.clone());
+    let door = Door::new(keeper, true, &config.connections, refusals);
     let server = tasks.spawn(serve(face, tls::incoming(listener, door, &tasks), tasks.stop_token()));
 
     let announcement = if config.announce {

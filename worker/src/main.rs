@@ -50,8 +50,9 @@ async fn run(cli: &Cli) -> Result<(), u8> {
         println!("the configuration is good: {} boards", settings.boards.len());
         return Ok(());
     }
-    let Config { log_format, telemetry, .. } = &settings.config;
-    let telemetry = telemetry::start("edgeprof-worker", Some(*log_format), telemetry).map_err(|error| {
+    let Config { log_format, telemetry, tls, .. } = &settings.config;
+    let started = telemetry::start("edgeprof-worker", Some(*log_format), &telemetry.within(tls));
+    let telemetry = started.map_err(|error| {
         let busy = matches!(error, TelemetryError::Listen { .. });
         fail(if busy { TRY_AGAIN } else { DO_NOT_RESTART }, error)
     })?;

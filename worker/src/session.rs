@@ -9,7 +9,12 @@ use edgeprof_proto::v1::{
     to_worker::Frame as To,
     worker_server::{Worker as Service, WorkerServer},
 };
-use edgeprof_service::{shutdown::Tasks, status::with_hint, telemetry::rpc::Traced, tls::Keeper};
+use edgeprof_service::{
+    shutdown::Tasks,
+    status::with_hint,
+    telemetry::rpc::Traced,
+    tls::{Keeper, Refusals, count_messages},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
@@ -22,6 +27,7 @@ use tonic::{
     Code, Request, Response, Status, Streaming,
     transport::{self, Server, server::Connected},
 };
+use tower::util::MapResponseLayer;
 
 use crate::{
     blobs::{BlobError, Blobs},
@@ -43,13 +49,14 @@ pub struct Face {
     hub: mpsc::Sender<Input>,
     blobs: Blobs,
     tasks: Tasks,
+    refusals: Arc<Refusals>,
     keeper: Option<Arc<Keeper>>,
 }
 
 impl Face {
-    /// A face before `hub`.
-    pub fn new(hub: mpsc::Sender<Input>, blobs: Blobs, tasks: Tasks) -> Self {
-        Self { hub, blobs, tasks, keeper: None }
+    /// A face before `hub`, which counts the messages that it refuses.
+    pub fn new(hub: mpsc::Sender<Input>, blobs: Blobs, tasks: Tasks, refusals: Arc<Refusals>) -> Self {
+        Self { hub, blobs, tasks, refusals, keeper: None }
     }
 
     /// Takes lists of what is revoked.
@@ -77,8 +84,10 @@ where
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the embedded descriptors are descriptors");
+    let refusals = face.refusals.clone();
     Server::builder()
         .layer(Traced)
+        .layer(MapResponseLayer::new(move |response| count_messages(&refusals, response)))
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(health_service)
@@ -114,7 +123,7 @@ impl Service for Face {
         let (reply, answer) = oneshot::channel();
         self.hub.send(Input::Open(hello, command, reply)).await.map_err(|_| stopping())?;
         let Opened { number, frames, stop } = answer.await.map_err(|_| stopping())??;
-        let hub = self.hub.clone();
+        let (hub, refusals) = (self.hub.clone(), self.refusals.clone());
         self.tasks.spawn(async move {
             loop {
                 tokio::select! {
@@ -126,7 +135,11 @@ impl Service for Face {
                                 return;
                             }
                         }
-                        Ok(None) | Err(_) => break,
+                        Ok(None) => break,
+                        Err(status) => {
+                            refusals.count_message(&status);
+                            break;
+                        }
                     },
                 }
             }
@@ -208,7 +221,7 @@ impl Service for Face {
         self.hub.send(Input::Console(board(&name)?, console, reply)).await.map_err(|_| stopping())?;
         given.await.map_err(|_| stopping())??;
         answer.await.map_err(|_| stopping())?.map_err(Status::failed_precondition)?;
-        let stop = self.tasks.stop_token();
+        let (stop, refusals) = (self.tasks.stop_token(), self.refusals.clone());
         self.tasks.spawn(async move {
             let mut data = data;
             // Ends with whoever goes first: the person, the board, or the worker.
@@ -223,7 +236,8 @@ impl Service for Face {
                 };
                 match next {
                     Ok(Some(input)) => data = input.data,
-                    Ok(None) | Err(_) => return,
+                    Ok(None) => return,
+                    Err(status) => return refusals.count_message(&status),
                 }
             }
         });

@@ -39,7 +39,7 @@ pub(crate) enum Port {
     /// Whoever this is speaks TLS there.
     Secure {
         seen: Seen,
-        /// Whether a coordinator of our lab lets us in; absent where that is not the question.
+        /// Whether a coordinator of our lab takes our certificate; absent where that is not the question.
         lets_in: Option<Result<(), Untrusted>>,
     },
     /// Something else listens there.
@@ -89,7 +89,8 @@ async fn serves(dialer: &Dialer, address: SocketAddr, service: &str) -> Result<b
 async fn secure(address: SocketAddr, wanted: &Wanted, keeper: Option<&Arc<Keeper>>) -> Option<Port> {
     let seen = timeout(PATIENCE, tls::look(address, keeper.map(AsRef::as_ref))).await.ok()?.ok()?;
     let lets_in = match (keeper, &seen.ours) {
-        (Some(keeper), Some(Ok(Identity::Coordinator))) => {
+        // Who has no certificate of their own is let in by a token, or not at all.
+        (Some(keeper), Some(Ok(Identity::Coordinator))) if keeper.identity().is_some() => {
             let dialer = Dialer::secured(keeper.clone(), Demand::Coordinator);
             Some(serves(&dialer, address, wanted.service).await.map(drop))
         }
@@ -134,7 +135,9 @@ fn judge_secure(name: String, who: &Identity, seen: &Seen, lets_in: Option<&Resu
         (Some(Err(why)), _) | (_, Some(Err(why))) => {
             Check::problem(name, format!("{there}; {}", why.what), &why.hint)
         }
-        (Some(Ok(_)), Some(Ok(()))) => Check::ok(name, format!("{there}, and lets this client in")),
+        (Some(Ok(_)), Some(Ok(()))) => {
+            Check::ok(name, format!("{there}, and takes the certificate of this client"))
+        }
         (Some(Ok(_)), None) => Check::ok(name, format!("{there}, of the lab of this client")),
         (None, _) if *who == Identity::Coordinator => Check::warning(
             name,
@@ -243,7 +246,7 @@ mod tests {
         let keeper =
             |at: &Secured| Arc::new(Keeper::open(&issue(&at.folder, ann()), tls::Own::Client).unwrap());
         let good = ours.found(Some(&keeper(&ours))).await;
-        assert!(good.status == Status::Ok && good.found.contains("lets this client in"), "{good:?}");
+        assert!(good.status == Status::Ok && good.found.contains("takes the certificate"), "{good:?}");
         let wrong = ours.found(Some(&keeper(&other))).await;
         assert_eq!(wrong.status, Status::Problem, "{wrong:?}");
         assert!(wrong.found.contains("another authority") && wrong.remedy.is_some(), "{wrong:?}");

@@ -54,7 +54,7 @@ pub(crate) async fn run(global: &Global, every: Duration) -> Result<Exit, Failur
             },
             picture = seen.recv() => match picture {
                 Some(Ok(picture)) => top.see(picture, Instant::now()),
-                Some(Err(failure)) => top.trouble(failure.message().to_owned()),
+                Some(Err(failure)) => top.trouble(failure.message().to_owned(), Instant::now()),
                 None => return Ok(Exit::Ok),
             },
         }

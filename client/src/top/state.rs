@@ -39,6 +39,13 @@ pub(super) struct Waiting {
     pub(super) tasks: u64,
 }
 
+/// Why there is no newer picture, and how old the last one is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) why: String,
+    pub(super) old: Duration,
+}
+
 /// The state.
 #[derive(Debug)]
 pub(super) struct Top {
@@ -46,8 +53,9 @@ pub(super) struct Top {
     pub(super) picture: Picture,
     /// The first board that is shown.
     pub(super) first: usize,
-    /// Why there is no newer picture.
-    pub(super) trouble: Option<String>,
+    /// When the picture was taken in.
+    seen: Option<Instant>,
+    pub(super) trouble: Option<Trouble>,
     /// Tasks that ended in a second, newest last.
     pub(super) rates: VecDeque<f64>,
     /// When tasks were counted last, and how many of each job had ended.
@@ -57,7 +65,7 @@ pub(super) struct Top {
 impl Top {
     pub(super) fn new(address: String) -> Self {
         let (rates, counted) = (VecDeque::new(), None);
-        Self { address, picture: Picture::default(), first: 0, trouble: None, rates, counted }
+        Self { address, picture: Picture::default(), first: 0, seen: None, trouble: None, rates, counted }
     }
 
     /// Takes in a look.
@@ -79,13 +87,14 @@ impl Top {
             self.rates.push_back(ended as f64 / span.as_secs_f64());
         }
         self.counted = Some((now, done));
-        (self.picture, self.trouble) = (picture, None);
+        (self.picture, self.seen, self.trouble) = (picture, Some(now), None);
         self.scroll(0);
     }
 
     /// Keeps the old picture, and says why.
-    pub(super) fn trouble(&mut self, why: String) {
-        self.trouble = Some(why);
+    pub(super) fn trouble(&mut self, why: String, now: Instant) {
+        let old = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
+        self.trouble = Some(Trouble { why, old });
         // What comes after a pause is no rate of a second.
         self.counted = None;
     }
@@ -160,7 +169,9 @@ pub(super) mod tests {
         assert!(top.rates.is_empty(), "one look tells no rate");
         top.see(jobs(vec![job("j2", "high", 1), job("j1", "normal", 6)]), start + Duration::from_secs(2));
         assert_eq!(top.rates, [2.0]);
-        top.trouble("gone".into());
+        top.trouble("gone".into(), start + Duration::from_secs(12));
+        let old = Duration::from_secs(10);
+        assert_eq!(top.trouble, Some(Trouble { why: "gone".into(), old }));
         top.see(jobs(vec![job("j1", "normal", 9)]), start + Duration::from_secs(60));
         assert_eq!((top.rates.len(), &top.trouble), (1, &None));
         for second in 61..200 {

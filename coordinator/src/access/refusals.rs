@@ -2,11 +2,17 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use edgeprof_service::status::{exhausted, with_hint};
+use edgeprof_service::{
+    status::{exhausted, with_hint},
+    telemetry::metrics::{observe, table},
+};
 use tonic::{Code, Status};
 
 /// Why something is refused, as it is counted.
@@ -146,6 +152,16 @@ impl Refusals {
         }
     }
 
+    /// Has them counted as metrics.
+    pub(super) fn watch(self: &Arc<Self>) {
+        let refusals = self.clone();
+        observe(&table::CALLS_REFUSED, move |seen| {
+            for reason in Reason::ALL {
+                seen.is(refusals.of(reason) as f64, &[("reason", reason.as_str())]);
+            }
+        });
+    }
+
     /// How often this.
     #[must_use]
     pub fn of(&self, reason: Reason) -> u64 {
@@ -165,6 +181,8 @@ mod tests {
         }
         for (times, reason) in (1..).zip(Reason::ALL) {
             assert_eq!(refusals.of(reason), times, "{reason}");
+            let text = include_str!("../../../docs/security.md");
+            assert!(text.contains(&format!("`{reason}`")), "{reason} is not documented");
         }
     }
 }

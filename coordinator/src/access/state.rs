@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Access {
     tokens: Arc<Tokens>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
     quotas: Quotas,
     uploads: Uploads,
     room: Room,
@@ -59,9 +59,11 @@ impl Access {
         encrypted: bool,
         commands: mpsc::Sender<Command>,
     ) -> Result<Self, StoreError> {
+        let refusals = Arc::new(Refusals::default());
+        refusals.watch();
         Ok(Self {
             tokens: Arc::new(Tokens::recovered(rows::tokens(store)?)),
-            refusals: Refusals::default(),
+            refusals,
             quotas,
             uploads: Uploads::recovered(rows::uploads(store)?),
             room: Room::default(),
@@ -77,7 +79,7 @@ impl Access {
 
     /// What was refused since the start.
     #[must_use]
-    pub const fn refusals(&self) -> &Refusals {
+    pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
 

@@ -111,6 +111,7 @@ pub(super) async fn console(
     let mut worker = worker(api, &id, address).await?;
     api.access.note_asked(caller, "Console", &board).await?;
     let (typed, line) = mpsc::channel(16);
+    let refusals = api.refusals.clone();
     // Ends with either side: the sender fails once the worker's stream is gone.
     tokio::spawn(async move {
         let mut next = Some(first);
@@ -119,7 +120,9 @@ pub(super) async fn console(
                 return;
             }
             next = tokio::select! {
-                message = input.message() => message.ok().flatten(),
+                message = input.message() => {
+                    message.inspect_err(|status| refusals.count_message(status)).ok().flatten()
+                }
                 () = typed.closed() => None,
             };
         }

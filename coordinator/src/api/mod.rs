@@ -21,6 +21,7 @@ use std::{
 
 use edgeprof_common::{BoardId, JobId, Role, RunId, TaskId};
 use edgeprof_proto::v1::{self, profiler_server::Profiler};
+use edgeprof_service::tls::Refusals;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,8 @@ pub struct Api {
     pub reserve_bytes: u64,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Where messages that are refused are counted.
+    pub refusals: Arc<Refusals>,
     /// Ends streams.
     pub stop: CancellationToken,
 }

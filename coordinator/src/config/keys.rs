@@ -108,4 +108,8 @@ pub const KEYS: &[Key] = &[
     telemetry::KEYS[2],
     telemetry::KEYS[3],
     telemetry::KEYS[4],
+    telemetry::KEYS[5],
+    telemetry::KEYS[6],
+    telemetry::KEYS[7],
+    telemetry::KEYS[8],
 ];

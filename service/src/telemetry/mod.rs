@@ -4,6 +4,7 @@
 //! A collector never slows the program: what waits for it is bounded, what does not fit or does not get there is
 //! dropped and counted, and the end of the process waits for at most [`LAST_CALL`].
 
+mod collector;
 mod flow;
 mod log;
 pub mod metrics;
@@ -21,7 +22,7 @@ use std::{
 };
 
 use opentelemetry::{InstrumentationScope, KeyValue, global};
-use opentelemetry_otlp::{ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{LogExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
     logs::{BatchLogProcessor, SdkLoggerProvider},
@@ -32,8 +33,11 @@ use opentelemetry_sdk::{
 pub use log::LogFormat;
 pub use settings::{KEYS, Places, Ratio, Settings};
 
-use flow::{Counted, FLOWS};
+use collector::{Exporters, exporters};
+use flow::Counted;
 use trace::{SINK, Sink};
+
+use crate::tls::Untrusted;
 
 /// How long the end of the process waits for the collector.
 pub const LAST_CALL: Duration = Duration::from_secs(2);
@@ -51,12 +55,22 @@ const BATCH: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The collector's address.
-    #[error("telemetry cannot go to {endpoint}: {source}; give otlp_endpoint as http://HOST:PORT")]
+    #[error(
+        "telemetry cannot go to {endpoint:?}: {what}; give otlp_endpoint as http://HOST:PORT or https://HOST:PORT"
+    )]
     Endpoint {
         /// As configured.
         endpoint: String,
         /// What is wrong with it.
-        source: ExporterBuildError,
+        what: String,
+    },
+    /// The collector is to be spoken to over TLS.
+    #[error("telemetry cannot go to {endpoint}: {why}; {}", why.hint)]
+    Tls {
+        /// As configured.
+        endpoint: String,
+        /// What keeps us from that.
+        why: Untrusted,
     },
     /// The address of the metrics.
     #[error("cannot serve metrics on {address}: {source}; give another metrics_listen, or leave it out")]
@@ -86,13 +100,12 @@ pub fn start(
     lines: Option<LogFormat>,
     settings: &Settings,
 ) -> Result<Telemetry, TelemetryError> {
-    let settings = settings.clone().or_env(std::env::var(settings::ENDPOINT).ok());
+    let settings = settings.clone().or_env(|name| std::env::var(name).ok());
     let resource = resource(program);
     let mut telemetry = Telemetry::default();
     let mut meters = SdkMeterProvider::builder().with_resource(resource.clone());
     if let Some(endpoint) = &settings.otlp_endpoint {
-        let wrong = |source| TelemetryError::Endpoint { endpoint: endpoint.clone(), source };
-        let (spans, logs, metrics) = exporters(endpoint).map_err(wrong)?;
+        let Exporters { spans, logs, metrics } = exporters(endpoint, &settings)?;
         telemetry.logs = Some(logger(logs, &resource, settings.queue.count()));
         meters =
             meters.with_reader(PeriodicReader::builder(metrics).with_interval(settings.interval).build());
@@ -163,22 +176,6 @@ fn resource(program: &'static str) -> Resource {
             KeyValue::new("process.pid", i64::from(std::process::id())),
         ])
         .build()
-}
-
-type Exporters = (Counted<SpanExporter>, Counted<LogExporter>, Counted<MetricExporter>);
-
-/// None of them dials before it has something to send.
-fn exporters(endpoint: &str) -> Result<Exporters, ExporterBuildError> {
-    let [traces, logs, metrics] = &*FLOWS;
-    let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(TIMEOUT).build()?;
-    let lines = LogExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(TIMEOUT).build()?;
-    let values =
-        MetricExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(TIMEOUT).build()?;
-    Ok((
-        Counted { next: spans, flow: traces.clone() },
-        Counted { next: lines, flow: logs.clone() },
-        Counted { next: values, flow: metrics.clone() },
-    ))
 }
 
 /// The library's queue is larger than what we let in, so that nothing is dropped there without being counted.

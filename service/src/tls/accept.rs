@@ -31,7 +31,11 @@ use super::{
     stream::{End, Incoming, Io},
     verify::AtTheDoor,
 };
-use crate::{peer::Peer, shutdown::Tasks};
+use crate::{
+    peer::Peer,
+    shutdown::Tasks,
+    telemetry::metrics::{observe, table},
+};
 
 /// Connections that wait for the server to take them.
 const READY: usize = 64;
@@ -94,12 +98,25 @@ pub fn incoming(
     tasks: &Tasks,
 ) -> impl Stream<Item = io::Result<impl Connection + use<>>> + use<> {
     let (ready, served) = mpsc::channel(READY);
+    watch(&door);
     if let Some(keeper) = &door.keeper {
         tasks.spawn_until_stop(keeper.clone().watch());
     }
     tasks.spawn_until_stop(tell(door.refusals.clone()));
     tasks.spawn_until_stop(accept(listener, door, ready, tasks.clone()));
     ReceiverStream::new(served)
+}
+
+/// Observes who is there, and who was not let in.
+fn watch(door: &Door) {
+    let gate = door.gate.clone();
+    observe(&table::CONNECTIONS, move |seen| seen.is(gate.open() as f64, &[]));
+    let refusals = door.refusals.clone();
+    observe(&table::REFUSED, move |seen| {
+        for (reason, count) in refusals.all() {
+            seen.is(count as f64, &[("reason", reason)]);
+        }
+    });
 }
 
 async fn accept(listener: TcpListener, door: Door, ready: mpsc::Sender<io::Result<Incoming>>, tasks: Tasks) {
@@ -244,7 +261,7 @@ async fn tell(refusals: Arc<Refusals>) {
     let mut pace = tokio::time::interval(TELL);
     loop {
         pace.tick().await;
-        let all: Vec<_> = refusals.all().collect();
+        let all: Vec<_> = refusals.all().filter(|(_, count)| *count > 0).collect();
         let sum = all.iter().map(|(_, count)| count).sum();
         if sum > told {
             told = sum;

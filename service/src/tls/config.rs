@@ -153,6 +153,11 @@ impl TlsConfig {
         Self { dir: Some(dir.to_owned()), ..Self::default() }
     }
 
+    /// The file of the lab's authority.
+    pub fn authority(&self) -> Option<PathBuf> {
+        self.ca.clone().or_else(|| Some(self.dir.as_ref()?.join("ca.pem")))
+    }
+
     /// The files, if there are to be any.
     pub(super) fn paths(&self) -> Result<Option<Paths>, Untrusted> {
         if *self == Self::default() {

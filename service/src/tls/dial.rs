@@ -206,7 +206,7 @@ fn config(loaded: &Loaded, verifier: Reached) -> Result<ClientConfig, rustls::Er
     Ok(config)
 }
 
-async fn tcp(to: &Uri) -> io::Result<TcpStream> {
+pub(super) async fn tcp(to: &Uri) -> io::Result<TcpStream> {
     let missing = || io::Error::new(io::ErrorKind::InvalidInput, "the address names no host");
     let host = to.host().ok_or_else(missing)?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

@@ -13,7 +13,9 @@ mod handed;
 mod keeper;
 mod loaded;
 mod look;
+mod named;
 mod refusals;
+mod sent;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ pub use handed::Handed;
 pub use keeper::Keeper;
 pub use loaded::Own;
 pub use look::{Seen, look};
+pub use named::Named;
 pub use refusals::{Refusal, Refusals, count_messages};
 
 /// Why certificates keep two from speaking, in words, with the way out.

@@ -11,7 +11,7 @@ use std::{
 
 use edgeprof_identity::Certificate;
 use rustls::{CertificateError, Error};
-use tonic::{Code, codegen::http::Response};
+use tonic::{Code, Status, codegen::http::Response};
 
 /// Certificates whose refusal was told; beyond that all are told anew.
 const REMEMBERED: usize = 1024;
@@ -45,13 +45,15 @@ pub enum Refusal {
     Descriptors,
     /// A message that is larger than any that is taken.
     Oversized,
-    /// A message that cannot be understood.
+    /// A message or a request that cannot be understood.
     Malformed,
+    /// There are as many requests on its connection as may be.
+    Requests,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Full,
         Self::AddressFull,
         Self::Displaced,
@@ -66,6 +68,7 @@ impl Refusal {
         Self::Descriptors,
         Self::Oversized,
         Self::Malformed,
+        Self::Requests,
     ];
 
     /// The word for it.
@@ -85,6 +88,7 @@ impl Refusal {
             Self::Descriptors => "descriptors",
             Self::Oversized => "oversized",
             Self::Malformed => "malformed",
+            Self::Requests => "requests",
         }
     }
 
@@ -132,10 +136,25 @@ impl Refusals {
         self.counts.get(refusal as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Reason and number of all that is not zero.
+    /// Reason and number, zero as well.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let all = Refusal::ALL.into_iter().map(|refusal| (refusal.as_str(), self.of(refusal)));
-        all.filter(|(_, count)| *count > 0)
+        Refusal::ALL.into_iter().map(|refusal| (refusal.as_str(), self.of(refusal)))
+    }
+
+    /// One more if this is what a message, read from a stream, was refused for: too large, or none that can be
+    /// understood. tonic looks at the length before it takes a message in.
+    pub fn count_message(&self, status: &Status) {
+        self.count_answer(status.code(), status.message());
+    }
+
+    fn count_answer(&self, code: Code, said: &str) {
+        match code {
+            Code::OutOfRange => self.count(Refusal::Oversized),
+            Code::Internal if said.contains("decode") || said.starts_with("protocol") => {
+                self.count(Refusal::Malformed);
+            }
+            _ => {}
+        }
     }
 
     /// One more, told if it is the first of this certificate, or of this address where there is none.
@@ -161,18 +180,11 @@ impl Refusals {
     }
 }
 
-/// Counts an answer that says that a message was too large, or none that can be understood. tonic looks at the
-/// length before it takes a message in.
+/// Counts an answer that says that the message that was asked with was too large, or none that can be understood.
 pub fn count_messages<B>(refusals: &Refusals, response: Response<B>) -> Response<B> {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let code = header("grpc-status").and_then(|code| code.parse().ok()).map(Code::from_i32);
-    let said = header("grpc-message").unwrap_or_default();
-    match code {
-        Some(Code::OutOfRange) => refusals.count(Refusal::Oversized),
-        Some(Code::Internal) if said.contains("decode") || said.starts_with("protocol") => {
-            refusals.count(Refusal::Malformed);
-        }
-        _ => {}
+    if let Some(code) = header("grpc-status").and_then(|code| code.parse().ok()) {
+        refusals.count_answer(Code::from_i32(code), header("grpc-message").unwrap_or_default());
     }
     response
 }
@@ -188,8 +200,10 @@ mod tests {
             (0..=times).for_each(|_| refusals.count(refusal));
         }
         let all: Vec<_> = refusals.all().collect();
-        assert_eq!(all.iter().map(|(_, count)| *count).collect::<Vec<_>>(), (1..=14).collect::<Vec<u64>>());
+        assert_eq!(all.iter().map(|(_, count)| *count).collect::<Vec<_>>(), (1..=15).collect::<Vec<u64>>());
         let words: HashSet<_> = all.iter().map(|(word, _)| word).collect();
         assert_eq!(words.len(), Refusal::ALL.len());
+        let text = include_str!("../../../docs/security.md");
+        assert!(words.iter().all(|word| text.contains(&format!("`{word}`"))), "{words:?}");
     }
 }

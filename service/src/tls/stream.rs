@@ -19,6 +19,7 @@ use super::{
     Refusal, Refusals,
     gate::Ticket,
     keeper::Live,
+    sent::{Sent, Told},
     watched::{Watch, Watched},
 };
 use crate::peer::Peer;
@@ -42,6 +43,7 @@ pub(super) struct Guest {
     ticket: Ticket,
     greeting: Option<Greeting>,
     end: Option<End>,
+    sent: Sent,
     refusals: Arc<Refusals>,
     plain: bool,
 }
@@ -90,7 +92,8 @@ impl Incoming {
         let displaced = Box::pin(ticket.displaced.clone().cancelled_owned());
         let greeting = Greeting { late: Box::pin(tokio::time::sleep_until(until)), displaced, seen: 0 };
         let plain = matches!(io, Io::Left(_));
-        Self::new(io, Guest { peer, ticket, greeting: Some(greeting), end, refusals, plain })
+        let (greeting, sent) = (Some(greeting), Sent::default());
+        Self::new(io, Guest { peer, ticket, greeting, end, sent, refusals, plain })
     }
 }
 
@@ -132,6 +135,24 @@ impl Watch for Guest {
             self.ticket.greeted();
         }
         Ok(())
+    }
+
+    /// Counts what was refused with what was written. Where the peer gets nothing any more, what it was to get counts
+    /// all the same.
+    fn wrote(&mut self, slices: &[io::IoSlice<'_>], written: &io::Result<usize>) {
+        let mut left = *written.as_ref().unwrap_or(&usize::MAX);
+        for slice in slices {
+            let (bytes, _) = slice.split_at(slice.len().min(left));
+            left -= bytes.len();
+            self.sent.read(bytes, |Told { refusal, reason }| match refusal {
+                Refusal::Protocol => {
+                    let why = format!("it breaks HTTP/2: {reason}");
+                    self.refusals.tell(refusal, self.peer.address.ip(), None, &why);
+                }
+                // Of one request among others: whoever sends it can send many.
+                _ => self.refusals.count(refusal),
+            });
+        }
     }
 }
 

@@ -285,6 +285,45 @@ async fn whoever_speaks_something_else_is_told_so() {
     ask(&Dialer::default().connect(&plain.address, SOON).await.unwrap()).await.unwrap();
 }
 
+/// A good beginning, and then frames that are none: in the clear, and within TLS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_http2_is_counted_once_and_one_that_ends_well_is_not() {
+    let pki = Pki::new();
+    let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0xff; 4096][..]].concat();
+    for keeper in [None, Some(pki.keeper(Identity::Coordinator))] {
+        let demand = Demand::Coordinator;
+        let dialer = keeper.as_ref().map_or_else(Dialer::default, |_| pki.dialer(ann(), demand));
+        let served = serve(keeper, false, &Connections::default()).await;
+        let tcp = TcpStream::connect(&served.address).await.unwrap();
+        if dialer.is_secured() {
+            let roots =
+                edgeprof_identity::files::certificates(&pki.authority().folder_of(&ann()).join("ca.pem"));
+            let mut store = rustls::RootCertStore::empty();
+            store.add_parsable_certificates(roots.unwrap());
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(loaded::VERSIONS)
+                .unwrap()
+                .with_root_certificates(store)
+                .with_no_client_auth();
+            let name = "coordinator.edgeprof.internal".try_into().unwrap();
+            let mut tls =
+                tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+            tls.write_all(&bytes).await.unwrap();
+            let _ = tls.read_to_end(&mut Vec::new()).await;
+        } else {
+            let mut tcp = tcp;
+            tcp.write_all(&bytes).await.unwrap();
+            let _ = tcp.read_to_end(&mut Vec::new()).await;
+        }
+        until("it is counted", async || served.refusals.of(Refusal::Protocol) > 0).await;
+        ask(&dialer.connect(&served.address, SOON).await.unwrap()).await.unwrap();
+        until("both have gone", async || served.gate.open() == 0).await;
+        let counted: Vec<_> = served.refusals.all().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("protocol", 1)]);
+    }
+}
+
 /// Half a handshake, or nothing at all, from one address: others are served, and the places come back.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_nothing_is_shown_the_door_and_keeps_nobody_out() {

@@ -1,14 +1,14 @@
-//! A connection whose reads are watched.
+//! A connection that is watched.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Looks at the reads of a connection. An error of its own ends the connection.
+/// Looks at what goes over a connection. An error of its own ends the connection.
 pub(super) trait Watch {
     /// Before a read. What is polled here wakes the reader.
     fn before(&mut self, _: &mut Context<'_>) -> io::Result<()> {
@@ -17,9 +17,12 @@ pub(super) trait Watch {
 
     /// What a read has brought.
     fn after(&mut self, read: io::Result<&[u8]>) -> io::Result<()>;
+
+    /// So many bytes of these were written, or none because of an error.
+    fn wrote(&mut self, _: &[IoSlice<'_>], _: &io::Result<usize>) {}
 }
 
-/// Bytes both ways, the incoming ones watched.
+/// Bytes both ways.
 #[derive(Debug)]
 pub(super) struct Watched<T, W> {
     io: T,
@@ -45,22 +48,26 @@ impl<T: AsyncRead + Unpin, W: Watch + Unpin> AsyncRead for Watched<T, W> {
         let this = &mut *self;
         this.watch.before(cx)?;
         let before = buf.filled().len();
-        let read = std::task::ready!(Pin::new(&mut this.io).poll_read(cx, buf));
+        let read = ready!(Pin::new(&mut this.io).poll_read(cx, buf));
         Poll::Ready(this.watch.after(read.map(|()| buf.filled().get(before..).unwrap_or_default())))
     }
 }
 
-impl<T: AsyncWrite + Unpin, W: Unpin> AsyncWrite for Watched<T, W> {
+impl<T: AsyncWrite + Unpin, W: Watch + Unpin> AsyncWrite for Watched<T, W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes));
+        self.watch.wrote(&[IoSlice::new(bytes)], &written);
+        Poll::Ready(written)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices));
+        self.watch.wrote(slices, &written);
+        Poll::Ready(written)
     }
 
     fn is_write_vectored(&self) -> bool {

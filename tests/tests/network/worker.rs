@@ -133,7 +133,7 @@ impl Worker {
         let (inputs, hub_inputs) = mpsc::channel(256);
         tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
         let incoming = net::listen(self.stuck.clone()).await?;
-        serve(Face::new(inputs, blobs, tasks.clone()), incoming, tasks.stop_token()).await?;
+        serve(Face::new(inputs, blobs, tasks.clone(), Arc::default()), incoming, tasks.stop_token()).await?;
         Ok(())
     }
 

@@ -70,3 +70,35 @@ fn a_list_that_is_published_holds_on_every_host_and_none_that_is_older_or_forged
     said(&lab, 1, "a newer list of what is revoked");
     assert_eq!(as_ann(&lab).code, 3);
 }
+
+/// Its certificate is good by the copies of the list that it and the hosts have, until another one is published.
+#[test]
+fn a_worker_that_was_handed_the_list_refuses_the_coordinators_stolen_certificate() {
+    let Some(lan) = Lan::new() else { return };
+    let mut lab = Lab::on_hosts(&lan, &[&["mps2-an386"]]);
+    let ours = lab.pki().clone();
+    let stolen = ours.apart(&lab.folder().join("stolen"));
+    ours.run(&["renew", "coordinator"]);
+    let coordinator = lab.coordinator.as_ref().unwrap();
+    eventually("the new certificate", || coordinator.log().contains("were read again").then_some(()));
+    let desk = ours.apart(&lab.folder().join("desk"));
+    let issued = desk.run(&["list", "-o", "json"]).json();
+    let first = issued.as_array().unwrap().iter().find(|one| one["name"] == "coordinator").unwrap();
+    desk.run(&["revoke", first["serial"].as_str().unwrap(), "--reason", "key-compromise"]);
+    let done = publish(&lab, &desk, "client tester");
+    assert_eq!(done.code, 0, "{done:?}");
+    said(&lab, 0, "a newer list of what is revoked");
+
+    lab.attach("thief", lan.host());
+    lab.trust(&stolen);
+    let thief = lab.another_coordinator("thief", "thief");
+    lab.trust(&ours);
+    let log = eventually("the thief is refused", || {
+        let log = thief.log();
+        log.contains("no session with the worker").then_some(log)
+    });
+    for word in ["worker host-1", "refuses the certificate", "it was revoked"] {
+        assert!(log.contains(word), "{word:?} is not in {log}");
+    }
+    lab.wait_for_boards(1);
+}

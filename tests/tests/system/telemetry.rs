@@ -4,13 +4,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use edgeprof_tests::{Daemon, Lab, eventually, root, tool};
+use edgeprof_tests::{Lab, Span, eventually, get, root, tool};
 use serde_json::Value;
 
 use super::{job, model};
@@ -56,15 +55,6 @@ fn free() -> String {
     listener.local_addr().expect("its address").to_string()
 }
 
-fn get(address: &str, path: &str, accept: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
-}
-
 /// Asks Prometheus; what it answers as data.
 fn ask(prometheus: &str, path: &str, parameters: &[(&str, &str)]) -> Option<Value> {
     let escape = |text: &str| -> String {
@@ -75,13 +65,6 @@ fn ask(prometheus: &str, path: &str, parameters: &[(&str, &str)]) -> Option<Valu
     let answer = get(prometheus, &format!("/api/v1/{path}?{}", query.join("&")), "application/json")?;
     let answer: Value = serde_json::from_str(&answer).expect("Prometheus answers in JSON");
     (answer["status"] == "success").then(|| answer["data"].clone())
-}
-
-/// Where a daemon serves metrics, by its log.
-fn metrics_of(daemon: &Daemon) -> String {
-    let log = daemon.log();
-    let line = log.lines().find(|line| line.contains("metrics are served")).expect("it says so").to_owned();
-    line.split("address=").nth(1).expect("with the address").split_whitespace().next().unwrap().to_owned()
 }
 
 /// A lab whose daemons send telemetry to `collector` and serve metrics.
@@ -97,16 +80,6 @@ fn lab(collector: &str, queue: usize, boards: &[&str]) -> Lab {
     lab.add_worker_with("host-1", &format!("allow_noop = true\n{telemetry}{boards}"));
     lab.start_coordinator();
     lab
-}
-
-/// A span as rotel prints it.
-#[derive(Clone, Debug, Default)]
-struct Span {
-    trace: String,
-    id: String,
-    parent: String,
-    name: String,
-    service: String,
 }
 
 /// The spans of a collector's log.
@@ -173,11 +146,11 @@ fn tree(log: &str) -> Option<Trace> {
 fn prometheus(program: &Path, lab: &Lab) -> (Program, String) {
     let shipped = root().join("deploy/prometheus");
     let read = |name: &str| fs::read_to_string(shipped.join(name)).expect("a file that ships");
-    let coordinator = metrics_of(lab.coordinator.as_ref().expect("it runs"));
+    let coordinator = lab.coordinator.as_ref().expect("it runs").metrics();
     let config = read("prometheus.yml")
         .replace("15s", "1s")
         .replace("127.0.0.1:9464", &coordinator)
-        .replace("127.0.0.1:9465", &metrics_of(&lab.workers[0]));
+        .replace("127.0.0.1:9465", &lab.workers[0].metrics());
     let config = lab.file("prometheus.yml", config.as_bytes());
     lab.file("alerts.yml", read("alerts.yml").as_bytes());
     let address = free();
@@ -276,14 +249,6 @@ fn a_job_is_one_trace_in_a_collector_and_every_query_of_the_dashboard_has_an_ans
     assert_eq!(rules.len(), text.matches("\n## ").count(), "a section of docs/alerts.md is about no rule");
 }
 
-/// The value of a counter, summed over whatever its labels beside these are.
-fn counted(address: &str, name: &str, labels: &[&str]) -> f64 {
-    let text = get(address, "/metrics", "application/openmetrics-text").unwrap_or_default();
-    let lines =
-        text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
-    lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
-}
-
 #[test]
 fn a_collector_that_hangs_or_is_gone_stops_nothing_and_what_it_misses_is_counted() {
     // The system accepts for it; nobody reads.
@@ -296,8 +261,9 @@ fn a_collector_that_hangs_or_is_gone_stops_nothing_and_what_it_misses_is_counted
         lab.wait_for_job(&id, "done", |job| job["state"] == "succeeded");
     };
     run(&lab);
-    let coordinator = metrics_of(lab.coordinator.as_ref().expect("it runs"));
-    let dropped = |labels: &[&str]| counted(&coordinator, "edgeprof_telemetry_dropped_total", labels);
+    let dropped = |labels: &[&str]| {
+        lab.coordinator.as_ref().expect("it runs").counted("edgeprof_telemetry_dropped_total", labels)
+    };
     eventually("what finds no room is counted", || {
         run(&lab);
         (dropped(&["reason=\"full\"", "signal=\"traces\""]) > 0.0).then_some(())

@@ -55,6 +55,10 @@ pub const KEYS: &[Key] = &[
     telemetry::KEYS[2],
     telemetry::KEYS[3],
     telemetry::KEYS[4],
+    telemetry::KEYS[5],
+    telemetry::KEYS[6],
+    telemetry::KEYS[7],
+    telemetry::KEYS[8],
     Key::unset(
         "board",
         "Boards. More may lie in boards.d/*.toml beside this file; `edgeprof-worker scan` prints stanzas\n\

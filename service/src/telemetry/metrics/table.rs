@@ -124,6 +124,12 @@ instruments! {
         "From a request to the head of its answer: of a stream it is what opening it took.";
     SESSIONS = Gauge, "both", "edgeprof.sessions", "{session}", [],
         "Sessions that are up.";
+    CONNECTIONS = Gauge, "both", "edgeprof.connections", "{connection}", [],
+        "Connections that others have opened.";
+    REFUSED = Counter, "both", "edgeprof.refusals", "{refusal}", ["reason"],
+        "Connections, requests and messages that were refused; docs/security.md has the reasons.";
+    CALLS_REFUSED = Counter, "coordinator", "edgeprof.calls.refused", "{call}", ["reason"],
+        "Calls that their caller may not make; docs/security.md has the reasons.";
     BOARD_BUSY = Counter, "worker", "edgeprof.board.busy", "s", ["board", "kind"],
         "Time that a board ran attempts, each added at its end.";
     IDLE_GAP = Histogram(SHORT), "worker", "edgeprof.board.idle_gap", "s", ["kind"],

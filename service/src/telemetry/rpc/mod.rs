@@ -1,6 +1,8 @@
 //! Traces over gRPC: the client's side puts the context of the work at hand into the request, the server's side
 //! takes it out, and measures every call.
 
+mod answer;
+
 use std::{
     pin::Pin,
     sync::LazyLock,
@@ -12,6 +14,8 @@ use tonic::{Request, Status, codegen::http, service::Interceptor};
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use answer::Answer;
+
 use super::{
     metrics::{self, Histogram, table::RPC},
     trace::{self, FutureExt, Kind, Span, TRACEPARENT},
@@ -19,6 +23,9 @@ use super::{
 
 /// A method that is not ours, as OpenTelemetry calls it.
 const OTHER: &str = "_OTHER";
+
+/// The attribute that says how a call ended.
+const STATUS: &str = "rpc.response.status_code";
 
 static CALLS: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(&RPC));
 
@@ -55,7 +62,7 @@ pub struct TracedService<S> {
     inner: S,
 }
 
-type Answer<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+type Answering<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 impl<S, B, R> Service<http::Request<B>> for TracedService<S>
 where
@@ -64,9 +71,9 @@ where
     S::Error: Send + 'static,
     R: Send + 'static,
 {
-    type Response = S::Response;
+    type Response = http::Response<Answer<R>>;
     type Error = S::Error;
-    type Future = Answer<S::Response, S::Error>;
+    type Future = Answering<Self::Response, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -76,7 +83,8 @@ where
         // Others' services, such as health, are asked all the time and say nothing.
         let method = request.uri().path().trim_start_matches('/');
         if !method.starts_with("edgeprof.") || !(trace::is_on() || metrics::is_on()) {
-            return Box::pin(self.inner.call(request));
+            let answer = self.inner.call(request);
+            return Box::pin(async { Ok(answer.await?.map(|body| Answer::new(body, None))) });
         }
         let method = method.to_owned();
         let caller =
@@ -90,27 +98,39 @@ where
         let answer = self.inner.call(request).with_context(trace::within(&context));
         Box::pin(async move {
             let answer = answer.await;
-            let code = match &answer {
+            // What fails at once says so in its head; else it is said in trailers, behind the answer.
+            let at_once = match &answer {
                 Ok(response) => code(response.headers()),
-                Err(_) => "UNKNOWN",
+                Err(_) => Some("UNKNOWN"),
             };
             // Anybody can ask for methods that there are not, and each would have figures of its own.
-            let known = code != "UNIMPLEMENTED";
+            let known = at_once != Some("UNIMPLEMENTED");
             let (method, span) = if known { (method, span) } else { (OTHER.to_owned(), span.named(OTHER)) };
-            let labels = [("rpc.method", method.as_str()), ("rpc.response.status_code", code)];
+            let labels = [("rpc.method", method.as_str()), (STATUS, at_once.unwrap_or("OK"))];
             CALLS.took(began.elapsed(), &labels, Some(&context));
-            let span = span.with("rpc.method", method).with("rpc.response.status_code", code);
-            if code == "OK" { span } else { span.failed(code) }.end();
-            answer
+            let span = span.with("rpc.method", method);
+            let call = match at_once {
+                Some(code) => {
+                    ended(span, code);
+                    None
+                }
+                None => Some(span),
+            };
+            Ok(answer?.map(|body| Answer::new(body, call)))
         })
     }
 }
 
-/// An answer that failed at once says so in its head; what else there is comes in trailers, behind the answer.
-fn code(headers: &http::HeaderMap) -> &'static str {
+/// A call is over.
+fn ended(call: Span, code: &'static str) {
+    let call = call.with(STATUS, code);
+    if code == "OK" { call } else { call.failed(code) }.end();
+}
+
+/// What the head of an answer, or its trailers, say of how it ended, if anything.
+fn code(headers: &http::HeaderMap) -> Option<&'static str> {
     use tonic::Code;
-    let code = headers.get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
-    match code {
+    let code = match Code::from_bytes(headers.get("grpc-status")?.as_bytes()) {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
         Code::Unknown => "UNKNOWN",
@@ -128,7 +148,8 @@ fn code(headers: &http::HeaderMap) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
-    }
+    };
+    Some(code)
 }
 
 #[cfg(test)]
