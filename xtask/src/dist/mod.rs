@@ -147,7 +147,7 @@ fn build(builds: &[Build], images: &Path, out: &Path) -> Result<()> {
         }
         made.push(archive::build(build, out, date.trim())?);
     }
-    sums(out, &made)?;
+    sums(out)?;
     step(&format!("in {}:", out.display()));
     for file in made {
         let size = fs::metadata(&file)?.len() / 1024;
@@ -178,11 +178,18 @@ fn parts(build: &Build, host: &Build, images: &Path) -> Result<()> {
     Ok(())
 }
 
-/// SHA256SUMS beside the files, as `sha256sum -c` reads it.
-fn sums(out: &Path, files: &[PathBuf]) -> Result<()> {
-    let mut command = Command::new("sha256sum");
-    command.current_dir(out).args(files.iter().map(|file| name(file)));
-    fs::write(out.join("SHA256SUMS"), text(&mut command)?)?;
+/// SHA256SUMS of all that lies there, also of what was made before for another target, as `sha256sum -c` reads it.
+fn sums(out: &Path) -> Result<()> {
+    const SUMS: &str = "SHA256SUMS";
+    let mut files = Vec::new();
+    for file in fs::read_dir(out)? {
+        let file = file?;
+        if file.file_type()?.is_file() && file.file_name() != SUMS {
+            files.push(file.file_name());
+        }
+    }
+    files.sort();
+    fs::write(out.join(SUMS), text(Command::new("sha256sum").current_dir(out).args(files))?)?;
     Ok(())
 }
 
