@@ -82,7 +82,7 @@ impl Core {
         }
     }
 
-    /// Puts the last tokens of boards into the transaction. Until then the rows of open tasks have them.
+    /// Puts the last tokens of boards into the transaction. Until then the rows of open leases have theirs.
     pub(super) fn put_tokens(&mut self) {
         for (board, token) in std::mem::take(&mut self.tokens) {
             self.transaction.put(key::token(&board), rows::encode(&token));
