@@ -1,6 +1,6 @@
 //! What leaves the process, held until the commit before it is durable.
 
-use std::{collections::VecDeque, fmt};
+use std::{collections::VecDeque, fmt, iter};
 
 use edgeprof_proto::v1;
 use edgeprof_scheduler::SessionId;
@@ -96,32 +96,41 @@ impl Core {
             Committed::Failed(error) => self.failed = Some(Failed::Store(error.clone())),
             Committed::UpTo(number) => {
                 self.outbox.done = *number;
+                let mut released = Vec::new();
                 while self.outbox.waiting.front().is_some_and(|(at, _)| at <= number) {
-                    if let Some((_, outs)) = self.outbox.waiting.pop_front() {
-                        self.let_out(outs);
-                    }
+                    released.extend(self.outbox.waiting.pop_front().into_iter().flat_map(|(_, outs)| outs));
                 }
+                self.let_out(released);
             }
         }
     }
 
+    /// Frames of one session leave together.
     fn let_out(&mut self, outs: Vec<Out>) {
+        let mut frames = Vec::new();
+        let mut closed = Vec::new();
         for out in outs {
             match out {
                 Out::Tell(tell) => tell(),
-                Out::Close(id) => {
-                    if let Some(session) = self.sessions.get(&id) {
-                        session.stop.cancel();
-                    }
-                }
-                Out::Frame(id, frame) => {
-                    let Some(session) = self.sessions.get(&id) else { continue };
-                    if session.outgoing.try_send(frame).is_err() && !session.stop.is_cancelled() {
-                        tracing::warn!(worker = %session.worker, "too slow for its commands; the session is dropped");
-                        session.stop.cancel();
-                    }
-                }
+                Out::Close(id) => closed.push(id),
+                Out::Frame(id, frame) => frames.push((id, frame)),
             }
+        }
+        frames.sort_by_key(|(id, _)| *id);
+        let mut frames = frames.into_iter().peekable();
+        while let Some((id, first)) = frames.next() {
+            let mut together = vec![first];
+            together.extend(iter::from_fn(|| Some(frames.next_if(|(next, _)| *next == id)?.1)));
+            let Some(session) = self.sessions.get(&id) else { continue };
+            if let Err(error) = session.outgoing.send(together)
+                && !session.stop.is_cancelled()
+            {
+                tracing::warn!(worker = %session.worker, %error, "the session is dropped");
+                session.stop.cancel();
+            }
+        }
+        for session in closed.iter().filter_map(|id| self.sessions.get(id)) {
+            session.stop.cancel();
         }
     }
 }

@@ -41,6 +41,7 @@ use crate::{
     canary::Canary,
     ingest::Measured,
     preparing::{Preparer, Vocabulary},
+    session::Outgoing,
     store::{
         Draft, Store, Writer,
         rows::{Identity, ImageRow, JobRow, Outcome, Prepared, TaskDef},
@@ -140,7 +141,7 @@ enum Dirty {
 struct Session {
     worker: WorkerId,
     key: String,
-    outgoing: mpsc::Sender<Box<v1::ToWorker>>,
+    outgoing: Outgoing,
     stop: CancellationToken,
     /// The last heartbeat's boards: what they are known again by, and as they were read. Most say the same again.
     reported: (Digest, Arc<[BoardReport]>),

@@ -68,9 +68,11 @@ impl Core {
                 self.targets.remove(&key);
             }
             SessionEvent::Up(up) => self.up(*up),
-            SessionEvent::Frame { session, frame, read_at } => {
+            SessionEvent::Frames { session, frames, read_at } => {
                 self.heard = read_at;
-                self.frame_from(session, *frame, read_at);
+                for frame in frames {
+                    self.frame_from(session, frame, read_at);
+                }
             }
             SessionEvent::Lost(id) => self.lost(id),
             SessionEvent::Superseded(reason) => self.failed = Some(Failed::Superseded(reason)),

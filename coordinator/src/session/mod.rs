@@ -3,6 +3,7 @@
 mod blobs;
 mod dial;
 pub mod frames;
+mod outgoing;
 mod refusal;
 mod revocations;
 mod serve;
@@ -24,6 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use dial::{Target, keep};
+pub use outgoing::{Commands, Outgoing, TooSlow};
 
 use crate::{artifacts::Artifacts, core::Command, store::rows::Identity};
 
@@ -112,13 +114,13 @@ pub enum SessionEvent {
     },
     /// The handshake is complete.
     Up(Box<Up>),
-    /// A frame came.
-    Frame {
+    /// Frames came.
+    Frames {
         /// From which session.
         session: SessionId,
-        /// What it says.
-        frame: Box<v1::FromWorker>,
-        /// When it was read from the socket, however long it waits for the loop.
+        /// What they say, in their order.
+        frames: Vec<v1::FromWorker>,
+        /// When they were read from the socket, however long they wait for the loop.
         read_at: Instant,
     },
     /// The stream ended.
@@ -141,7 +143,7 @@ pub struct Up {
     /// What the worker said.
     pub hello: v1::WorkerHello,
     /// To the worker; full means that it is too slow.
-    pub outgoing: mpsc::Sender<Box<v1::ToWorker>>,
+    pub outgoing: Outgoing,
     /// Ends the session.
     pub stop: CancellationToken,
 }

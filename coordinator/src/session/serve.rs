@@ -12,14 +12,15 @@ use edgeprof_scheduler::SessionId;
 use edgeprof_service::{channel::Dialer, tls::Demand};
 use futures::{Stream, StreamExt, stream};
 use tokio::{
-    sync::mpsc,
     task::JoinSet,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Channel};
 
-use super::{Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs, refusal, revocations};
+use super::{
+    Commands, Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs, outgoing::outgoing, refusal, revocations,
+};
 use crate::core::Command;
 
 /// How long a handshake may take.
@@ -28,9 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A silent line is used at least this often.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Commands that may wait for a slow worker: every attempt that its boards take, and every acknowledgement
-/// of what they had before, at once. A worker that reads none is dropped, and delays nobody.
-const OUTGOING: usize = 1 << 14;
+/// Frames of a worker that are handed over at once: as many as have come, up to these.
+const TOGETHER: usize = 64;
 
 /// Blobs pushed to one worker at a time.
 const PUSHES: usize = 2;
@@ -53,7 +53,7 @@ pub(super) async fn serve(
     channel: Channel,
     greeting: Greeting,
 ) -> End {
-    let (outgoing, commands) = mpsc::channel(OUTGOING);
+    let (outgoing, commands) = outgoing();
     let last = greeting.last_command;
     let sought = target.worker.clone().filter(|_| target.found_by == FoundBy::Mdns);
     let hello = hello(context, greeting, sought.as_ref());
@@ -122,7 +122,7 @@ pub(super) async fn serve(
         biased;
         () = stop.cancelled() => "the session was closed".to_owned(),
         never = revocations::hand_over(beside, keeper, name) => match never {},
-        reason = read(session, &mut incoming, context, dialer, address) => reason,
+        reason = read(session, incoming, context, dialer, address) => reason,
     };
     let _ = context.commands.send(Command::Session(SessionEvent::Lost(session))).await;
     End::Lost(reason)
@@ -131,11 +131,11 @@ pub(super) async fn serve(
 /// What goes to the worker: the greeting, then commands, and a beat where there is none for a while.
 fn to_worker(
     first: v1::ToWorker,
-    commands: mpsc::Receiver<Box<v1::ToWorker>>,
+    commands: Commands,
 ) -> impl Stream<Item = v1::ToWorker> {
     let last = first.command;
     let rest = stream::unfold((commands, last), async |(mut commands, last)| {
-        let frame = match timeout(BEAT, commands.recv()).await {
+        let frame = match timeout(BEAT, commands.next()).await {
             Ok(frame) => *frame?,
             Err(_) => v1::ToWorker { command: last, frame: Some(To::Beat(v1::Beat {})) },
         };
@@ -167,7 +167,7 @@ fn hello(context: &Context, greeting: Greeting, sought: Option<&WorkerId>) -> v1
 /// Reads frames until the stream ends. Blobs that the worker asks for are pushed meanwhile.
 async fn read(
     session: SessionId,
-    incoming: &mut Streaming<v1::FromWorker>,
+    incoming: Streaming<v1::FromWorker>,
     context: &Context,
     dialer: &Dialer,
     address: &str,
@@ -175,6 +175,7 @@ async fn read(
     let mut pushes: JoinSet<(Digest, Result<u64, String>)> = JoinSet::new();
     let mut under_way = HashSet::new();
     let mut wanted = Vec::new();
+    let mut incoming = incoming.ready_chunks(TOGETHER);
     loop {
         while pushes.len() < PUSHES {
             let Some(digest) = wanted.pop() else { break };
@@ -182,7 +183,7 @@ async fn read(
             let artifacts = context.artifacts.clone();
             pushes.spawn(async move { (digest, blobs::push(&dialer, &address, &artifacts, digest).await) });
         }
-        let message = tokio::select! {
+        let read = tokio::select! {
             biased;
             Some(Ok((digest, outcome))) = pushes.join_next() => {
                 under_way.remove(&digest);
@@ -192,23 +193,34 @@ async fn read(
                 }
                 continue;
             }
-            message = incoming.message() => message,
+            read = incoming.next() => read.unwrap_or_default(),
         };
-        let frame = match message {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return "the worker ended the session".to_owned(),
-            Err(status) => return format!("the stream broke: {}", status.message()),
-        };
-        if let Some(From::NeedBlob(need)) = &frame.frame {
+        let (mut frames, mut end) = (Vec::with_capacity(read.len()), None);
+        if read.is_empty() {
+            end = Some("the worker ended the session".to_owned());
+        }
+        for frame in read {
+            match frame {
+                Ok(frame) => frames.push(frame),
+                Err(status) => end = Some(format!("the stream broke: {}", status.message())),
+            }
+        }
+        for frame in &frames {
+            let Some(From::NeedBlob(need)) = &frame.frame else { continue };
             for digest in need.digests.iter().filter_map(|digest| digest.parse().ok()) {
                 if under_way.insert(digest) {
                     wanted.insert(0, digest);
                 }
             }
         }
-        let event = SessionEvent::Frame { session, frame: Box::new(frame), read_at: Instant::now() };
-        if context.commands.send(Command::Session(event)).await.is_err() {
-            return "the coordinator stops".to_owned();
+        if !frames.is_empty() {
+            let event = SessionEvent::Frames { session, frames, read_at: Instant::now() };
+            if context.commands.send(Command::Session(event)).await.is_err() {
+                return "the coordinator stops".to_owned();
+            }
+        }
+        if let Some(reason) = end {
+            return reason;
         }
     }
 }

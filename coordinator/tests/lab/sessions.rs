@@ -373,8 +373,8 @@ async fn a_session_outlives_the_announcement_that_led_to_it() {
     worker.say(From::Accepted(v1::Accepted { task_id: task, ..v1::Accepted::default() }));
     loop {
         match events.next().await {
-            SessionEvent::Frame { session, frame, .. } if session == up.session => {
-                if matches!(frame.frame, Some(From::Accepted(_))) {
+            SessionEvent::Frames { session, frames, .. } if session == up.session => {
+                if frames.iter().any(|frame| matches!(frame.frame, Some(From::Accepted(_)))) {
                     break;
                 }
             }
