@@ -1,6 +1,9 @@
 //! What a task needs of a board.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use edgeprof_common::{BoardId, Digest};
 use serde::{Deserialize, Serialize};
@@ -33,28 +36,46 @@ impl Term {
     }
 }
 
-/// Conditions that must all hold; none means any board.
+/// Conditions that must all hold; none means any board. Tasks that ask for the same share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Requirement(pub Vec<Term>);
+pub struct Requirement(Arc<[Term]>);
 
 impl Requirement {
+    /// All of these.
+    #[must_use]
+    pub fn all(terms: impl IntoIterator<Item = Term>) -> Self {
+        Self(terms.into_iter().collect())
+    }
+
+    /// The same, and this too.
+    #[must_use]
+    pub fn and(&self, term: Term) -> Self {
+        Self::all(self.terms().iter().cloned().chain([term]))
+    }
+
+    /// The conditions.
+    #[must_use]
+    pub fn terms(&self) -> &[Term] {
+        &self.0
+    }
+
     /// Exactly this board.
     #[must_use]
     pub fn board(id: BoardId) -> Self {
-        Self(vec![Term::Boards(BTreeSet::from([id]))])
+        Self::all([Term::Boards(BTreeSet::from([id]))])
     }
 
     /// Any board of this kind.
     #[must_use]
     pub fn kind(kind: impl Into<String>) -> Self {
-        Self(vec![Term::Kinds(BTreeSet::from([kind.into()]))])
+        Self::all([Term::Kinds(BTreeSet::from([kind.into()]))])
     }
 
     /// Any board with this label.
     #[must_use]
     pub fn label(key: impl Into<String>, value: impl Into<String>) -> Self {
-        Self(vec![Term::Label { key: key.into(), value: value.into() }])
+        Self::all([Term::Label { key: key.into(), value: value.into() }])
     }
 
     /// Whether a board meets every condition.

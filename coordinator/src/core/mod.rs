@@ -43,7 +43,7 @@ use crate::{
     preparing::{Preparer, Vocabulary},
     session::Outgoing,
     store::{
-        Draft, Store, Writer,
+        Store, Transaction, Writer,
         rows::{Identity, ImageRow, JobRow, Outcome, Prepared, TaskDef},
     },
     submit::Present,
@@ -169,7 +169,7 @@ pub struct Core {
     outbox: commit::Outbox,
     failed: Option<Failed>,
     /// What is to be committed with the commands at hand, and what waits for that.
-    transaction: Draft,
+    transaction: Transaction,
     /// Tasks whose rows are part of it, as they are at its end; without one, as they are now.
     touched: BTreeMap<TaskId, Option<Box<TaskRow>>>,
     tokens: BTreeMap<BoardId, Token>,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     preparing::Vocabulary,
     store::{
-        Draft, Store, StoreError,
+        Store, StoreError, Transaction,
         rows::{self, OpenJob, Prepared, StoredTask, StoryLine, key},
     },
 };
@@ -102,7 +102,7 @@ impl Core {
             heard: now,
             outbox: commit::Outbox::default(),
             failed: None,
-            transaction: Draft::default(),
+            transaction: Transaction::default(),
             touched: BTreeMap::new(),
             tokens: BTreeMap::new(),
             outs: Vec::new(),

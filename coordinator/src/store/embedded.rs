@@ -10,7 +10,7 @@ use std::{
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
 
-use super::{Applied, Change, Row, Store, StoreError, Transaction, Visit};
+use super::{Applied, Change, Row, Store, StoreError, Transaction, Value, Visit};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
@@ -90,13 +90,13 @@ impl Store for Embedded {
 /// The last change of every key of a batch, in the order of the keys: a row that changes several times in a
 /// commit is written once.
 #[derive(Default)]
-struct Last<'a>(BTreeMap<&'a [u8], Option<&'a [u8]>>);
+struct Last<'a>(BTreeMap<&'a [u8], Option<&'a Value>>);
 
 impl Last<'_> {
     fn write(&mut self, table: &mut Table<'_, &'static [u8], &'static [u8]>) -> Result<(), StoreError> {
         for (key, value) in std::mem::take(&mut self.0) {
             match value {
-                Some(value) => drop(table.insert(key, value).map_err(failed)?),
+                Some(value) => drop(table.insert(key, &*value.bytes()).map_err(failed)?),
                 None => drop(table.remove(key).map_err(failed)?),
             }
         }

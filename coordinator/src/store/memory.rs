@@ -27,7 +27,7 @@ impl Store for Memory {
                 for change in &transaction.changes {
                     match change {
                         Change::Put(key, value) => {
-                            rows.insert(key.clone(), value.clone());
+                            rows.insert(key.clone(), value.bytes().into_owned());
                         }
                         Change::Delete(key) => {
                             rows.remove(key);

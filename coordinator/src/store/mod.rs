@@ -3,17 +3,17 @@
 
 #[cfg(test)]
 mod conformance;
-mod draft;
 mod embedded;
 mod memory;
 pub mod rows;
+mod value;
 mod writer;
 
 use std::path::PathBuf;
 
-pub use draft::Draft;
 pub use embedded::Embedded;
 pub use memory::Memory;
+pub use value::Value;
 pub use writer::{Committed, Writer};
 
 /// Key and value.
@@ -32,10 +32,10 @@ pub struct Check {
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Change {
     /// Makes or replaces a row.
-    Put(Vec<u8>, Vec<u8>),
+    Put(Vec<u8>, Value),
     /// Removes a row, if it is there.
     Delete(Vec<u8>),
 }
@@ -47,10 +47,10 @@ impl Change {
         key
     }
 
-    /// Of its key and value.
+    /// Of its key and value, once it is written.
     fn bytes(&self) -> usize {
         let value = match self {
-            Self::Put(_, value) => value.len(),
+            Self::Put(_, value) => value.made(),
             Self::Delete(_) => 0,
         };
         self.key().len() + value
@@ -58,7 +58,7 @@ impl Change {
 }
 
 /// All or nothing: if every check holds, every change is made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Transaction {
     /// What must hold before.
     pub checks: Vec<Check>,
@@ -69,7 +69,18 @@ pub struct Transaction {
 impl Transaction {
     /// Puts a row whatever was there.
     pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.changes.push(Change::Put(key, value));
+        self.changes.push(Change::Put(key, value.into()));
+    }
+
+    /// The same, with a value that is made when it is written.
+    pub fn put_later(&mut self, key: Vec<u8>, make: impl Fn() -> Vec<u8> + Send + Sync + 'static) {
+        self.changes.push(Change::Put(key, Value::later(make)));
+    }
+
+    /// Whether it asks for nothing and changes nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.checks.is_empty() && self.changes.is_empty()
     }
 
     /// Removes a row.

@@ -14,7 +14,7 @@ use tokio::{
     task,
 };
 
-use super::{Applied, Change, Draft, Store, StoreError, Transaction};
+use super::{Applied, Change, Store, StoreError, Transaction};
 
 /// Transactions that may wait for the writer.
 const QUEUE: usize = 1024;
@@ -38,7 +38,7 @@ pub enum Committed {
 /// The way to the writer, for the one loop that owns the state.
 #[derive(Debug)]
 pub struct Writer {
-    queue: mpsc::Sender<Draft>,
+    queue: mpsc::Sender<Transaction>,
     committed: watch::Receiver<Committed>,
     handed: u64,
     runs: Runs,
@@ -83,8 +83,8 @@ impl Writer {
 
     /// Hands a transaction in and gives its number; waits while the queue is full. `None` once the
     /// writer has failed.
-    pub async fn hand_in(&mut self, transaction: impl Into<Draft>) -> Option<u64> {
-        self.queue.send(transaction.into()).await.ok()?;
+    pub async fn hand_in(&mut self, transaction: Transaction) -> Option<u64> {
+        self.queue.send(transaction).await.ok()?;
         self.handed += 1;
         Some(self.handed)
     }
@@ -139,14 +139,14 @@ impl<'a> Log<'a> {
     }
 
     /// Commits `first` and what waits behind it. False once nothing more can be committed.
-    fn commit(&mut self, first: Draft, waiting: &mut mpsc::Receiver<Draft>) -> bool {
-        let mut changes = first.len();
-        self.batch.push(first.finish());
+    fn commit(&mut self, first: Transaction, waiting: &mut mpsc::Receiver<Transaction>) -> bool {
+        let mut changes = first.changes.len();
+        self.batch.push(first);
         while self.batch.len() < BATCH && changes < CHANGES {
             match waiting.try_recv() {
                 Ok(next) => {
-                    changes += next.len();
-                    self.batch.push(next.finish());
+                    changes += next.changes.len();
+                    self.batch.push(next);
                 }
                 Err(_) => break,
             }
@@ -206,7 +206,7 @@ fn log_commit(batch: &[Transaction]) {
     tracing::debug!(target: LOG, transactions = batch.len(), rows, bytes, sorts, "committed");
 }
 
-fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Draft>, say: &watch::Sender<Committed>) {
+fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watch::Sender<Committed>) {
     let mut log = Log::new(store, say);
     while let Some(first) = waiting.blocking_recv() {
         if !log.commit(first, &mut waiting) {

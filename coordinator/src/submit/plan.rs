@@ -11,13 +11,13 @@ use edgeprof_common::{
     job::{Cell, JobSpec, MAX_CELLS, Prompt},
 };
 use edgeprof_model::{Format, Header, image_weight_bytes};
-use edgeprof_scheduler::{Requirement, Term};
+use edgeprof_scheduler::Term;
 
 use super::{Present, Refusal, Target, fit, resolve};
 use crate::{
     clock,
     preparing::child::model_quant,
-    store::rows::{FirmwarePin, ModelFacts, SharedFirmware, TaskDef},
+    store::rows::{FirmwarePin, ModelFacts, SharedParts, TaskDef},
 };
 
 /// Emulated boards give the same count on every run; measured ones scatter.
@@ -70,7 +70,7 @@ pub fn plan(job: JobId, spec: &JobSpec, facts: &Facts<'_>) -> Result<Vec<Arc<Tas
     }
     let several = spec.models.len() > 1;
     let places = cells.iter().flat_map(|cell| targets.iter().map(move |target| (cell, target)));
-    let mut shared = SharedFirmware::default();
+    let mut shared = SharedParts::default();
     let tasks: Vec<_> = TaskId::of_job(clock::now_ms())
         .zip(places)
         .map(|(id, (cell, target))| {
@@ -104,7 +104,7 @@ fn task(
     let (repetitions, warmup) = if emulated { EMULATED } else { MEASURED };
     let mut requirement = target.requirement.clone();
     if refusal.is_none() && firmware.len() < target.kinds.len() {
-        requirement.0.push(Term::Kinds(firmware.keys().cloned().collect()));
+        requirement = requirement.and(Term::Kinds(firmware.keys().cloned().collect()));
     }
     TaskDef {
         id,
@@ -112,7 +112,7 @@ fn task(
         cell: cell.clone(),
         selector: target.selector.clone(),
         scenario: scenario(spec, cell, several),
-        requirement: Requirement(requirement.0),
+        requirement,
         repetitions: spec.repetitions.unwrap_or(repetitions),
         warmup: spec.warmup.unwrap_or(warmup),
         firmware: firmware.into(),

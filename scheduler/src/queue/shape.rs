@@ -27,7 +27,7 @@ pub(crate) struct ShapeId(u64);
 impl Shape {
     /// The boards that are named, if it names boards.
     fn named(&self) -> Option<BTreeSet<&BoardId>> {
-        let mut terms = self.requirement.0.iter().filter_map(|term| match term {
+        let mut terms = self.requirement.terms().iter().filter_map(|term| match term {
             Term::Boards(boards) => Some(boards),
             _ => None,
         });
@@ -38,7 +38,7 @@ impl Shape {
 
     /// Whether boards of a class can run it, whatever board it names.
     pub(crate) fn fits(&self, class: &Class) -> bool {
-        let mut terms = self.requirement.0.iter();
+        let mut terms = self.requirement.terms().iter();
         terms.all(|term| term.meets(None, &class.kind, &class.labels))
             && self.image.model_bytes <= class.model_bytes
             && self.image.arena_bytes <= class.arena_bytes

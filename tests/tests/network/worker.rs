@@ -140,7 +140,7 @@ impl Worker {
     /// Any of its boards.
     pub(crate) fn any_board(&self) -> Requirement {
         let boards = (0..self.boards).map(|number| format!("{}/{KIND}-{number}", self.name).parse().unwrap());
-        Requirement(vec![Term::Boards(boards.collect())])
+        Requirement::all([Term::Boards(boards.collect())])
     }
 
     /// Whether a blob is half here.

@@ -31,7 +31,10 @@ pub mod key;
 mod recover;
 mod schema;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use edgeprof_common::{
     BoardId, ClusterId, Digest, Epoch, JobId, JobState, Nonce, Priority, TaskError, TaskId,
@@ -204,16 +207,28 @@ pub struct TaskDef {
     pub refusal: Option<TaskError>,
 }
 
-/// Lists of firmware that tasks have in common, so that thousands of tasks do not have one each.
+/// What tasks have in common, so that thousands of them do not have it each.
 #[derive(Debug, Default)]
-pub struct SharedFirmware(Vec<Arc<BTreeMap<String, FirmwarePin>>>);
+pub struct SharedParts {
+    firmware: Vec<Arc<BTreeMap<String, FirmwarePin>>>,
+    requirements: BTreeSet<Requirement>,
+}
 
-impl SharedFirmware {
-    /// Lets a task share its list with those before it.
+impl SharedParts {
+    /// Lets a task share its lists with those before it.
     pub fn share(&mut self, task: &mut TaskDef) {
-        match self.0.iter().find(|known| **known == task.firmware) {
+        match self.firmware.iter().find(|known| **known == task.firmware) {
             Some(known) => task.firmware = Arc::clone(known),
-            None => self.0.push(Arc::clone(&task.firmware)),
+            None => self.firmware.push(Arc::clone(&task.firmware)),
+        }
+        self.share_requirement(&mut task.requirement);
+    }
+
+    /// The same for what it needs of a board.
+    pub fn share_requirement(&mut self, requirement: &mut Requirement) {
+        match self.requirements.get(requirement) {
+            Some(known) => *requirement = known.clone(),
+            None => drop(self.requirements.insert(requirement.clone())),
         }
     }
 }

@@ -10,7 +10,7 @@ use edgeprof_scheduler::Estimate;
 use serde::de::DeserializeOwned;
 
 use super::{
-    EndedJob, ImageRow, JobRow, SCAN, SharedFirmware, StoredBoard, StoredTask, TaskDef, decode, for_each,
+    EndedJob, ImageRow, JobRow, SCAN, SharedParts, StoredBoard, StoredTask, TaskDef, decode, for_each,
     key, read,
 };
 use crate::store::{Store, StoreError};
@@ -101,9 +101,10 @@ fn job(store: &dyn Store, id: JobId) -> Result<OpenJob, StoreError> {
         reason: "it is missing, and the job has not ended".into(),
     })?;
     let mut defs = of_tasks(store, &row.tasks, key::def)?;
-    let mut shared = SharedFirmware::default();
+    let mut shared = SharedParts::default();
     defs.iter_mut().for_each(|def| shared.share(def));
-    let tasks: Vec<StoredTask> = of_tasks(store, &row.tasks, key::task)?;
+    let mut tasks: Vec<StoredTask> = of_tasks(store, &row.tasks, key::task)?;
+    tasks.iter_mut().for_each(|task| shared.share_requirement(&mut task.row.requirement));
     let tasks = tasks.into_iter().map(|task| (task.row.id, task)).collect();
     Ok(OpenJob { row, defs, tasks })
 }
