@@ -2,6 +2,8 @@
 //! taken, trying again may help · 78 configuration or storage cannot be used, or a newer life of this
 //! coordinator took over: do not start it again before somebody looked.
 
+mod allocator;
+
 use std::{path::Path, process::ExitCode};
 
 use clap::CommandFactory;
@@ -23,15 +25,11 @@ use edgeprof_service::{
     tls::Own,
 };
 
-/// Threads hand each other what they have allocated, small and in great number: glibc's allocator takes a third more
-/// processor time a task, and keeps what is free.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const TRY_AGAIN: u8 = 75;
 const DO_NOT_RESTART: u8 = 78;
 
 fn main() -> ExitCode {
+    allocator::give_back_soon();
     let flags = edgeprof_service::flags::parse::<Flags>();
     // They need no configuration.
     let aside = match &flags.command {

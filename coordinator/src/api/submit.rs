@@ -19,7 +19,7 @@ use super::{Api, FULL, broken, name};
 use crate::{
     access::{Caller, Refusal as Denied, audit::entry},
     artifacts::{Artifacts, firmware},
-    core::{Busy, Command, Keys, Known},
+    core::{Before, Busy, Command, Keys, Known},
     ended,
     preparing::child::blame,
     store::rows::{self, FirmwarePin, JobRow, Prepared, TaskDef},
@@ -53,7 +53,8 @@ pub(super) async fn submit(
     // Until the loop knows what the job needs.
     let models = spec.models.iter().flat_map(|model| [Some(model.digest), model.tokenizer]);
     let _hold = api.artifacts.hold(models.chain([spec.firmware]).flatten());
-    let (known, boards) = api.ask(|reply| Command::Before { key: key.clone(), reply }).await?;
+    let Before { known, boards, forgotten } =
+        api.ask(|reply| Command::Before { key: key.clone(), reply }).await?;
     let id = JobId::random();
     let (looking, asked, of) = (api.clone(), spec.clone(), key.clone());
     let looked = tokio::task::spawn_blocking(move || {
@@ -87,7 +88,7 @@ pub(super) async fn submit(
     };
     let count = tasks.len();
     let note = entry(&caller.clone().called(&row.submitter), "SubmitJob", id, noted(caller, &row, count));
-    let submit = |reply| Command::Submit { job: Box::new(row), tasks, ready, reply };
+    let submit = |reply| Command::Submit { job: Box::new(row), tasks, ready, forgotten, reply };
     api.ask_as(note, submit).await?.map_err(|why| busy(why, count, deny))
 }
 

@@ -35,6 +35,8 @@ pub enum Command {
         tasks: Vec<Arc<TaskDef>>,
         /// Workloads of theirs that were made ready before.
         ready: Vec<(Digest, Prepared)>,
+        /// [`Before::forgotten`] when its key was looked up in the store.
+        forgotten: u64,
         /// The durable job.
         reply: oneshot::Sender<Result<v1::Job, Busy>>,
     },
@@ -42,8 +44,8 @@ pub enum Command {
     Before {
         /// The client's key for it.
         key: Option<String>,
-        /// The job that the key made before, and the boards that are there.
-        reply: oneshot::Sender<(Option<Known>, Arc<[Present]>)>,
+        /// That.
+        reply: oneshot::Sender<Before>,
     },
     /// A job with its tasks.
     Job(JobId, oneshot::Sender<Option<v1::Job>>),
@@ -79,6 +81,18 @@ pub enum Command {
 
 /// A job that was made before, and what was asked for it.
 pub type Known = (v1::Job, JobRow);
+
+/// What has to be known before a job is planned.
+#[derive(Debug)]
+pub struct Before {
+    /// The job that the key made before.
+    pub known: Option<Known>,
+    /// The boards that are there.
+    pub boards: Arc<[Present]>,
+    /// How many jobs were forgotten so far: as long as that is so, a key that is not known here and not in the store
+    /// has made no job.
+    pub forgotten: u64,
+}
 
 /// Why a planned job is not taken.
 #[derive(Clone, Debug, thiserror::Error)]

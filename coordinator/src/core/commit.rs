@@ -20,6 +20,8 @@ pub(super) enum Out {
     Close(SessionId),
     /// An answer, or news for watchers.
     Tell(Box<dyn FnOnce() + Send + Sync>),
+    /// A line of the log, which nobody waits for.
+    Log(Box<dyn FnOnce() + Send + Sync>),
 }
 
 impl fmt::Debug for Out {
@@ -28,6 +30,7 @@ impl fmt::Debug for Out {
             Self::Frame(session, frame) => f.debug_tuple("Frame").field(session).field(frame).finish(),
             Self::Close(session) => f.debug_tuple("Close").field(session).finish(),
             Self::Tell(_) => f.write_str("Tell"),
+            Self::Log(_) => f.write_str("Log"),
         }
     }
 }
@@ -61,10 +64,8 @@ impl Core {
 
     /// Ends the handling of the commands at hand: hands their changes in, and queues what waits for them.
     pub(super) async fn finish_step(&mut self) {
-        self.tell_watchers();
         self.put_tasks();
         let transaction = std::mem::take(&mut self.transaction);
-        let outs = std::mem::take(&mut self.outs);
         if !transaction.is_empty() {
             match self.parts.writer.hand_in(transaction).await {
                 Some(number) => self.outbox.handed = number,
@@ -72,6 +73,10 @@ impl Core {
                 None => return,
             }
         }
+        // What they are shown is made while the disk writes.
+        self.tell_submitters();
+        self.tell_watchers();
+        let outs = std::mem::take(&mut self.outs);
         if outs.is_empty() {
             return;
         }
@@ -108,10 +113,11 @@ impl Core {
     /// Frames of one session leave together.
     fn let_out(&mut self, outs: Vec<Out>) {
         let mut frames = Vec::new();
-        let mut closed = Vec::new();
+        let (mut closed, mut log) = (Vec::new(), Vec::new());
         for out in outs {
             match out {
                 Out::Tell(tell) => tell(),
+                Out::Log(line) => log.push(line),
                 Out::Close(id) => closed.push(id),
                 Out::Frame(id, frame) => frames.push((id, frame)),
             }
@@ -132,5 +138,6 @@ impl Core {
         for session in closed.iter().filter_map(|id| self.sessions.get(id)) {
             session.stop.cancel();
         }
+        log.into_iter().for_each(|line| line());
     }
 }

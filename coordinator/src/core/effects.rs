@@ -247,7 +247,7 @@ impl Core {
                 self.changed(job);
             }
             Notice::Job { job, state } => {
-                tracing::info!(%job, %state, "job ended");
+                self.outs.push(Out::Log(Box::new(move || tracing::info!(%job, %state, "job ended"))));
                 self.meters.job_ended(state.as_str());
                 self.changed(job);
                 self.mark(job, Dirty::End);

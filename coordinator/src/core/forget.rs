@@ -20,6 +20,14 @@ pub(super) struct Ended {
     /// With the number of the transaction that has the end.
     jobs: VecDeque<(JobId, u64)>,
     tasks: usize,
+    forgotten: u64,
+}
+
+impl Ended {
+    /// How many were forgotten so far.
+    pub(super) const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
 }
 
 impl Core {
@@ -49,6 +57,7 @@ impl Core {
                 continue;
             }
             let Some(job) = self.jobs.remove(&id) else { continue };
+            self.ended.forgotten += 1;
             self.ended.tasks -= job.row.tasks.len();
             self.order.remove(&job.row.first_seq);
             self.dirty.remove(&id);

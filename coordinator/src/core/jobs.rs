@@ -30,18 +30,23 @@ const LOOK: Duration = Duration::from_micros(300);
 /// Places in the queue that are counted for one job.
 const POSITIONS: usize = 16;
 
+/// A job, and who waits for an answer.
+pub(super) type Submitted = (JobId, oneshot::Sender<Result<v1::Job, Busy>>);
+
 impl Core {
     pub(super) fn submit(
         &mut self,
         mut row: JobRow,
         tasks: Vec<Arc<TaskDef>>,
         ready: Vec<(Digest, Prepared)>,
+        forgotten: u64,
         reply: oneshot::Sender<Result<v1::Job, Busy>>,
     ) {
         // The same key may have come twice at once.
         if let Some(key) = row.idempotency_key.clone() {
             let known = match self.known(&key) {
                 Some(known) => Some(known),
+                None if forgotten == self.ended.forgotten() => None,
                 None => match ended::of_key(&*self.parts.store, &key) {
                     Ok(known) => known,
                     Err(error) => return self.failed = Some(Failed::Store(Arc::new(error))),
@@ -98,13 +103,20 @@ impl Core {
                 self.step(Event::PrepareFailed { task: def.id, error: error.clone() });
             }
         }
-        let count = tasks.len();
         self.prepare(tasks.into_iter().filter(|def| def.refusal.is_none()));
-        let trace = self.jobs.get(&id).and_then(|job| trace::from_text(job.row.trace.as_deref()?));
-        tracing::info!(job = %id, tasks = count,
-            trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())), "submitted");
-        if let Some(job) = self.view(id, true) {
-            self.reply(reply, Ok(job));
+        self.submitted.push((id, reply));
+    }
+
+    /// Answers who submitted jobs with the commands at hand.
+    pub(super) fn tell_submitters(&mut self) {
+        for (id, reply) in std::mem::take(&mut self.submitted) {
+            let Some(row) = self.jobs.get(&id).map(|job| &job.row) else { continue };
+            let trace = row.trace.as_deref().and_then(trace::from_text);
+            tracing::info!(job = %id, tasks = row.tasks.len(),
+                trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())), "submitted");
+            if let Some(job) = self.view(id, true) {
+                self.reply(reply, Ok(job));
+            }
         }
     }
 

@@ -51,7 +51,7 @@ use crate::{
 
 pub use access::Change;
 pub use boards::{NotMarked, Reserved, Wish};
-pub use command::{Busy, Command, Failed, Known};
+pub use command::{Before, Busy, Command, Failed, Known};
 pub(crate) use prepare::Keys;
 pub use tasks::Told;
 
@@ -184,6 +184,8 @@ pub struct Core {
     order: BTreeMap<u64, JobId>,
     keys: HashMap<String, JobId>,
     ended: forget::Ended,
+    /// Jobs of the command at hand, whose submitters wait for an answer.
+    submitted: Vec<jobs::Submitted>,
     defs: HashMap<TaskId, Arc<TaskDef>>,
     /// Tasks that have not ended.
     open: HashMap<TaskId, tasks::Open>,
@@ -337,15 +339,15 @@ impl Core {
         match command {
             Command::Audited(row, command) => self.audited(*row, *command),
             Command::Access(change) => self.change_access(change),
-            Command::Submit { job, tasks, ready, reply } => {
+            Command::Submit { job, tasks, ready, forgotten, reply } => {
                 let id = job.id;
-                self.submit(*job, tasks, ready, reply);
+                self.submit(*job, tasks, ready, forgotten, reply);
                 self.did(self.jobs.contains_key(&id));
             }
             Command::Before { key, reply } => {
                 let known = key.and_then(|key| self.known(&key));
-                let boards = self.present();
-                self.reply(reply, (known, boards));
+                let before = Before { known, boards: self.present(), forgotten: self.ended.forgotten() };
+                self.reply(reply, before);
             }
             Command::Job(id, reply) => {
                 let job = self.view(id, true);

@@ -103,6 +103,7 @@ impl Core {
             outbox: commit::Outbox::default(),
             failed: None,
             transaction: Transaction::default(),
+            submitted: Vec::new(),
             touched: BTreeMap::new(),
             tokens: BTreeMap::new(),
             outs: Vec::new(),

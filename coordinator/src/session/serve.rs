@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Channel};
 
 use super::{
-    Commands, Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs, outgoing::outgoing, refusal, revocations,
+    Commands, Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs, outgoing::outgoing, refusal,
+    revocations,
 };
 use crate::core::Command;
 
@@ -129,10 +130,7 @@ pub(super) async fn serve(
 }
 
 /// What goes to the worker: the greeting, then commands, and a beat where there is none for a while.
-fn to_worker(
-    first: v1::ToWorker,
-    commands: Commands,
-) -> impl Stream<Item = v1::ToWorker> {
+fn to_worker(first: v1::ToWorker, commands: Commands) -> impl Stream<Item = v1::ToWorker> {
     let last = first.command;
     let rest = stream::unfold((commands, last), async |(mut commands, last)| {
         let frame = match timeout(BEAT, commands.next()).await {

@@ -79,7 +79,7 @@ impl Submission {
                     let (reply, answer) = oneshot::channel();
                     let job = Box::new(self.job.clone());
                     let (tasks, ready) = (self.tasks.clone(), Vec::new());
-                    let submit = Command::Submit { job, tasks, ready, reply };
+                    let submit = Command::Submit { job, tasks, ready, forgotten: 0, reply };
                     commands.try_send(submit).ok().map(|()| answer)
                 });
             }

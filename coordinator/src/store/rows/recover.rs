@@ -10,8 +10,8 @@ use edgeprof_scheduler::Estimate;
 use serde::de::DeserializeOwned;
 
 use super::{
-    EndedJob, ImageRow, JobRow, SCAN, SharedParts, StoredBoard, StoredTask, TaskDef, decode, for_each,
-    key, read,
+    EndedJob, ImageRow, JobRow, SCAN, SharedParts, StoredBoard, StoredTask, TaskDef, decode, for_each, key,
+    read,
 };
 use crate::store::{Store, StoreError};
 
