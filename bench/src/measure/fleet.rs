@@ -18,9 +18,7 @@ use crate::{
 };
 
 /// Boards of each worker.
-fn boards() -> usize {
-    std::env::var("EP_B").ok().and_then(|v| v.parse().ok()).unwrap_or(10)
-}
+const BOARDS: usize = 10;
 
 /// The small cluster.
 const SMALL: Hosts<'_> = Hosts::Played { workers: 4, boards: 16 };
@@ -40,12 +38,11 @@ const RATE: f64 = 0.8;
 
 pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: usize) -> Result<Vec<Figure>> {
     let workers = usize::from(workers);
-    let filter = if std::env::var("EP_LOG").is_ok() { filter(&[crate::log::COMMITS]) } else { filter(&[]) };
+    let filter = filter(&[]);
     let mut few = small(folder, "before", &filter, tasks, rounds).await?;
 
-    eprintln!("==> {workers} played workers of {} boards", boards());
-    let cluster =
-        Cluster::start(folder, "large", Hosts::Played { workers, boards: boards() }, &filter).await?;
+    eprintln!("==> {workers} played workers of {BOARDS} boards");
+    let cluster = Cluster::start(folder, "large", Hosts::Played { workers, boards: BOARDS }, &filter).await?;
     let (coordinator, player) = (cluster.coordinator.id(), cluster.workers[0].id());
     // Apart from each other, so that neither is charged for waking the other.
     process::pin(coordinator, 0)?;
@@ -62,7 +59,6 @@ pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: u
     process::unpin(player)?;
     let many = rounds::run(&cluster, tasks, rounds).await?;
     let (_, most) = process::memory(coordinator)?;
-    std::fs::write("/tmp/large.log", cluster.coordinator.log()).ok();
     drop(cluster);
     few.extend(small(folder, "after", &filter, tasks, rounds).await?);
 
@@ -78,7 +74,7 @@ pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: u
         Some(base) => rate.at_least(RATE * base),
         None => rate,
     };
-    let name = |what: &str| format!("{what}, {workers} workers of {} boards", boards());
+    let name = |what: &str| format!("{what}, {workers} workers of {BOARDS} boards");
     let stat = "utime and stime of /proc/PID/stat, each process on a core of its own";
     Ok(vec![
         Figure::new(name("heartbeats, coordinator"), "cores", &[share], stat)
@@ -107,7 +103,5 @@ pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: u
 async fn small(folder: &Path, name: &str, filter: &str, tasks: usize, rounds: usize) -> Result<Vec<Round>> {
     eprintln!("==> no-op tasks through 4 played workers of 16 boards");
     let cluster = Cluster::start(folder, name, SMALL, filter).await?;
-    let r = rounds::run(&cluster, tasks, rounds).await;
-    std::fs::write("/tmp/small.log", cluster.coordinator.log()).ok();
-    r
+    rounds::run(&cluster, tasks, rounds).await
 }

@@ -53,12 +53,10 @@ pub(crate) async fn run(cluster: &Cluster, tasks: usize, rounds: usize) -> Resul
         let cpu = [coordinator_now - coordinator, workers_now - workers, client_now - client];
         let round = Round { tasks, time, cpu, span: (from, to) };
         eprintln!(
-            "    {tasks} tasks in {:.2} s: {:.0} a second; coordinator {:.0} player {:.1} client {:.1} µs a task, {:.0} MiB",
+            "    {tasks} tasks in {:.2} s: {:.0} a second; coordinator {:.0} µs a task, {:.0} MiB",
             time.as_secs_f64(),
             round.rate(),
             round.cost(0),
-            round.cost(1),
-            round.cost(2),
             process::memory(cluster.coordinator.id())?.0
         );
         list.push(round);

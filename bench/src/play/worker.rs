@@ -177,10 +177,7 @@ impl Session {
         for result in again {
             self.say(From::Result(result)).await?;
         }
-        let mut tick = interval_at(
-            Instant::now() + phase,
-            std::env::var("EP_HB").ok().and_then(|v| v.parse().ok()).map_or(HEARTBEAT, Duration::from_millis),
-        );
+        let mut tick = interval_at(Instant::now() + phase, HEARTBEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

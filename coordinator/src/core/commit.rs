@@ -125,8 +125,8 @@ impl Core {
         frames.sort_by_key(|(id, _)| *id);
         let mut frames = frames.into_iter().peekable();
         while let Some((id, first)) = frames.next() {
-            let mut together = vec![first];
-            together.extend(iter::from_fn(|| Some(frames.next_if(|(next, _)| *next == id)?.1)));
+            let mut together = vec![*first];
+            together.extend(iter::from_fn(|| Some(*frames.next_if(|(next, _)| *next == id)?.1)));
             let Some(session) = self.sessions.get(&id) else { continue };
             if let Err(error) = session.outgoing.send(together)
                 && !session.stop.is_cancelled()

@@ -19,7 +19,7 @@ const ROOM: usize = 1 << 14;
 /// Where the loop puts them.
 #[derive(Debug)]
 pub struct Outgoing {
-    batches: mpsc::UnboundedSender<Vec<Box<ToWorker>>>,
+    batches: mpsc::UnboundedSender<Vec<ToWorker>>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -31,9 +31,9 @@ pub struct TooSlow;
 /// Where its session takes them from.
 #[derive(Debug)]
 pub struct Commands {
-    batches: mpsc::UnboundedReceiver<Vec<Box<ToWorker>>>,
+    batches: mpsc::UnboundedReceiver<Vec<ToWorker>>,
     waiting: Arc<AtomicUsize>,
-    batch: vec::IntoIter<Box<ToWorker>>,
+    batch: vec::IntoIter<ToWorker>,
 }
 
 /// Both ends.
@@ -49,7 +49,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// When too many wait already, or nobody takes them any more.
-    pub fn send(&self, commands: Vec<Box<ToWorker>>) -> Result<(), TooSlow> {
+    pub fn send(&self, commands: Vec<ToWorker>) -> Result<(), TooSlow> {
         let count = commands.len();
         if self.waiting.load(Ordering::Relaxed).saturating_add(count) > ROOM {
             return Err(TooSlow);
@@ -62,7 +62,7 @@ impl Outgoing {
 
 impl Commands {
     /// The next; nothing once the loop has dropped its end. No command is lost if this is not waited for to its end.
-    pub async fn next(&mut self) -> Option<Box<ToWorker>> {
+    pub async fn next(&mut self) -> Option<ToWorker> {
         loop {
             if let Some(command) = self.batch.next() {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -77,8 +77,8 @@ impl Commands {
 mod tests {
     use super::*;
 
-    fn commands(numbers: std::ops::Range<usize>) -> Vec<Box<ToWorker>> {
-        numbers.map(|n| Box::new(ToWorker { command: n as u64, frame: None })).collect()
+    fn commands(numbers: std::ops::Range<usize>) -> Vec<ToWorker> {
+        numbers.map(|n| ToWorker { command: n as u64, frame: None }).collect()
     }
 
     #[tokio::test]

@@ -134,7 +134,7 @@ fn to_worker(first: v1::ToWorker, commands: Commands) -> impl Stream<Item = v1::
     let last = first.command;
     let rest = stream::unfold((commands, last), async |(mut commands, last)| {
         let frame = match timeout(BEAT, commands.next()).await {
-            Ok(frame) => *frame?,
+            Ok(frame) => frame?,
             Err(_) => v1::ToWorker { command: last, frame: Some(To::Beat(v1::Beat {})) },
         };
         let last = frame.command;
