@@ -23,6 +23,7 @@ use crate::{
         actor::{Actor, Inbox},
         device::{Device, Source},
         emulated::Emulation,
+        guard::guard,
         noop::Noop,
         process::Spawner,
         queue::Queue,
@@ -174,20 +175,19 @@ pub async fn start(settings: Settings) -> Result<Daemon, StartError> {
             Actor::new(device, stager, inbox)
         };
         let stop = tasks.stop_token();
-        match board.behind {
+        let task = match board.behind {
             Behind::Emulator(transport) => {
                 let source = Source::Emulated(Emulation { transport, spawner: spawner.clone() });
-                tasks.spawn(actor(source, inbox).run(stop));
+                tasks.spawn(actor(source, inbox).run(stop))
             }
-            Behind::Port(port) => {
-                tasks.spawn(actor(Source::Attached(port), inbox).run(stop));
-            }
+            Behind::Port(port) => tasks.spawn(actor(Source::Attached(port), inbox).run(stop)),
             Behind::Nothing(run) => {
                 let usage = Usage::new(&id, &board.kind.name);
                 let noop = Noop { id: id.clone(), run, inbox, events: events.clone(), usage };
-                tasks.spawn(noop.run(stop));
+                tasks.spawn(noop.run(stop))
             }
-        }
+        };
+        tasks.spawn(guard(id.clone(), task, events.clone()));
         known.push(hub::Board { id, kind: board.kind, labels: board.labels, queue, orders, reset });
     }
     drop(events);

@@ -9,6 +9,8 @@ mod drain;
 mod gauges;
 mod open;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -65,6 +65,8 @@ pub enum Event {
     Progress(LeaseRef, &'static str, u64, u64),
     /// An attempt has ended, with the transcript of its line.
     Finished(LeaseRef, Outcome, String),
+    /// The board's task has ended by a fault of this program: what it was.
+    Broken(String),
 }
 
 /// Where the hub reaches a board's task.

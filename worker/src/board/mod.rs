@@ -11,6 +11,7 @@ pub mod emulated;
 pub mod emulator;
 pub mod error;
 pub mod fault;
+pub mod guard;
 pub mod load;
 pub mod noop;
 pub mod process;

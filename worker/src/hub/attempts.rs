@@ -13,6 +13,7 @@ use super::{
 use crate::{
     board::{
         actor::{Event, Outcome},
+        guard,
         queue::Attempt,
     },
     roster::{Decision, Held, Reason, Taken},
@@ -200,6 +201,19 @@ impl Hub {
                 self.deliver();
                 self.board_changed(board);
             }
+            Event::Broken(fault) => self.broken(board, &fault),
+        }
+    }
+
+    /// A board that nobody serves any more: what it had begun has failed, what waits is given back.
+    fn broken(&mut self, board: &BoardId, fault: &str) {
+        let error = guard::broken(fault);
+        let reason = format!("{error}; {}", error.hint.as_deref().unwrap_or_default());
+        self.event(board, Event::Health(BoardHealth::Bad, Some(reason)));
+        let Some(member) = self.boards.get(board) else { return };
+        let begun: Vec<LeaseRef> = member.slot.attempts.iter().map(|taken| taken.lease.clone()).collect();
+        for lease in begun {
+            self.event(board, Event::Finished(lease, Outcome::Failed(error.clone()), String::new()));
         }
     }
 

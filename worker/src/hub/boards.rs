@@ -2,7 +2,7 @@
 
 use edgeprof_common::{BoardHealth, BoardId};
 use edgeprof_proto::v1;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc::error::TrySendError, oneshot};
 use tonic::Status;
 
 use super::{Hub, Member};
@@ -109,7 +109,14 @@ impl Hub {
 
 impl Member {
     fn order(&self, board: &BoardId, order: Order) -> Result<(), Status> {
-        let full = |_| Status::resource_exhausted(format!("{board} has too many questions to answer"));
-        self.orders.try_send(order).map_err(full)
+        self.orders.try_send(order).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                Status::resource_exhausted(format!("{board} has too many questions to answer"))
+            }
+            TrySendError::Closed(_) => {
+                let why = self.slot.reason.as_deref().unwrap_or("its task has ended; restart the worker");
+                Status::unavailable(format!("{board} is {}: {why}", self.slot.health))
+            }
+        })
     }
 }
