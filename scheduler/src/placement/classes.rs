@@ -6,6 +6,7 @@ use std::{
 };
 
 use edgeprof_common::{BoardId, Digest, WorkerId};
+use slab::Slab;
 
 use crate::{BoardReport, Now, queue::Spot, table::Table};
 
@@ -124,9 +125,7 @@ pub(crate) struct Boards {
     ids: BTreeMap<Arc<Class>, ClassId>,
     pools: BTreeMap<ClassId, Pool>,
     places: Table<BoardId, Place>,
-    sites: Vec<Option<Site>>,
-    /// Places that boards have left.
-    left: BTreeSet<Place>,
+    sites: Slab<Site>,
     last: u64,
 }
 
@@ -137,7 +136,7 @@ impl Boards {
 
     /// The board at a place.
     pub(crate) fn at(&self, place: Place) -> Option<&Site> {
-        self.sites.get(place.0)?.as_ref()
+        self.sites.get(place.0)
     }
 
     pub(crate) fn pool(&self, class: ClassId) -> Option<&Pool> {
@@ -188,15 +187,10 @@ impl Boards {
         if let Some(pool) = self.pools.get_mut(&id) {
             pool.members += 1;
         }
-        let place = self.left.pop_first().unwrap_or_else(|| {
-            self.sites.push(None);
-            Place(self.sites.len() - 1)
-        });
-        let (board, worker, state) = (report.id.clone(), worker.clone(), State::default());
-        if let Some(site) = self.sites.get_mut(place.0) {
-            self.places.insert(board.clone(), place);
-            *site = Some(Site { board, place, worker, class: id, state });
-        }
+        let free = self.sites.vacant_entry();
+        let (board, place) = (report.id.clone(), Place(free.key()));
+        self.places.insert(board.clone(), place);
+        free.insert(Site { board, place, worker: worker.clone(), class: id, state: State::default() });
         Some(moved)
     }
 
@@ -204,8 +198,7 @@ impl Boards {
         self.set(board, State::default());
         let mut moved = Moved::default();
         let Some(place) = self.places.swap_remove(board) else { return moved };
-        let Some(site) = self.sites.get_mut(place.0).and_then(Option::take) else { return moved };
-        self.left.insert(place);
+        let Some(site) = self.sites.try_remove(place.0) else { return moved };
         let Some(pool) = self.pools.get_mut(&site.class) else { return moved };
         pool.members -= 1;
         if pool.members == 0 {
@@ -219,7 +212,7 @@ impl Boards {
     /// Sets how a board is. True if it could take less before.
     pub(crate) fn set(&mut self, board: &BoardId, state: State) -> bool {
         let Some(&place) = self.places.get(board) else { return false };
-        let Some(Some(site)) = self.sites.get_mut(place.0) else { return false };
+        let Some(site) = self.sites.get_mut(place.0) else { return false };
         let Some(pool) = self.pools.get_mut(&site.class) else { return false };
         let before = std::mem::replace(&mut site.state, state);
         if before == state {
