@@ -39,6 +39,7 @@ pub(crate) async fn measure(folder: &Path) -> Result<Vec<Figure>> {
         load.alone(&cluster.client).await?;
     }
     let (mut times, mut single, mut count) = (Vec::new(), Vec::new(), 0);
+    let before_all = cluster.cpu()?;
     let (mut alone_store, mut replayed) = (Replay::new(folder)?, 0);
     for _ in 0..BLOCKS {
         let from = log::now();
@@ -54,6 +55,8 @@ pub(crate) async fn measure(folder: &Path) -> Result<Vec<Figure>> {
         single.extend(took.into_iter().map(millis));
         replayed = commits.len();
     }
+    // They do nothing while commits are replayed.
+    let after_all = cluster.cpu()?;
     drop(cluster);
 
     let limit = Spread::of(&single).map(|spread| COMMITS as f64 * spread.median);
@@ -66,6 +69,11 @@ pub(crate) async fn measure(folder: &Path) -> Result<Vec<Figure>> {
         None => alone,
     };
     let count = [count as f64 / TASKS as f64];
+    let each = |before: Duration, after: Duration| [millis(after - before) / TASKS as f64];
+    let cost = |who: &str, times: &[f64]| {
+        let source = "utime and stime of /proc/PID/stat; a processor that was asleep is slow at first";
+        Figure::new(format!("processor time of one task alone, {who}"), "ms", times, source)
+    };
     Ok(vec![
         alone,
         Figure::new(
@@ -74,5 +82,7 @@ pub(crate) async fn measure(folder: &Path) -> Result<Vec<Figure>> {
             &count,
             "the coordinator's log of its commits",
         ),
+        cost("coordinator", &each(before_all.0, after_all.0)),
+        cost("worker", &each(before_all.1, after_all.1)),
     ])
 }
