@@ -46,10 +46,10 @@ struct Ended {
 fn read(store: &dyn Store, id: JobId) -> Result<Option<Ended>, StoreError> {
     let Some(row) = rows::read::<JobRow>(store, &key::job(id))? else { return Ok(None) };
     let Some(ended) = rows::read::<EndedJob>(store, &key::ended(row.first_seq))? else { return Ok(None) };
-    let places: Vec<StoredTask> = of_tasks(store, &row.tasks, key::task)?;
-    let places: HashMap<_, _> = places.into_iter().map(|place| (place.row.id, place.row)).collect();
-    let defs: Vec<TaskDef> = of_tasks(store, &row.tasks, key::def)?;
-    let tasks = defs.iter().filter_map(|def| Some(shown::task(def, places.get(&def.id)?))).collect();
+    let stored: HashMap<TaskId, StoredTask> = of_tasks(store, &row.tasks, "task/")?;
+    let defs: HashMap<TaskId, TaskDef> = of_tasks(store, &row.tasks, "def/")?;
+    let shown = |task: &TaskId| Some(shown::task(defs.get(task)?, &stored.get(task)?.standing));
+    let tasks = row.tasks.iter().filter_map(shown).collect();
     let last_event = ended.last_event;
     Ok(Some(Ended { row, job: shown::job(ended, tasks), last_event }))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use edgeprof_common::{ErrorClass, TaskError};
 use edgeprof_proto::v1;
-use edgeprof_scheduler::TaskRow;
+use edgeprof_scheduler::Standing;
 
 use crate::store::rows::{EndedJob, TaskDef};
 
@@ -28,18 +28,18 @@ pub(crate) fn job(job: EndedJob, tasks: Vec<v1::Task>) -> v1::Job {
 }
 
 /// A task, without what only the loop knows of one that goes on.
-pub(crate) fn task(def: &TaskDef, row: &TaskRow) -> v1::Task {
-    let board = row.lease().map(|lease| &lease.board).or(row.past.last().map(|past| &past.board));
+pub(crate) fn task(def: &TaskDef, standing: &Standing) -> v1::Task {
+    let board = standing.lease().map(|lease| &lease.board).or(standing.past.last().map(|past| &past.board));
     v1::Task {
-        task_id: row.id.to_string(),
-        state: row.state().to_string(),
+        task_id: def.id.to_string(),
+        state: standing.state().to_string(),
         scenario: def.scenario.clone(),
         board_selector: def.selector.clone(),
         board: board.map(ToString::to_string),
-        attempts: row.attempt.0,
+        attempts: standing.attempt.0,
         queue_position: None,
         progress: None,
-        error: row.error.as_ref().map(error),
+        error: standing.error.as_ref().map(error),
         eta_ms: None,
     }
 }

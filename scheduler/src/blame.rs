@@ -88,9 +88,9 @@ impl Scheduler {
 
     fn clear(&mut self, fx: &mut Effects, id: TaskId, board: &BoardId) {
         let Some(row) = self.tasks.get_mut(&id).filter(|row| !row.state().is_terminal()) else { return };
-        row.cleared.insert(board.clone());
-        let cleared = row.cleared.len();
-        let error = row.error.clone();
+        row.standing.cleared.insert(board.clone());
+        let cleared = row.standing.cleared.len();
+        let error = row.standing.error.clone();
         let by = self.last_begun(id);
         self.touched.insert(id);
         self.story(fx, id, None, Step::Judged, Some(format!("{board} passed its canary run")));
@@ -121,10 +121,10 @@ impl Scheduler {
         self.recall_board(fx, board);
         let Some(id) = task else { return };
         let Some(row) = self.tasks.get_mut(&id).filter(|row| !row.state().is_terminal()) else { return };
-        let last = row.past.iter().rfind(|past| past.board == *board);
+        let last = row.standing.past.iter().rfind(|past| past.board == *board);
         let counted = last.is_some_and(|past| past.closed == Closed::Failed);
-        row.failures = row.failures.saturating_sub(u32::from(counted));
-        let error = row.error.clone().filter(|_| row.lease().is_none());
+        row.standing.failures = row.standing.failures.saturating_sub(u32::from(counted));
+        let error = row.standing.error.clone().filter(|_| row.lease().is_none());
         self.touched.insert(id);
         self.story(fx, id, None, Step::Judged, Some(format!("{board} {reason}")));
         if let Some(error) = error.filter(|_| !self.has_place(id)) {
@@ -137,7 +137,7 @@ impl Scheduler {
     /// Whether a task has a board that is not quarantined, here or away. Looks at every board: for rare events.
     fn has_place(&self, id: TaskId) -> bool {
         let Some(row) = self.tasks.get(&id) else { return false };
-        let Some(image) = row.image.clone() else { return true };
+        let Some(image) = row.standing.image.clone() else { return true };
         let shape = Shape { requirement: row.requirement.clone(), image };
         let mut boards = self.workers.values().flat_map(|worker| &worker.boards);
         boards.any(|(id, board)| {
@@ -148,7 +148,7 @@ impl Scheduler {
 
     /// The attempt of a task that failed or was lost last.
     fn last_begun(&self, id: TaskId) -> Option<(AttemptNo, LeaseRef)> {
-        let past = &self.tasks.get(&id)?.past;
+        let past = &self.tasks.get(&id)?.standing.past;
         let last = past.iter().rfind(|past| matches!(past.closed, Closed::Failed | Closed::Lost))?;
         Some((last.attempt, LeaseRef { token: last.token, task: id, board: last.board.clone() }))
     }

@@ -58,16 +58,16 @@ impl Scheduler {
             return;
         };
         let Some(row) = self.tasks.get_mut(&id) else { return };
-        let Some(image) = row.image.as_ref().map(|image| image.digest) else { return };
+        let Some(image) = row.standing.image.as_ref().map(|image| image.digest) else { return };
         let worker = site.worker.clone();
         let expected = self.estimates.expected(&image, &class.kind, row.work);
         let run = expected.map(|expected| expected.run);
         let load = expected.map_or(0, |expected| expected.load);
         let load = if site.state.image == Some(image) { 0 } else { load };
         let cost = run.or(self.estimates.usual()).unwrap_or(UNKNOWN);
-        let alone = row.alone();
-        row.attempt = AttemptNo(row.attempt.0.saturating_add(1));
-        let number = row.attempt;
+        let alone = row.standing.alone();
+        row.standing.attempt = AttemptNo(row.standing.attempt.0.saturating_add(1));
+        let number = row.standing.attempt;
 
         let token = self.next_token(fx, board);
         let behind = self.attempts.line(board).is_some();
@@ -166,6 +166,6 @@ impl Scheduler {
 
 /// Boards on which a task failed or was lost.
 pub(crate) fn tried(row: &TaskRow) -> BTreeSet<&BoardId> {
-    let tried = row.past.iter().filter(|past| matches!(past.closed, Closed::Failed | Closed::Lost));
+    let tried = row.standing.past.iter().filter(|past| matches!(past.closed, Closed::Failed | Closed::Lost));
     tried.map(|past| &past.board).collect()
 }

@@ -60,7 +60,7 @@ pub use event::{
 };
 pub use gauges::Backlog;
 pub use requirement::{Image, Requirement, Term};
-pub use row::{BoardRow, Closed, Estimate, Lease, Past, Phase, Suspicion, TaskRow};
+pub use row::{BoardRow, Closed, Estimate, Lease, Past, Phase, Standing, Suspicion, TaskRow};
 pub use scheduler::Scheduler;
 pub use time::Now;
 pub use view::{AttemptPhase, BoardView, EpochNotNew, JobView, Occupant, QueueFull, TaskView, WorkerView};

@@ -154,5 +154,5 @@ impl Attempt {
 
 /// Whether a success under this token would still count for the task.
 fn wanted(tasks: &Table<TaskId, Box<TaskRow>>, task: TaskId, token: Token) -> bool {
-    tasks.get(&task).is_some_and(|row| !row.state().is_terminal() && row.ever_held(token))
+    tasks.get(&task).is_some_and(|row| !row.state().is_terminal() && row.standing.ever_held(token))
 }

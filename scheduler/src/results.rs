@@ -36,15 +36,15 @@ impl Scheduler {
             self.ended(fx, &attempt, outcome);
             return self.ack(fx, from, lease, false);
         }
-        if !row.ever_held(lease.token) {
+        if !row.standing.ever_held(lease.token) {
             fx.writes.push(Write::SetAside { worker: from.worker.clone(), lease: lease.clone() });
             return self.ack(fx, from, lease, true);
         }
         let older = outcome == Outcome::Succeeded;
         if older {
             let here = |past: &&mut Past| past.token == lease.token && past.board == lease.board;
-            let past = row.past.iter_mut().find(here);
-            let attempt = past.map_or(row.attempt, |past| {
+            let past = row.standing.past.iter_mut().find(here);
+            let attempt = past.map_or(row.standing.attempt, |past| {
                 past.closed = Closed::Succeeded;
                 past.attempt
             });
@@ -58,7 +58,7 @@ impl Scheduler {
         match outcome {
             Outcome::Succeeded => {
                 if let Some(row) = self.tasks.get_mut(&attempt.task) {
-                    row.past.push(Past {
+                    row.standing.past.push(Past {
                         attempt: attempt.number,
                         token: attempt.token,
                         board: attempt.board.clone(),

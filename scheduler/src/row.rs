@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Image, Mark, NewTask, Requirement};
 
-/// One task, whole. The store keeps the last one written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One task, whole.
+#[derive(Clone, Debug, PartialEq)]
 pub struct TaskRow {
     /// The task.
     pub id: TaskId,
@@ -20,39 +20,56 @@ pub struct TaskRow {
     pub priority: Priority,
     /// Place in the order of submission, over all jobs and lives.
     pub seq: u64,
-    /// Goes before others of its class: an attempt of it was lost.
-    pub front: bool,
     /// Which boards it may run on.
     pub requirement: Requirement,
-    /// Absent until the board image is prepared; such a task is not placed.
-    pub image: Option<Image>,
     /// Who shares the boards with whom; equal names share one queue.
-    #[serde(default)]
     pub submitter: String,
     /// How much it computes, in tokens over all repetitions.
-    #[serde(default)]
     pub work: u64,
+    /// What has become of it.
+    pub standing: Standing,
+}
+
+/// What has become of a task since it was submitted: what is stored of it again and again. The store keeps the last one
+/// written. What is as it was at first is left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Goes before others of its class: an attempt of it was lost.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub front: bool,
+    /// Absent until the board image is prepared, such a task is not placed; and again once it has ended.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub image: Option<Image>,
     /// Where it is.
     pub phase: Phase,
     /// Number of the last attempt that was made; 0 before the first.
     pub attempt: AttemptNo,
     /// Retryable failures so far.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failures: u32,
     /// Attempts that failed or were lost so far.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub spent: u32,
     /// Started attempts that ended with a proven death of the worker's process while nothing else ran there.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub deaths: u32,
     /// The same while others ran there too. Any of them may have been the cause, so such a death counts half: a host
     /// that loses its power must not leave all that it ran to be run one by one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub shared_deaths: u32,
     /// Boards that passed a canary run after this task had failed on them: the fault is the task's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cleared: BTreeSet<BoardId>,
     /// Earlier attempts whose result may still come. Rejected ones are not kept: nothing runs under them.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub past: Vec<Past>,
     /// The last error.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub error: Option<TaskError>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What is kept of a board. One that says nothing is removed from the store.
@@ -169,21 +186,13 @@ pub enum Closed {
     Superseded,
 }
 
-impl TaskRow {
-    /// A task as it is when it is submitted, in its place in the order of submission over all lives. Such a row is
-    /// never handed out to be written: who keeps what was submitted can make it again.
+impl Standing {
+    /// Of a task that was just submitted, with its image if that is prepared already.
     #[must_use]
-    pub fn fresh(task: NewTask, seq: u64) -> Self {
+    pub const fn fresh(image: Option<Image>) -> Self {
         Self {
-            id: task.id,
-            job: task.job,
-            priority: task.priority,
-            seq,
             front: false,
-            requirement: task.requirement,
-            image: task.image,
-            submitter: task.submitter,
-            work: task.work,
+            image,
             phase: Phase::Queued,
             attempt: AttemptNo(0),
             failures: 0,
@@ -196,16 +205,25 @@ impl TaskRow {
         }
     }
 
-    /// Whether nothing has happened to it but that its image was prepared.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
-        self.phase == Phase::Queued && self.attempt == AttemptNo(0) && self.cleared.is_empty()
-    }
-
     /// The word for its state.
     #[must_use]
     pub const fn state(&self) -> TaskState {
         self.phase.state()
+    }
+
+    /// The current lease, if it has one.
+    #[must_use]
+    pub const fn lease(&self) -> Option<&Lease> {
+        match &self.phase {
+            Phase::Leased(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing has happened to it but that its image was prepared.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.phase == Phase::Queued && self.attempt == AttemptNo(0) && self.cleared.is_empty()
     }
 
     /// Whether it shares a worker with no other task, because it may be what kills workers.
@@ -220,19 +238,40 @@ impl TaskRow {
         self.deaths.saturating_mul(2).saturating_add(self.shared_deaths)
     }
 
-    /// The current lease, if it has one.
-    #[must_use]
-    pub const fn lease(&self) -> Option<&Lease> {
-        match &self.phase {
-            Phase::Leased(lease) => Some(lease),
-            _ => None,
-        }
-    }
-
     /// Whether a result under this token belongs to it.
     #[must_use]
     pub fn ever_held(&self, token: Token) -> bool {
         self.lease().is_some_and(|lease| lease.token == token)
             || self.past.iter().any(|past| past.token == token)
+    }
+}
+
+impl TaskRow {
+    /// A task as it is when it is submitted, in its place in the order of submission over all lives. Such a row is
+    /// never handed out to be written: who keeps what was submitted can make it again.
+    #[must_use]
+    pub fn fresh(task: NewTask, seq: u64) -> Self {
+        Self {
+            id: task.id,
+            job: task.job,
+            priority: task.priority,
+            seq,
+            requirement: task.requirement,
+            submitter: task.submitter,
+            work: task.work,
+            standing: Standing::fresh(task.image),
+        }
+    }
+
+    /// The word for its state.
+    #[must_use]
+    pub const fn state(&self) -> TaskState {
+        self.standing.state()
+    }
+
+    /// The current lease, if it has one.
+    #[must_use]
+    pub const fn lease(&self) -> Option<&Lease> {
+        self.standing.lease()
     }
 }

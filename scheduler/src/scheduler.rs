@@ -150,7 +150,7 @@ impl Scheduler {
         }
         self.dispatch(&mut fx);
         for task in std::mem::take(&mut self.touched) {
-            if let Some(row) = self.tasks.get(&task).filter(|row| !row.is_fresh()) {
+            if let Some(row) = self.tasks.get(&task).filter(|row| !row.standing.is_fresh()) {
                 fx.writes.push(Write::PutTask(row.clone()));
             }
         }
@@ -213,15 +213,15 @@ impl Scheduler {
             self.workers.get_or_insert_with(&lease.worker, worker);
             self.alarms.set(Alarm::Worker(lease.worker.clone()), Some(until));
             self.attempts.insert(Attempt {
-                number: row.attempt,
+                number: row.standing.attempt,
                 recovered: true,
                 timed: false,
-                alone: row.alone(),
-                image: row.image.as_ref().map(|image| image.digest),
+                alone: row.standing.alone(),
+                image: row.standing.image.as_ref().map(|image| image.digest),
                 ..self.attempt(row.id, lease.token, &lease.worker, &lease.board)
             });
         }
-        match &row.phase {
+        match &row.standing.phase {
             Phase::Queued => {
                 self.waiting += 1;
                 self.queue.insert(&row, &self.boards, self.now);

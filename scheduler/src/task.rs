@@ -3,8 +3,8 @@
 use edgeprof_common::{AttemptNo, BoardId, ErrorClass, JobId, TaskError, TaskId, Token};
 
 use crate::{
-    AttemptPhase, CANARY, Closed, Effects, Image, LeaseRef, NewTask, Notice, Past, Phase, Scheduler, Step,
-    TaskRow, Verdict, Write, alarms::Alarm, attempt::Attempt,
+    AttemptPhase, CANARY, Closed, Effects, Image, LeaseRef, NewTask, Notice, Past, Phase, Scheduler,
+    Standing, Step, TaskRow, Verdict, Write, alarms::Alarm, attempt::Attempt,
 };
 
 /// Closed attempts of a task that are kept; those that are charged are fewer.
@@ -42,12 +42,12 @@ impl Scheduler {
     pub(crate) fn ready(&mut self, fx: &mut Effects, tasks: &[TaskId], image: &Image) {
         for &id in tasks {
             let Some(row) = self.tasks.get_mut(&id) else { continue };
-            if row.image.is_some() || row.phase != Phase::Queued {
+            if row.standing.image.is_some() || row.standing.phase != Phase::Queued {
                 continue;
             }
-            row.image = Some(image.clone());
+            row.standing.image = Some(image.clone());
             // It may outrank the task that a worker is kept for.
-            self.alone_news |= row.alone() || self.kept_for_alone.is_some();
+            self.alone_news |= row.standing.alone() || self.kept_for_alone.is_some();
             self.queue.insert(row, &self.boards, self.now);
             self.touched.insert(id);
             self.story(fx, id, None, Step::Prepared, None);
@@ -56,7 +56,10 @@ impl Scheduler {
     }
 
     pub(crate) fn prepare_failed(&mut self, fx: &mut Effects, id: TaskId, error: TaskError) {
-        let waits = self.tasks.get(&id).is_some_and(|row| row.image.is_none() && row.phase == Phase::Queued);
+        let waits = self
+            .tasks
+            .get(&id)
+            .is_some_and(|row| row.standing.image.is_none() && row.standing.phase == Phase::Queued);
         if waits {
             self.finish(fx, id, Verdict::Failed(error), None);
         }
@@ -81,7 +84,7 @@ impl Scheduler {
         }
         let by =
             row.lease().map(|lease| LeaseRef { token: lease.token, task: id, board: lease.board.clone() });
-        let by = by.map(|lease| (row.attempt, lease));
+        let by = by.map(|lease| (row.standing.attempt, lease));
         self.finish(fx, id, Verdict::Cancelled, by);
     }
 
@@ -98,7 +101,7 @@ impl Scheduler {
 
     /// Whether an attempt of a task that has ended is open: the last that it had.
     fn occupies(&self, id: TaskId) -> bool {
-        let past = self.tasks.get(&id).and_then(|row| row.past.last());
+        let past = self.tasks.get(&id).and_then(|row| row.standing.past.last());
         let open = past.and_then(|past| self.attempts.get(past.token));
         open.is_some_and(|attempt| attempt.task == id)
     }
@@ -116,14 +119,15 @@ impl Scheduler {
         self.settle(fx, attempt);
         let (max_attempts, max_deaths) = (self.config.max_attempts, self.config.max_deaths);
         let Some(row) = self.tasks.get_mut(&attempt.task) else { return };
-        keep_past(row, attempt, Closed::Lost);
-        row.spent += u32::from(charge != Charge::Nothing);
-        row.deaths += u32::from(charge == Charge::Death);
-        row.shared_deaths += u32::from(charge == Charge::SharedDeath);
-        row.front = true;
-        row.error = Some(error.clone());
-        let (spent, deaths) = (row.spent, row.deaths + row.shared_deaths);
-        let exhausted = row.guilt() >= 2 * max_deaths;
+        let standing = &mut row.standing;
+        keep_past(standing, attempt, Closed::Lost);
+        standing.spent += u32::from(charge != Charge::Nothing);
+        standing.deaths += u32::from(charge == Charge::Death);
+        standing.shared_deaths += u32::from(charge == Charge::SharedDeath);
+        standing.front = true;
+        standing.error = Some(error.clone());
+        let (spent, deaths) = (standing.spent, standing.deaths + standing.shared_deaths);
+        let exhausted = standing.guilt() >= 2 * max_deaths;
         let of = Some((attempt.number, &attempt.board));
         self.story(fx, attempt.task, of, Step::Lost, Some(error.message.clone()));
         let by = Some((attempt.number, attempt.lease()));
@@ -144,14 +148,15 @@ impl Scheduler {
     pub(crate) fn fail(&mut self, fx: &mut Effects, attempt: &Attempt, error: TaskError) {
         self.settle(fx, attempt);
         let Some(row) = self.tasks.get_mut(&attempt.task) else { return };
-        keep_past(row, attempt, Closed::Failed);
-        row.spent += 1;
-        row.failures += 1;
-        row.error = Some(error.clone());
+        let standing = &mut row.standing;
+        keep_past(standing, attempt, Closed::Failed);
+        standing.spent += 1;
+        standing.failures += 1;
+        standing.error = Some(error.clone());
         let retry = error.class.retryable()
-            && row.failures < self.config.max_failures
-            && row.spent < self.config.max_attempts;
-        let failures = row.failures;
+            && standing.failures < self.config.max_failures
+            && standing.spent < self.config.max_attempts;
+        let failures = standing.failures;
         let of = Some((attempt.number, &attempt.board));
         self.story(fx, attempt.task, of, Step::Failed, Some(error.message.clone()));
         if retry {
@@ -175,22 +180,25 @@ impl Scheduler {
     ) {
         self.leave(id);
         let Some(row) = self.tasks.get_mut(&id) else { return };
+        let (job, standing) = (row.job, &mut row.standing);
         let (closed, phase) = match &verdict {
             Verdict::Succeeded => (Closed::Superseded, Phase::Succeeded),
             Verdict::Failed(_) => (Closed::Superseded, Phase::Failed),
             Verdict::Cancelled => (Closed::Cancelled, Phase::Cancelled),
             Verdict::Exhausted(_) => (Closed::Superseded, Phase::Exhausted),
         };
+        // No board is looked for any more.
+        standing.image = None;
         match &verdict {
-            Verdict::Failed(error) | Verdict::Exhausted(error) => row.error = Some(error.clone()),
-            Verdict::Succeeded => row.error = None,
+            Verdict::Failed(error) | Verdict::Exhausted(error) => standing.error = Some(error.clone()),
+            Verdict::Succeeded => standing.error = None,
             Verdict::Cancelled => {}
         }
-        let open = row.lease().map(|lease| lease.token).and_then(|token| self.attempts.get(token)).cloned();
+        let open =
+            standing.lease().map(|lease| lease.token).and_then(|token| self.attempts.get(token)).cloned();
         if let Some(attempt) = &open {
-            keep_past(row, attempt, closed);
+            keep_past(standing, attempt, closed);
         }
-        let job = row.job;
         let (attempt, lease) = by.map_or((AttemptNo(0), None), |(attempt, lease)| (attempt, Some(lease)));
         let board = lease.as_ref().map(|lease| lease.board.clone());
         let (step, why) = match &verdict {
@@ -280,11 +288,11 @@ impl Scheduler {
     /// Takes a task out of whatever it waits in. Its row must be as it was when it began to wait.
     pub(crate) fn leave(&mut self, id: TaskId) {
         let Some(row) = self.tasks.get(&id) else { return };
-        match row.phase {
+        match row.standing.phase {
             Phase::Queued => {
                 self.waiting -= 1;
                 // It may have kept a worker from others.
-                self.alone_news |= row.alone();
+                self.alone_news |= row.standing.alone();
                 self.queue.remove(id);
             }
             Phase::Backoff { .. } => {
@@ -298,11 +306,11 @@ impl Scheduler {
     /// Puts a task that waits in nothing into a state.
     pub(crate) fn enter(&mut self, fx: &mut Effects, id: TaskId, phase: Phase, board: Option<BoardId>) {
         let Some(row) = self.tasks.get_mut(&id) else { return };
-        row.phase = phase;
-        match row.phase {
+        row.standing.phase = phase;
+        match row.standing.phase {
             Phase::Queued => {
                 self.waiting += 1;
-                self.alone_news |= row.alone() || self.kept_for_alone.is_some();
+                self.alone_news |= row.standing.alone() || self.kept_for_alone.is_some();
                 self.queue.insert(row, &self.boards, self.now);
             }
             Phase::Backoff { wait } => {
@@ -312,14 +320,14 @@ impl Scheduler {
             _ => {}
         }
         self.touched.insert(id);
-        let queued = row.phase == Phase::Queued;
+        let queued = row.standing.phase == Phase::Queued;
         fx.notices.push(Notice::Task {
             task: id,
             job: row.job,
             state: row.state(),
-            attempt: row.attempt,
+            attempt: row.standing.attempt,
             board,
-            error: row.error.clone(),
+            error: row.standing.error.clone(),
         });
         if queued {
             self.watch_ages();
@@ -348,11 +356,11 @@ pub(crate) fn lab_error(code: &str, message: impl Into<String>) -> TaskError {
 }
 
 /// Keeps a closed attempt, so that a late result is known; of very many the oldest are forgotten.
-fn keep_past(row: &mut TaskRow, attempt: &Attempt, closed: Closed) {
-    if row.past.len() >= PAST {
-        row.past.remove(0);
+fn keep_past(standing: &mut Standing, attempt: &Attempt, closed: Closed) {
+    if standing.past.len() >= PAST {
+        standing.past.remove(0);
     }
-    row.past.push(Past {
+    standing.past.push(Past {
         attempt: attempt.number,
         token: attempt.token,
         board: attempt.board.clone(),

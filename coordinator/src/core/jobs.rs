@@ -196,10 +196,10 @@ impl Core {
         } else if state == TaskState::Leased {
             eta_ms = self.scheduler.eta(id).map(millis);
         }
-        let unprepared = state == TaskState::Queued && row.image.is_none();
+        let unprepared = state == TaskState::Queued && row.standing.image.is_none();
         let preparing = unprepared.then(|| v1::Progress { phase: "prepare".into(), done: 0, total: 0 });
         let progress = self.open.get(&id).and_then(|open| open.progress.clone()).or(preparing);
-        Some(v1::Task { queue_position, progress, eta_ms, ..shown::task(def, row) })
+        Some(v1::Task { queue_position, progress, eta_ms, ..shown::task(def, &row.standing) })
     }
 
     pub(super) fn watch(&mut self, id: JobId) -> Option<watch::Receiver<Arc<v1::JobUpdate>>> {

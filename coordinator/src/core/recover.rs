@@ -17,7 +17,7 @@ use crate::{
     preparing::Vocabulary,
     store::{
         Store, StoreError, Transaction,
-        rows::{self, OpenJob, Prepared, StoredTask, StoryLine, key},
+        rows::{self, OpenJob, Prepared, StoryLine, key},
     },
 };
 
@@ -50,21 +50,21 @@ impl Core {
         let mut rows = Vec::new();
         let (mut jobs, mut order, mut keys) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
         let mut all_defs = HashMap::new();
-        for OpenJob { row, defs, tasks: mut stored } in open {
+        for OpenJob { row, mut defs, tasks: mut stored } in open {
             let mut failed = 0;
-            let mut defs: HashMap<_, _> = defs.into_iter().map(|def| (def.id, def)).collect();
             for (seq, id) in (row.first_seq..).zip(&row.tasks) {
                 let Some(def) = defs.remove(id) else { continue };
-                let (place, started_at, story) = match stored.remove(id) {
-                    Some(StoredTask { row, started_at, story }) => (row, started_at, story),
-                    None => (TaskRow::fresh(new_task(&def, &row), seq), None, Vec::new()),
-                };
-                let state = place.state();
+                let mut task = TaskRow::fresh(new_task(&def, &row), seq);
+                let (mut started_at, mut story) = (None, Vec::new());
+                if let Some(stored) = stored.remove(id) {
+                    (task.standing, started_at, story) = (stored.standing, stored.started_at, stored.story);
+                }
+                let state = task.state();
                 failed += usize::from(matches!(state, TaskState::Failed | TaskState::Exhausted));
                 if !state.is_terminal() {
                     stories.push((*id, started_at, story));
                 }
-                rows.push(place);
+                rows.push(task);
                 all_defs.insert(*id, Arc::new(def));
             }
             order.insert(row.first_seq, row.id);
@@ -168,7 +168,7 @@ impl Core {
                 continue;
             };
             self.load_vocabulary(prepared.image.vocabulary);
-            if self.scheduler.task(task).is_some_and(|task| task.row.image.is_none()) {
+            if self.scheduler.task(task).is_some_and(|task| task.row.standing.image.is_none()) {
                 self.prepared_for(task, prepared, &mut placing);
             } else {
                 self.equip(task, prepared);

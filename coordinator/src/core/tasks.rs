@@ -116,8 +116,9 @@ impl Core {
             } else {
                 open.story.clone()
             };
+            let standing = row.standing;
             self.transaction.put_later(key::task(id), move || {
-                rows::encode(&TaskToStore { row: &row, started_at, story: &story })
+                rows::encode(&TaskToStore { standing: &standing, started_at, story: &story })
             });
         }
     }

@@ -76,12 +76,12 @@ impl Queue {
 
     /// Adds a task; one that is not prepared does not wait here.
     pub(crate) fn insert(&mut self, row: &TaskRow, boards: &Boards, now: Now) {
-        let Some(image) = row.image.clone() else { return };
+        let Some(image) = row.standing.image.clone() else { return };
         let shape = self.shapes.intern(Shape { requirement: row.requirement.clone(), image }, boards);
         let class = self.aged.get(&row.id).copied().unwrap_or(row.priority);
         let flow = self.flows.key(class, &row.submitter);
-        let head = Head { lane: Reverse(row.front), seq: row.seq };
-        self.wait(row.id, Wait { flow, shape, head, alone: row.alone(), since: now });
+        let head = Head { lane: Reverse(row.standing.front), seq: row.seq };
+        self.wait(row.id, Wait { flow, shape, head, alone: row.standing.alone(), since: now });
     }
 
     fn wait(&mut self, task: TaskId, wait: Wait) {

@@ -19,14 +19,14 @@ fn running() -> Rig {
 fn two_started_attempts_under_which_a_process_died_exhaust_a_task() {
     let mut rig = running();
     rig.hello("a", 2, 2, &["a/0", "a/1"], vec![]);
-    assert_eq!((rig.state(1), rig.row(1).deaths), (Leased, 1));
+    assert_eq!((rig.state(1), rig.row(1).standing.deaths), (Leased, 1));
     // It shares its worker with no other task.
     rig.submit([2]);
     assert_eq!(rig.state(2), Queued);
     rig.frame(&peer("a", 2), Frame::Started(rig.lease(1)));
     rig.hello("a", 3, 3, &["a/0", "a/1"], vec![]);
     assert_eq!((rig.state(1), rig.state(2)), (Exhausted, Leased));
-    assert_eq!(rig.row(1).error.as_ref().unwrap().code, "workers_died");
+    assert_eq!(rig.row(1).standing.error.as_ref().unwrap().code, "workers_died");
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_death_that_tasks_shared_counts_half_so_that_a_hosts_tasks_go_on_side_by_sid
     let boards = ["a/0", "a/1"];
     rig.up("a", 1, &boards);
     rig.submit([1, 2]);
-    let guilt = |rig: &Rig| [1, 2].map(|n| (rig.row(n).guilt(), rig.row(n).alone()));
+    let guilt = |rig: &Rig| [1, 2].map(|n| (rig.row(n).standing.guilt(), rig.row(n).standing.alone()));
     for life in 2..=3 {
         let before = peer("a", life - 1);
         rig.start(&before, 1);
@@ -48,7 +48,7 @@ fn a_death_that_tasks_shared_counts_half_so_that_a_hosts_tasks_go_on_side_by_sid
     // Both are suspects now. The guilty one dies by itself, the other never does.
     rig.start(&peer("a", 3), 1);
     rig.hello("a", 4, 4, &boards, vec![]);
-    assert_eq!((rig.state(1), rig.state(2), rig.row(2).guilt()), (Exhausted, Leased, 2));
+    assert_eq!((rig.state(1), rig.state(2), rig.row(2).standing.guilt()), (Exhausted, Leased, 2));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_cancel_of_the_task_that_kept_a_worker_from_others_gives_it_back() {
         rig.event(Event::DialRefused { worker: worker("a") });
     }
     rig.submit_apart(3);
-    assert_eq!((rig.row(1).deaths, rig.state(1), rig.state(3)), (1, Queued, Queued));
+    assert_eq!((rig.row(1).standing.deaths, rig.state(1), rig.state(3)), (1, Queued, Queued));
     rig.cancel(1);
     assert_eq!(rig.state(3), Leased);
 }
@@ -113,7 +113,10 @@ fn waits_for_b() -> Rig {
     rig.submit([2]);
     rig.start(&peer("b", 2), 2);
     dies(&mut rig, "a", 1);
-    assert_eq!((rig.state(1), rig.row(1).alone(), rig.lease(2).board.as_str()), (Queued, true, "b/0"));
+    assert_eq!(
+        (rig.state(1), rig.row(1).standing.alone(), rig.lease(2).board.as_str()),
+        (Queued, true, "b/0")
+    );
     rig
 }
 
@@ -129,7 +132,7 @@ fn a_task_that_has_no_worker_to_be_alone_on_holds_up_no_other() {
     rig.start(&peer("b", 2), 2);
     dies(&mut rig, "a", 1);
     rig.hello("b", 3, 2, &["b/0"], vec![]);
-    assert_eq!([1, 2].map(|n| (rig.state(n), rig.row(n).alone())), [(Queued, true), (Leased, true)]);
+    assert_eq!([1, 2].map(|n| (rig.state(n), rig.row(n).standing.alone())), [(Queued, true), (Leased, true)]);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_drained_worker_gives_back_what_waits_and_ends_what_runs_and_gets_nothing_ne
     let view = rig.scheduler.workers().next().unwrap();
     assert_eq!((view.health, view.draining, view.attempts), (WorkerHealth::Draining, true, 2));
     rig.reject(&peer("a", 1), &second, RejectReason::Recalled);
-    assert_eq!((rig.state(2), rig.row(2).spent), (Queued, 0));
+    assert_eq!((rig.state(2), rig.row(2).standing.spent), (Queued, 0));
     rig.result(&peer("a", 1), &first, Outcome::Succeeded);
     assert_eq!((rig.state(1), rig.state(2)), (Succeeded, Queued));
     drain(&mut rig, "a", false);
@@ -76,7 +76,10 @@ fn what_still_runs_after_the_grace_is_stopped_and_goes_back_uncharged() {
     assert_eq!(rig.cancelled(), vec![first.clone()]);
     rig.result(&peer("a", 1), &first, Outcome::Cancelled);
     let row = rig.row(1);
-    assert_eq!((row.state(), row.failures, row.spent, rig.acks()), (Queued, 0, 0, vec![false]));
+    assert_eq!(
+        (row.state(), row.standing.failures, row.standing.spent, rig.acks()),
+        (Queued, 0, 0, vec![false])
+    );
     assert!(rig.kept.is_empty(), "and its board is not suspected");
     assert_eq!(
         rig.scheduler.next_wakeup().map(|at| at.0 <= 63_000),
@@ -116,7 +119,7 @@ fn a_worker_that_is_about_to_stop_says_so_itself_for_as_long_as_it_lives() {
     assert!(!rig.fx.writes.iter().any(|write| matches!(write, Write::PutDrained { .. })));
     rig.reject(&peer("a", 1), &second, RejectReason::Draining);
     rig.reject(&peer("a", 1), &first, RejectReason::Draining);
-    assert_eq!([1, 2].map(|n| (rig.state(n), rig.row(n).spent)), [(Queued, 0), (Queued, 0)]);
+    assert_eq!([1, 2].map(|n| (rig.state(n), rig.row(n).standing.spent)), [(Queued, 0), (Queued, 0)]);
     rig.hello("a", 2, 2, &["a/0"], vec![]);
     assert_eq!(rig.state(1), Leased);
 }

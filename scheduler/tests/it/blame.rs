@@ -40,7 +40,10 @@ fn pass(rig: &mut Rig, to: u64, lease: &LeaseRef) {
 fn a_lab_fault_makes_the_board_run_a_canary_before_anything_else_runs_there() {
     let mut rig = failed(&["a/0"]);
     let canary = rig.canary().unwrap();
-    assert_eq!((rig.state(1), canary.task, canary.token > rig.row(1).past[0].token), (Backoff, CANARY, true));
+    assert_eq!(
+        (rig.state(1), canary.task, canary.token > rig.row(1).standing.past[0].token),
+        (Backoff, CANARY, true)
+    );
     assert!(
         rig.fx
             .writes
@@ -57,7 +60,7 @@ fn a_lab_fault_makes_the_board_run_a_canary_before_anything_else_runs_there() {
     assert_eq!((occupant.task, occupant.phase), (CANARY, AttemptPhase::Running));
     rig.result(&peer("a", 1), &canary, Outcome::Succeeded);
     assert_eq!((rig.acks(), rig.state(1), rig.kept.len()), (vec![false], Leased, 0));
-    assert_eq!(rig.row(1).cleared.len(), 1);
+    assert_eq!(rig.row(1).standing.cleared.len(), 1);
 }
 
 #[test]
@@ -75,12 +78,12 @@ fn a_models_fault_and_a_stop_by_the_worker_blame_no_board() {
 #[test]
 fn a_board_that_fails_its_canary_is_quarantined_and_the_task_is_not_charged() {
     let mut rig = failed(&["a/0"]);
-    assert_eq!(rig.row(1).failures, 1);
+    assert_eq!(rig.row(1).standing.failures, 1);
     let canary = rig.canary().unwrap();
     rig.up("b", 2, &["b/0"]);
     rig.result(&peer("a", 1), &canary, lab_fault());
-    assert_eq!((rig.row(1).failures, quarantined(&rig, "a/0").as_deref()), (0, Some("edgeprof")));
-    assert_eq!((rig.put(), rig.rows[&task(1)].failures), (vec![task(1)], 0));
+    assert_eq!((rig.row(1).standing.failures, quarantined(&rig, "a/0").as_deref()), (0, Some("edgeprof")));
+    assert_eq!((rig.put(), rig.rows[&task(1)].standing.failures), (vec![task(1)], 0));
     rig.tick_at(1000);
     assert_eq!(rig.lease(1).board.as_str(), "b/0");
 }
@@ -88,9 +91,9 @@ fn a_board_that_fails_its_canary_is_quarantined_and_the_task_is_not_charged() {
 #[test]
 fn a_task_whose_last_board_is_quarantined_ends_with_what_happened_there() {
     let mut rig = failed(&["a/0"]);
-    let (lease, canary) = (rig.row(1).past[0].token, rig.canary().unwrap());
+    let (lease, canary) = (rig.row(1).standing.past[0].token, rig.canary().unwrap());
     rig.result(&peer("a", 1), &canary, lab_fault());
-    let error = rig.row(1).error.clone().unwrap();
+    let error = rig.row(1).standing.error.clone().unwrap();
     assert_eq!((rig.state(1), error.code.as_str()), (Failed, "board_hung"));
     let hint = error.hint.unwrap();
     assert!(hint.starts_with("a/0 failed its canary run") && hint.contains("no other board"), "{hint}");
@@ -110,7 +113,7 @@ fn a_task_that_fails_on_two_boards_which_pass_has_failed() {
     assert_eq!(rig.lease(1).board.as_str(), "a/1");
     let last = rig.lease(1);
     rig.result(&peer("a", 1), &last, lab_fault());
-    assert_eq!((rig.state(1), rig.row(1).failures), (Backoff, 2));
+    assert_eq!((rig.state(1), rig.row(1).standing.failures), (Backoff, 2));
     let canary = rig.canary().unwrap();
     rig.result(&peer("a", 1), &canary, Outcome::Succeeded);
     assert_eq!(rig.state(1), Failed);
@@ -149,7 +152,7 @@ fn it_has_failed_even_if_it_runs_again_by_then() {
 fn without_a_canary_a_board_is_trusted_and_the_task_not_cleared() {
     let mut rig = failed(&["a/0"]);
     rig.event(Event::NoCanary { board: "a/0".parse().unwrap() });
-    assert_eq!((rig.kept.len(), rig.row(1).cleared.len()), (0, 0));
+    assert_eq!((rig.kept.len(), rig.row(1).standing.cleared.len()), (0, 0));
     rig.tick_at(1000);
     assert_eq!(rig.state(1), Leased);
 }
@@ -183,7 +186,7 @@ fn a_canary_whose_worker_is_lost_or_turns_it_away_runs_again_later() {
     assert_eq!(rig.canary(), None);
     rig.frame(&peer("a", 2), Frame::Board(board("a/0", true)));
     assert!(rig.canary().is_some());
-    assert_eq!(rig.row(1).failures, 1);
+    assert_eq!(rig.row(1).standing.failures, 1);
 }
 
 #[test]
@@ -198,7 +201,7 @@ fn a_suspicion_outlives_the_coordinator_and_an_old_canary_judges_nothing() {
     let canary = rig.canary().unwrap();
     assert!(canary.token > old.token);
     rig.result(&peer("a", 2), &canary, Outcome::Succeeded);
-    assert_eq!((rig.kept.len(), rig.row(1).cleared.len()), (0, 1));
+    assert_eq!((rig.kept.len(), rig.row(1).standing.cleared.len()), (0, 1));
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn a_hung_board_that_does_not_come_back_after_its_restart_is_quarantined() {
     rig.start(&peer("a", 1), 1);
     let lease = rig.lease(1);
     pass(&mut rig, 25_000, &lease);
-    assert_eq!((rig.resets(), rig.row(1).spent), (vec![lease.board.clone()], 1));
+    assert_eq!((rig.resets(), rig.row(1).standing.spent), (vec![lease.board.clone()], 1));
     let bad = |rig: &mut Rig| {
         let report = edgeprof_scheduler::BoardReport { health: BoardHealth::Bad, ..board("a/0", false) };
         rig.frame(&peer("a", 1), Frame::Board(report));
@@ -266,7 +269,7 @@ fn a_rejection_as_nonsense_is_no_boards_fault() {
     rig.reject(&peer("a", 1), &rig.lease(1), RejectReason::BadRequest);
     assert_eq!((rig.state(1), rig.kept.len()), (Backoff, 0));
     let error = TaskError::new(ErrorClass::Infrastructure, "board_hung", "no answer");
-    assert_ne!(rig.row(1).error, Some(error));
+    assert_ne!(rig.row(1).standing.error, Some(error));
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn a_quarantine_after_a_lost_attempt_takes_back_no_failure_on_another_board() {
     rig.up("a", 1, &["a/0"]);
     rig.submit([1]);
     rig.reject(&peer("a", 1), &rig.lease(1), RejectReason::BadRequest);
-    assert_eq!((rig.state(1), rig.row(1).failures), (Backoff, 1));
+    assert_eq!((rig.state(1), rig.row(1).standing.failures), (Backoff, 1));
     rig.up("b", 2, &["b/0"]);
     rig.tick_at(1000);
     let lease = rig.lease(1);
@@ -289,5 +292,5 @@ fn a_quarantine_after_a_lost_attempt_takes_back_no_failure_on_another_board() {
     rig.beat(&peer("b", 2), &["b/0"], vec![], 99);
     let canary = rig.canary().unwrap();
     rig.result(&peer("b", 2), &canary, lab_fault());
-    assert_eq!((quarantined(&rig, "b/0").is_some(), rig.row(1).failures), (true, 1));
+    assert_eq!((quarantined(&rig, "b/0").is_some(), rig.row(1).standing.failures), (true, 1));
 }

@@ -149,9 +149,9 @@ proptest! {
             prop_assert!(lines.max().unwrap_or(0) <= 3, "a board has more than it takes");
             let waits = rows
                 .iter()
-                .any(|task| task.row.state() == TaskState::Queued && task.row.image.is_some());
+                .any(|task| task.row.state() == TaskState::Queued && task.row.standing.image.is_some());
             // A task that must be alone keeps boards from others.
-            let alone = rows.iter().any(|task| task.row.alone());
+            let alone = rows.iter().any(|task| task.row.standing.alone());
             let serving = |id: &WorkerId| {
                 let mut workers = scheduler.workers();
                 workers.any(|worker| worker.id == id && worker.health == WorkerHealth::Alive

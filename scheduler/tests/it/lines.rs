@@ -82,16 +82,16 @@ fn the_death_of_a_worker_charges_what_had_started_and_nothing_that_waited() {
     rig.start(&peer("a", 1), 1);
     rig.frame(&peer("a", 1), Frame::Accepted(rig.lease(2)));
     rig.hello("a", 2, 2, &["a/0"], vec![]);
-    assert_eq!((rig.row(1).spent, rig.row(1).deaths), (1, 1));
-    assert_eq!((rig.row(2).spent, rig.row(2).deaths), (0, 0));
+    assert_eq!((rig.row(1).standing.spent, rig.row(1).standing.deaths), (1, 1));
+    assert_eq!((rig.row(2).standing.spent, rig.row(2).standing.deaths), (0, 0));
     let mut rig = one(9);
     rig.submit([1, 2]);
     rig.start(&peer("a", 1), 1);
     rig.frame(&peer("a", 1), Frame::Accepted(rig.lease(2)));
     rig.tick_at(3000);
     rig.tick_at(7000);
-    assert_eq!((rig.row(1).spent, rig.row(2).spent), (1, 0));
-    assert!(rig.row(1).front && rig.row(2).front);
+    assert_eq!((rig.row(1).standing.spent, rig.row(2).standing.spent), (1, 0));
+    assert!(rig.row(1).standing.front && rig.row(2).standing.front);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_task_that_must_be_alone_has_nothing_behind_it() {
     let report = BoardReport { queue: 9, ..board("a/0", true) };
     rig.frame(&peer("a", 2), Frame::Board(report));
     rig.submit([2]);
-    assert_eq!((rig.row(1).deaths, line(&rig)), (1, vec![1]));
+    assert_eq!((rig.row(1).standing.deaths, line(&rig)), (1, vec![1]));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_full_line_is_left_alone_until_the_board_is_heard_of_again() {
     let mut rig = one(9);
     rig.submit([1, 2, 3]);
     rig.reject(&peer("a", 1), &rig.lease(2), RejectReason::Busy);
-    assert_eq!((line(&rig), rig.row(2).spent), (vec![1], 0));
+    assert_eq!((line(&rig), rig.row(2).standing.spent), (vec![1], 0));
     rig.frame(&peer("a", 1), Frame::Board(BoardReport { queue: 9, ..board("a/0", false) }));
     assert_eq!(line(&rig), [1, 2]);
 }
@@ -175,13 +175,16 @@ fn an_idle_board_asks_for_what_waits_elsewhere_and_gets_it_uncharged() {
     rig.result(&peer("b", 2), &rig.lease(2), Outcome::Succeeded);
     let waiting = rig.lease(3);
     assert!(rig.recalled().is_empty(), "task 4 may still be there");
-    let cancelled = rig.row(4).past[0].token;
+    let cancelled = rig.row(4).standing.past[0].token;
     let lease =
         edgeprof_scheduler::LeaseRef { token: cancelled, task: task(4), board: "b/0".parse().unwrap() };
     rig.result(&peer("b", 2), &lease, Outcome::Cancelled);
     assert_eq!(rig.recalled(), vec![waiting.clone()]);
     rig.reject(&peer("a", 1), &waiting, RejectReason::Recalled);
-    assert_eq!((rig.lease(3).board.as_str(), rig.row(3).spent, rig.row(3).front), ("b/0", 0, false));
+    assert_eq!(
+        (rig.lease(3).board.as_str(), rig.row(3).standing.spent, rig.row(3).standing.front),
+        ("b/0", 0, false)
+    );
 }
 
 /// As [`two_lines`], and `b/0` has run out of work.
@@ -209,7 +212,10 @@ fn a_recalled_attempt_that_is_gone_after_a_broken_session_costs_nothing() {
     rig.frame(&peer("a", 1), Frame::Accepted(rig.lease(3)));
     let first = rig.lease(1);
     rig.hello("a", 3, 1, &["a/0"], vec![held(&first, HeldState::Running)]);
-    assert_eq!((rig.row(3).spent, rig.row(3).past.len(), rig.lease(3).board.as_str()), (0, 0, "b/0"));
+    assert_eq!(
+        (rig.row(3).standing.spent, rig.row(3).standing.past.len(), rig.lease(3).board.as_str()),
+        (0, 0, "b/0")
+    );
 }
 
 #[test]

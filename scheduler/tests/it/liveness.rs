@@ -67,7 +67,7 @@ fn a_broken_stream_makes_suspect_at_once_and_two_refused_dials_a_second_apart_ki
     {
         rig.now = now;
         rig.event(Event::DialRefused { worker: worker("a") });
-        assert_eq!((health(&rig, "a"), rig.row(1).deaths), (expected, deaths), "at {now}");
+        assert_eq!((health(&rig, "a"), rig.row(1).standing.deaths), (expected, deaths), "at {now}");
     }
     assert_eq!(rig.state(1), Queued);
 }
@@ -103,7 +103,7 @@ fn a_new_incarnation_proves_the_process_gone() {
     rig.submit([1]);
     rig.frame(&peer("a", 1), Frame::Started(rig.lease(1)));
     rig.hello("a", 2, 2, &["a/0"], vec![]);
-    assert_eq!((rig.row(1).deaths, rig.row(1).spent), (1, 1));
+    assert_eq!((rig.row(1).standing.deaths, rig.row(1).standing.spent), (1, 1));
 }
 
 #[test]

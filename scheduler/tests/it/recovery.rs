@@ -34,12 +34,12 @@ fn a_restart_charges_no_attempt() {
     let mut rig = running();
     rig.restart();
     rig.hello("a", 2, 1, &["a/0"], vec![]);
-    assert_eq!((rig.state(1), rig.row(1).spent), (Leased, 0), "the worker does not hold it");
+    assert_eq!((rig.state(1), rig.row(1).standing.spent), (Leased, 0), "the worker does not hold it");
 
     let mut rig = running();
     rig.restart();
     rig.hello("a", 2, 2, &["a/0"], vec![]);
-    assert_eq!((rig.row(1).spent, rig.row(1).deaths), (0, 0), "the worker restarted too");
+    assert_eq!((rig.row(1).standing.spent, rig.row(1).standing.deaths), (0, 0), "the worker restarted too");
 
     let mut rig = running();
     rig.now = 1000;
@@ -47,7 +47,7 @@ fn a_restart_charges_no_attempt() {
     rig.tick_at(30_999);
     assert_eq!(rig.state(1), Leased);
     rig.tick_at(31_000);
-    assert_eq!((rig.state(1), rig.row(1).spent), (Queued, 0), "the worker never came");
+    assert_eq!((rig.state(1), rig.row(1).standing.spent), (Queued, 0), "the worker never came");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn an_unheard_worker_is_gone_if_its_host_refuses_twice() {
     rig.event(Event::DialRefused { worker: worker("a") });
     rig.now += 1000;
     rig.event(Event::DialRefused { worker: worker("a") });
-    assert_eq!((rig.state(1), rig.row(1).spent), (Queued, 0));
+    assert_eq!((rig.state(1), rig.row(1).standing.spent), (Queued, 0));
 }
 
 #[test]

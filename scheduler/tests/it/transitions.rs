@@ -60,7 +60,7 @@ fn rejected_as_busy_is_queued_uncharged_and_waits_for_the_boards_next_credit() {
     let mut rig = offered();
     let first = rig.lease(1);
     rig.reject(&peer("a", 1), &first, RejectReason::Busy);
-    assert_eq!((rig.state(1), rig.row(1).spent, rig.put()), (Queued, 0, vec![task(1)]));
+    assert_eq!((rig.state(1), rig.row(1).standing.spent, rig.put()), (Queued, 0, vec![task(1)]));
     rig.tick_at(900);
     assert_eq!(rig.state(1), Queued);
     rig.frame(&peer("a", 1), Frame::Board(board("a/0", true)));
@@ -78,7 +78,7 @@ fn other_rejections_cost_nothing_but_a_bad_request() {
     ] {
         let mut rig = offered();
         rig.reject(&peer("a", 1), &rig.lease(1), reason);
-        assert_eq!((rig.state(1), rig.row(1).failures), (state, failures), "{reason:?}");
+        assert_eq!((rig.state(1), rig.row(1).standing.failures), (state, failures), "{reason:?}");
     }
 }
 
@@ -95,8 +95,8 @@ fn an_offer_in_silence_is_resent_with_its_token_three_times_and_then_lost() {
             _ => assert!(rig.fx.is_empty(), "at {n} s"),
         }
     }
-    assert_eq!((rig.state(1), rig.row(1).spent, rig.closes()), (Queued, 1, 1));
-    assert_eq!(rig.row(1).past[0].closed, Closed::Lost);
+    assert_eq!((rig.state(1), rig.row(1).standing.spent, rig.closes()), (Queued, 1, 1));
+    assert_eq!(rig.row(1).standing.past[0].closed, Closed::Lost);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn leased_on_a_dead_worker_is_lost_and_goes_first() {
     rig.submit([2, 3]);
     rig.tick_at(3000);
     rig.tick_at(7000);
-    assert_eq!((rig.state(1), rig.row(1).spent, rig.row(1).front), (Queued, 1, true));
+    assert_eq!((rig.state(1), rig.row(1).standing.spent, rig.row(1).standing.front), (Queued, 1, true));
     rig.up("b", 2, &["b/0"]);
     assert_eq!((rig.state(1), rig.state(2)), (Leased, Queued));
 }
@@ -117,13 +117,13 @@ fn reconciled_as_never_accepted_is_queued_uncharged() {
     rig.beat(&peer("a", 1), &["a/0"], vec![], 0);
     assert_eq!(rig.lease(1), before, "the worker has not seen its start");
     rig.beat(&peer("a", 1), &["a/0"], vec![], 1);
-    assert_eq!((rig.state(1), rig.row(1).spent), (Leased, 0));
+    assert_eq!((rig.state(1), rig.row(1).standing.spent), (Leased, 0));
     assert_ne!(rig.lease(1), before);
 
     let mut rig = offered();
     let before = rig.lease(1);
     rig.up("a", 2, &["a/0"]);
-    assert_eq!(rig.row(1).spent, 0);
+    assert_eq!(rig.row(1).standing.spent, 0);
     assert_ne!(rig.lease(1), before);
 }
 
@@ -131,10 +131,10 @@ fn reconciled_as_never_accepted_is_queued_uncharged() {
 fn reconciled_as_accepted_and_gone_is_lost() {
     let mut rig = running();
     rig.beat(&peer("a", 1), &["a/0"], vec![], 1);
-    assert_eq!((rig.row(1).spent, rig.row(1).past[0].closed), (1, Closed::Lost));
+    assert_eq!((rig.row(1).standing.spent, rig.row(1).standing.past[0].closed), (1, Closed::Lost));
     let mut rig = running();
     rig.up("a", 2, &["a/0"]);
-    assert_eq!((rig.row(1).spent, rig.row(1).past[0].closed), (1, Closed::Lost));
+    assert_eq!((rig.row(1).standing.spent, rig.row(1).standing.past[0].closed), (1, Closed::Lost));
 }
 
 #[test]
@@ -164,7 +164,10 @@ fn a_lab_fault_backs_off_twice_and_the_third_fails() {
     let mut rig = offered();
     for (failures, wait) in [(1, 1000), (2, 2000)] {
         rig.result(&peer("a", 1), &rig.lease(1), lab_fault());
-        assert_eq!((rig.state(1), rig.row(1).failures, rig.acks()), (Backoff, failures, vec![false]));
+        assert_eq!(
+            (rig.state(1), rig.row(1).standing.failures, rig.acks()),
+            (Backoff, failures, vec![false])
+        );
         rig.event(Event::NoCanary { board: "a/0".parse().unwrap() });
         let at = rig.now + wait;
         rig.now = at - 1;
@@ -181,7 +184,10 @@ fn a_lab_fault_backs_off_twice_and_the_third_fails() {
 fn a_model_fault_fails_at_once() {
     let mut rig = offered();
     rig.result(&peer("a", 1), &rig.lease(1), model_fault());
-    assert_eq!((rig.state(1), rig.row(1).error.as_ref().unwrap().code.as_str()), (Failed, "bad_logits"));
+    assert_eq!(
+        (rig.state(1), rig.row(1).standing.error.as_ref().unwrap().code.as_str()),
+        (Failed, "bad_logits")
+    );
 }
 
 /// The first attempt was lost with worker `a`; the second runs on `b`.
@@ -203,7 +209,7 @@ fn a_success_of_any_token_wins_and_the_other_attempt_is_superseded() {
     assert_eq!((rig.state(1), rig.acks()), (Succeeded, vec![false]));
     assert_eq!(rig.verdicts(), vec![(task(1), AttemptNo(1), &Verdict::Succeeded)]);
     assert_eq!(rig.cancelled(), vec![current.clone()]);
-    let closed: Vec<_> = rig.row(1).past.iter().map(|past| past.closed).collect();
+    let closed: Vec<_> = rig.row(1).standing.past.iter().map(|past| past.closed).collect();
     assert_eq!(closed, [Closed::Succeeded, Closed::Superseded]);
     // Its board is not given away before its worker shows that it ended.
     rig.submit([2]);
@@ -294,8 +300,8 @@ fn past_its_deadline_an_attempt_is_cancelled_and_retried() {
     pass(&mut rig, 600_000, &lease);
     assert_eq!((rig.state(1), rig.cancelled()), (Leased, vec![lease.clone()]));
     rig.result(&peer("a", 1), &lease, Outcome::Cancelled);
-    assert_eq!((rig.state(1), rig.row(1).failures), (Backoff, 1));
-    assert_eq!(rig.row(1).error.as_ref().unwrap().code, "deadline");
+    assert_eq!((rig.state(1), rig.row(1).standing.failures), (Backoff, 1));
+    assert_eq!(rig.row(1).standing.error.as_ref().unwrap().code, "deadline");
 }
 
 #[test]
@@ -305,7 +311,7 @@ fn an_unanswered_cancel_loses_the_attempt_and_restarts_the_board_which_proves_it
     pass(&mut rig, 614_000, &lease);
     assert_eq!((rig.state(1), rig.resets().len()), (Leased, 0));
     pass(&mut rig, 615_000, &lease);
-    assert_eq!((rig.state(1), rig.row(1).past[0].closed), (Queued, Closed::Lost));
+    assert_eq!((rig.state(1), rig.row(1).standing.past[0].closed), (Queued, Closed::Lost));
     assert_eq!((rig.resets(), rig.canary()), (vec![lease.board.clone()], None));
     rig.now += 1000;
     rig.beat(&peer("a", 1), &["a/0"], vec![], 9);
@@ -345,5 +351,5 @@ fn eight_lost_attempts_are_the_last() {
         rig.now += 10_000;
         rig.event(Event::Tick);
     }
-    assert_eq!((rig.state(1), rig.row(1).spent, rig.verdicts().len()), (Failed, 8, 1));
+    assert_eq!((rig.state(1), rig.row(1).standing.spent, rig.verdicts().len()), (Failed, 8, 1));
 }

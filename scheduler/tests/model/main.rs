@@ -39,7 +39,7 @@ impl StateMachineTest for Agreement {
         assert_eq!(bench.runs() == 1, matches!(expected.task, Place::Ended(_)));
         let row = bench.row();
         assert_eq!(row.map(|row| row.state()), expected.task.state());
-        let row = row.map(|row| (row.deaths, row.spent));
+        let row = row.map(|row| (row.standing.deaths, row.standing.spent));
         assert_eq!(row.unwrap_or_default(), (expected.deaths, expected.deaths + expected.failures));
     }
 }

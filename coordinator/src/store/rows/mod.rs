@@ -41,7 +41,7 @@ use edgeprof_common::{
     job::{Cell, JobSpec, Prompt},
     run::StopReason,
 };
-use edgeprof_scheduler::{BoardRow, Requirement, Step, TaskRow};
+use edgeprof_scheduler::{BoardRow, Requirement, Standing, Step};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Store, StoreError};
@@ -300,8 +300,9 @@ pub struct LogRow {
 /// Where a task is, and how it came there.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct StoredTask {
-    /// The scheduler's.
-    pub row: TaskRow,
+    /// The scheduler's. Schema 2 had there too what its job and its definition say.
+    #[serde(alias = "row")]
+    pub standing: Standing,
     /// When its open attempt started, in ms since 1970.
     #[serde(default)]
     pub started_at: Option<u64>,
@@ -314,7 +315,7 @@ pub struct StoredTask {
 #[derive(Debug, Serialize)]
 pub struct TaskToStore<'a> {
     /// The scheduler's.
-    pub row: &'a TaskRow,
+    pub standing: &'a Standing,
     /// When its open attempt started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<u64>,

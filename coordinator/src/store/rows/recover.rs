@@ -20,8 +20,8 @@ use crate::store::{Store, StoreError};
 pub struct OpenJob {
     /// As it was submitted.
     pub row: JobRow,
-    /// What each of its tasks is, in order.
-    pub defs: Vec<TaskDef>,
+    /// What each of its tasks is.
+    pub defs: HashMap<TaskId, TaskDef>,
     /// Where those of them are that are not as they were submitted.
     pub tasks: HashMap<TaskId, StoredTask>,
 }
@@ -100,30 +100,27 @@ fn job(store: &dyn Store, id: JobId) -> Result<OpenJob, StoreError> {
         key: String::from_utf8_lossy(&at).into_owned(),
         reason: "it is missing, and the job has not ended".into(),
     })?;
-    let mut defs = of_tasks(store, &row.tasks, key::def)?;
+    let mut defs = of_tasks(store, &row.tasks, "def/")?;
     let mut shared = SharedParts::default();
-    defs.iter_mut().for_each(|def| shared.share(def));
-    let mut tasks: Vec<StoredTask> = of_tasks(store, &row.tasks, key::task)?;
-    tasks.iter_mut().for_each(|task| shared.share_requirement(&mut task.row.requirement));
-    let tasks = tasks.into_iter().map(|task| (task.row.id, task)).collect();
+    defs.values_mut().for_each(|def| shared.share(def));
+    let tasks = of_tasks(store, &row.tasks, "task/")?;
     Ok(OpenJob { row, defs, tasks })
 }
 
-/// The rows of a job's tasks, as far as they have one, in order. Their ids ascend and lie side by side, so they are
+/// The rows of one sort of a job's tasks, as far as they have one. Their ids ascend and lie side by side, so they are
 /// read together.
 pub(crate) fn of_tasks<T: DeserializeOwned>(
     store: &dyn Store,
     tasks: &[TaskId],
-    key: impl Fn(TaskId) -> Vec<u8>,
-) -> Result<Vec<T>, StoreError> {
-    let (Some(first), Some(last)) = (tasks.first(), tasks.last()) else { return Ok(Vec::new()) };
-    let (mut after, last) = (key(*first), key(*last));
-    let prefix = after.iter().position(|byte| *byte == b'/').map_or(&[][..], |at| &after[..=at]).to_vec();
+    sort: &str,
+) -> Result<HashMap<TaskId, T>, StoreError> {
+    let (Some(first), Some(last)) = (tasks.first(), tasks.last()) else { return Ok(HashMap::new()) };
+    let (mut after, last) = (format!("{sort}{first}").into_bytes(), format!("{sort}{last}").into_bytes());
     // Right below the first: only ids that are no task's lie between.
     after.pop();
-    let (mut rows, mut left) = (Vec::new(), tasks.len());
+    let (mut rows, mut left) = (HashMap::new(), tasks.len());
     while left > 0 {
-        let some = store.scan(&prefix, Some(&after), left.min(SCAN))?;
+        let some = store.scan(sort.as_bytes(), Some(&after), left.min(SCAN))?;
         let Some((next, _)) = some.last() else { break };
         after.clone_from(next);
         left -= some.len();
@@ -131,7 +128,7 @@ pub(crate) fn of_tasks<T: DeserializeOwned>(
             if *key > last {
                 return Ok(rows);
             }
-            rows.push(decode(key, value)?);
+            rows.insert(id(key, sort)?, decode(key, value)?);
         }
     }
     Ok(rows)

@@ -4,7 +4,7 @@ use super::{encode, read};
 use crate::store::{Store, StoreError, Transaction};
 
 /// Version of the rows.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// The oldest that a release had; schema 1 was never in one.
 const OLDEST: u32 = 2;
@@ -14,7 +14,13 @@ const OLDEST: u32 = 2;
 type Migration = fn(&dyn Store, &mut Transaction) -> Result<(), StoreError>;
 
 /// The first brings `OLDEST` up by one, and so on: a new schema is a number above and a function here.
-const MIGRATIONS: [Migration; (SCHEMA - OLDEST) as usize] = [];
+const MIGRATIONS: [Migration; (SCHEMA - OLDEST) as usize] = [tasks_say_less];
+
+/// Tasks of schema 2 are read as they are; a program of that time could not read those of schema 3.
+#[expect(clippy::unnecessary_wraps, reason = "it is a migration")]
+fn tasks_say_less(_: &dyn Store, _: &mut Transaction) -> Result<(), StoreError> {
+    Ok(())
+}
 
 const SCHEMA_KEY: &[u8] = b"meta/schema";
 const WRITER_KEY: &[u8] = b"meta/writer";
@@ -71,8 +77,15 @@ fn migrate(store: &dyn Store, oldest: u32, migrations: &[Migration]) -> Result<b
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use edgeprof_scheduler::Phase;
+
     use super::*;
-    use crate::store::{Memory, rows::claim};
+    use crate::store::{
+        Memory,
+        rows::{StoredTask, TaskToStore, claim, decode},
+    };
 
     fn of(schema: &str) -> Memory {
         let store = Memory::default();
@@ -153,5 +166,38 @@ mod tests {
         claim(&store).unwrap();
         assert_eq!(store.get(SCHEMA_KEY).unwrap(), Some(encode(&SCHEMA)));
         assert_eq!(read::<String>(&store, WRITER_KEY).unwrap().unwrap(), env!("CARGO_PKG_VERSION"));
+    }
+
+    /// What a coordinator of schema 2 wrote of a task that it had leased once and that then waited to be tried again.
+    const TASK_OF_SCHEMA_2: &str = r#"{"row":{"id":"t01m8j4vh6c7xv7bs86stjs2001","job":"j128vqn665pq65",
+        "priority":"normal","seq":1,"front":false,"requirement":[{"kinds":["noop"]}],
+        "image":{"digest":"sha256:61c121dee56e65ea422902fdabeee8043a43ce7481a71c6f1bb19a7437add829",
+        "model_bytes":300384,"arena_bytes":6160},"submitter":"bench","work":6,
+        "phase":{"backoff":{"wait":{"secs":1,"nanos":0}}},"attempt":1,"failures":1,"spent":1,"deaths":0,
+        "shared_deaths":0,"cleared":[],"past":[{"attempt":1,"token":{"epoch":1,"counter":2},
+        "board":"host-2/noop.1","closed":"failed"}],"error":null},
+        "story":[{"at":1795905406294,"what":"prepared"}]}"#;
+
+    #[test]
+    fn a_task_of_schema_2_stands_where_it_stood() {
+        let store = of("2");
+        let at = b"task/t01m8j4vh6c7xv7bs86stjs2001".to_vec();
+        let mut transaction = Transaction::default();
+        transaction.put(at.clone(), TASK_OF_SCHEMA_2.into());
+        store.commit(&[transaction]).unwrap();
+        claim(&store).unwrap();
+        assert_eq!(store.get(SCHEMA_KEY).unwrap(), Some(encode(&3)));
+        let StoredTask { standing, started_at, story } = read(&store, &at).unwrap().unwrap();
+        let said = (standing.attempt.0, standing.failures, standing.spent, standing.past.len());
+        assert_eq!((said, started_at, story.len()), ((1, 1, 1, 1), None, 1));
+        assert_eq!(standing.phase, Phase::Backoff { wait: Duration::from_secs(1) });
+        assert_eq!(standing.image.as_ref().map(|image| image.model_bytes), Some(300_384));
+        // It is written again without what its job and its definition say.
+        let written = encode(&TaskToStore { standing: &standing, started_at, story: &story });
+        assert_eq!(decode::<StoredTask>(&at, &written).unwrap().standing, standing);
+        let written = String::from_utf8(written).unwrap();
+        for left_out in ["requirement", "submitter", "priority", "deaths", "cleared"] {
+            assert!(!written.contains(left_out), "{written}");
+        }
     }
 }

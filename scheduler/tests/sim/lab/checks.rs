@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgeprof_common::{BoardId, ErrorClass, TaskId, TaskState, Token, WorkerId};
 use edgeprof_scheduler::{
-    BoardRow, CANARY, Closed, Effects, LeaseRef, Mark, Order, Outcome, Past, Send, TaskRow, Verdict, Write,
+    BoardRow, CANARY, Closed, Effects, LeaseRef, Mark, Order, Outcome, Past, Send, Standing, TaskRow,
+    Verdict, Write,
 };
 
 use super::{
@@ -135,23 +136,21 @@ impl Checks {
         before: Option<&TaskRow>,
         row: &TaskRow,
     ) -> Result<(), Violation> {
-        let (mut spent, mut failures, mut deaths, mut known) = (0, 0, 0, 0);
-        if let Some(before) = before {
-            (spent, failures, deaths) = (before.spent, before.failures, before.deaths + before.shared_deaths);
-            known = before.past.len();
-        }
-        let fresh = row.past.get(known..).unwrap_or_default();
+        let submitted = Standing::fresh(None);
+        let (was, is) = (before.map_or(&submitted, |before| &before.standing), &row.standing);
+        let deaths = |standing: &Standing| standing.deaths + standing.shared_deaths;
+        let fresh = is.past.get(was.past.len()..).unwrap_or_default();
         self.lost += fresh.iter().filter(|past| past.closed == Closed::Lost).count() as u64;
         let run = |past: &Past| LeaseRef { token: past.token, task: row.id, board: past.board.clone() };
         let unanswered = |run: &LeaseRef| self.offered.get(run).is_some_and(|at| at + 15_000 <= now);
         let count = |which: &dyn Fn(&LeaseRef) -> bool| {
-            row.past.iter().filter(|past| which(&run(past))).count() as u32
+            is.past.iter().filter(|past| which(&run(past))).count() as u32
         };
         let wrong = |what: &str| {
             let what = format!("{} is charged for {what} at {}: {row:?} after {before:?}", row.id, life.id);
             Err(violation(what, &row.id))
         };
-        if row.spent > spent
+        if is.spent > was.spent
             && !fresh.iter().any(|past| {
                 let run = run(past);
                 past.closed == Closed::Failed || self.taken.contains(&run) || unanswered(&run)
@@ -159,19 +158,17 @@ impl Checks {
         {
             return wrong("an attempt that never began");
         }
-        if row.failures > failures
-            && !row.past.iter().any(|past| {
+        if is.failures > was.failures
+            && !is.past.iter().any(|past| {
                 matches!(self.outcomes.get(&run(past)), Some(Outcome::Failed(_) | Outcome::Cancelled))
             })
         {
             return wrong("a failure that nobody reported");
         }
-        if row.deaths + row.shared_deaths > deaths
-            && row.deaths + row.shared_deaths > count(&|run| self.died.contains(run))
-        {
+        if deaths(is) > deaths(was) && deaths(is) > count(&|run| self.died.contains(run)) {
             return wrong("a death of a process that was not its");
         }
-        if row.spent > 8 || row.failures > 3 || row.deaths > 2 || row.shared_deaths > 3 {
+        if is.spent > 8 || is.failures > 3 || is.deaths > 2 || is.shared_deaths > 3 {
             return wrong("more than any task may be");
         }
         Ok(())

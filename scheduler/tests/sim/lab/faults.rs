@@ -117,7 +117,7 @@ impl Lab {
         self.lives.push(life);
         self.checks.begins(id, &self.stores[store], self.now);
         let kept = self.stores[store].recovered(self.now).tasks;
-        for row in kept.iter().filter(|row| row.image.is_none()) {
+        for row in kept.iter().filter(|row| row.standing.image.is_none() && !row.state().is_terminal()) {
             let wait = self.rng.between(1, 3000);
             self.at(wait, Ev::Ready(id, row.id));
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use edgeprof_scheduler::{Frame, LeaseRef, Order, Phase, SessionId, TaskRow};
+use edgeprof_scheduler::{Frame, LeaseRef, Order, Phase, SessionId, Standing, TaskRow};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,10 +112,11 @@ fn frame(frame: &Frame) -> String {
 }
 
 pub(crate) fn row(row: &TaskRow) -> String {
-    let phase = match &row.phase {
+    let Standing { phase, failures, spent, deaths, attempt, past, .. } = &row.standing;
+    let phase = match phase {
         Phase::Leased(l) => format!("leased {} on {}", l.token, l.board),
         other => format!("{other:?}").to_lowercase(),
     };
-    let counts = format!("failures {}, spent {}, deaths {}", row.failures, row.spent, row.deaths);
-    format!("row {} {phase}; attempt {}, {counts}, past {:?}", row.id, row.attempt.0, row.past)
+    let counts = format!("failures {failures}, spent {spent}, deaths {deaths}");
+    format!("row {} {phase}; attempt {}, {counts}, past {past:?}", row.id, attempt.0)
 }

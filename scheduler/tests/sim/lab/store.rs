@@ -106,10 +106,10 @@ impl Store {
 
     fn put(&mut self, row: TaskRow) -> Result<(), Violation> {
         if let Some(before) = self.tasks.get(&row.id) {
-            if before.state().is_terminal() && before.phase != row.phase {
+            if before.state().is_terminal() && before.standing.phase != row.standing.phase {
                 return Err(violation(format!("{} leaves its end: {row:?}", row.id), &row.id));
             }
-            if before.seq != row.seq || before.attempt > row.attempt {
+            if before.seq != row.seq || before.standing.attempt > row.standing.attempt {
                 return Err(violation(format!("{} goes backward: {before:?} {row:?}", row.id), &row.id));
             }
         }

@@ -50,8 +50,8 @@ impl Checks {
         let said = self.said.entry(life.id).or_default();
         let tasks =
             life.scheduler.jobs().flat_map(|(job, _)| life.scheduler.tasks_of(job)).map(|task| task.row);
-        let queued = tasks.filter(|row| row.state() == TaskState::Queued && row.image.is_some());
-        let (alone, others): (Vec<_>, Vec<_>) = queued.partition(|row| row.alone());
+        let queued = tasks.filter(|row| row.state() == TaskState::Queued && row.standing.image.is_some());
+        let (alone, others): (Vec<_>, Vec<_>) = queued.partition(|row| row.standing.alone());
         let vacancies = vacancies(life, workers, said, &alone, &others);
         self.idle.boards(&vacancies)?;
         let reached = |row: &&&TaskRow| {
@@ -83,7 +83,7 @@ fn vacancies<'a>(
     others: &[&TaskRow],
 ) -> Vec<Vacancy<'a>> {
     // A task that must be alone has its worker until that shows that it has ended.
-    let must = |id: TaskId| life.scheduler.task(id).is_some_and(|task| task.row.alone());
+    let must = |id: TaskId| life.scheduler.task(id).is_some_and(|task| task.row.standing.alone());
     let occupied = life.scheduler.boards().filter(|board| board.occupant.is_some_and(|one| must(one.task)));
     let taken: BTreeSet<WorkerId> = occupied.map(|board| board.worker.clone()).collect();
     let mut found = Vec::new();
