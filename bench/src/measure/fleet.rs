@@ -1,7 +1,7 @@
 //! Many workers: what their heartbeats cost the coordinator, and whether it dispatches as fast as with few.
 //!
 //! Workers are played by one process, since a thousand real ones would want this machine for themselves. The
-//! small cluster that it is compared with is played too, before and after it: a machine is not equally fast all the time.
+//! small cluster that it is compared with is played too, and both by turns: a machine is not equally fast all the time.
 
 use std::{
     path::Path,
@@ -27,6 +27,9 @@ const SMALL: Hosts<'_> = Hosts::Played { workers: 4, boards: 16 };
 const SETTLE: Duration = Duration::from_secs(5);
 const WATCHED: Duration = Duration::from_secs(20);
 
+/// How often the large cluster has its turn. The small one has one more, around each of them.
+const TURNS: usize = 2;
+
 /// Of one core, of the coordinator.
 const SHARE: f64 = 0.25;
 
@@ -39,28 +42,27 @@ const RATE: f64 = 0.8;
 pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: usize) -> Result<Vec<Figure>> {
     let workers = usize::from(workers);
     let filter = filter(&[]);
-    let mut few = small(folder, "before", &filter, tasks, rounds).await?;
-
-    eprintln!("==> {workers} played workers of {BOARDS} boards");
-    let cluster = Cluster::start(folder, "large", Hosts::Played { workers, boards: BOARDS }, &filter).await?;
-    let (coordinator, player) = (cluster.coordinator.id(), cluster.workers[0].id());
-    // Apart from each other, so that neither is charged for waking the other.
-    process::pin(coordinator, 0)?;
-    process::pin(player, std::thread::available_parallelism()?.get() - 1)?;
-    tokio::time::sleep(SETTLE).await;
-    let (before, start) = (cluster.cpu()?, Instant::now());
-    tokio::time::sleep(WATCHED).await;
-    let (after, time) = (cluster.cpu()?, start.elapsed().as_secs_f64());
-    let share = (after.0 - before.0).as_secs_f64() / time;
-    let played = (after.1 - before.1).as_secs_f64() / time;
-    let (quiet, _) = process::memory(coordinator)?;
-    eprintln!("    heartbeats: coordinator {share:.3}, player {played:.3} of a core each; {quiet:.0} MiB");
-    process::unpin(coordinator)?;
-    process::unpin(player)?;
-    let many = rounds::run(&cluster, tasks, rounds).await?;
-    let (_, most) = process::memory(coordinator)?;
-    drop(cluster);
-    few.extend(small(folder, "after", &filter, tasks, rounds).await?);
+    let small = async |turn: usize| {
+        eprintln!("==> no-op tasks through 4 played workers of 16 boards");
+        let cluster = Cluster::start(folder, &format!("small-{turn}"), SMALL, &filter).await?;
+        rounds::run(&cluster, tasks, rounds).await
+    };
+    let mut few = small(0).await?;
+    let (mut many, mut quiet, mut most) = (Vec::new(), None, 0_f64);
+    for turn in 1..=TURNS {
+        eprintln!("==> {workers} played workers of {BOARDS} boards");
+        let hosts = Hosts::Played { workers, boards: BOARDS };
+        let cluster = Cluster::start(folder, &format!("large-{turn}"), hosts, &filter).await?;
+        tokio::time::sleep(SETTLE).await;
+        if quiet.is_none() {
+            quiet = Some(Quiet::watch(&cluster).await?);
+        }
+        many.extend(rounds::run(&cluster, tasks, rounds).await?);
+        most = most.max(process::memory(cluster.coordinator.id())?.1);
+        drop(cluster);
+        few.extend(small(turn).await?);
+    }
+    let Some(quiet) = quiet else { return Ok(Vec::new()) };
 
     let rates = |list: &[Round]| list.iter().map(Round::rate).collect::<Vec<_>>();
     let costs = |list: &[Round], who| list.iter().map(|round| round.cost(who)).collect::<Vec<_>>();
@@ -75,15 +77,16 @@ pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: u
         None => rate,
     };
     let name = |what: &str| format!("{what}, {workers} workers of {BOARDS} boards");
-    let stat = "utime and stime of /proc/PID/stat, each process on a core of its own";
+    let stat = "utime and stime of /proc/PID/stat";
+    let apart = "utime and stime of /proc/PID/stat, each process on a core of its own";
     Ok(vec![
-        Figure::new(name("heartbeats, coordinator"), "cores", &[share], stat)
+        Figure::new(name("heartbeats, coordinator"), "cores", &[quiet.shares.0], apart)
             .below(SHARE)
-            .beside("the player of all workers", Some(played)),
-        Figure::new(name("memory, coordinator, idle"), "MiB", &[quiet], "VmRSS of /proc/PID/status")
+            .beside("the player of all workers", Some(quiet.shares.1)),
+        Figure::new(name("memory, coordinator, idle"), "MiB", &[quiet.memory], "VmRSS of /proc/PID/status")
             .below(MEMORY),
         Figure::new(name("memory, coordinator, at most"), "MiB", &[most], {
-            "VmHWM of /proc/PID/status, after all rounds"
+            "VmHWM of /proc/PID/status, after all rounds of a turn"
         })
         .below(MEMORY),
         rate,
@@ -99,9 +102,32 @@ pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: u
     ])
 }
 
-/// The small cluster's rounds.
-async fn small(folder: &Path, name: &str, filter: &str, tasks: usize, rounds: usize) -> Result<Vec<Round>> {
-    eprintln!("==> no-op tasks through 4 played workers of 16 boards");
-    let cluster = Cluster::start(folder, name, SMALL, filter).await?;
-    rounds::run(&cluster, tasks, rounds).await
+/// A cluster in which nothing happens but heartbeats.
+struct Quiet {
+    /// Of one core, of the coordinator and of the player.
+    shares: (f64, f64),
+    /// Of the coordinator, in MiB.
+    memory: f64,
+}
+
+impl Quiet {
+    async fn watch(cluster: &Cluster) -> Result<Self> {
+        let (coordinator, player) = (cluster.coordinator.id(), cluster.workers[0].id());
+        // Apart from each other, so that neither is charged for waking the other.
+        process::pin(coordinator, 0)?;
+        process::pin(player, std::thread::available_parallelism()?.get() - 1)?;
+        let (before, start) = (cluster.cpu()?, Instant::now());
+        tokio::time::sleep(WATCHED).await;
+        let (after, time) = (cluster.cpu()?, start.elapsed().as_secs_f64());
+        process::unpin(coordinator)?;
+        process::unpin(player)?;
+        let share = |before: Duration, after: Duration| (after - before).as_secs_f64() / time;
+        let shares = (share(before.0, after.0), share(before.1, after.1));
+        let (memory, _) = process::memory(coordinator)?;
+        eprintln!(
+            "    heartbeats: coordinator {:.3}, player {:.3} of a core each; {memory:.0} MiB",
+            shares.0, shares.1
+        );
+        Ok(Self { shares, memory })
+    }
 }

@@ -1,6 +1,8 @@
 //! The store on disk: one redb table.
 
 use std::{
+    any::Any,
+    borrow::Cow,
     collections::BTreeMap,
     fmt,
     ops::Bound,
@@ -49,10 +51,20 @@ impl Embedded {
 /// redb panics on pages that contradict themselves. The process is about to end, but with the exit code
 /// and the words of a damaged store.
 fn unpanicked<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        Err(StoreError::Damaged(words.to_owned()))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(StoreError::Damaged(words(&*panic))))
+}
+
+/// What a panic says.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
+}
+
+/// A value's bytes. That they cannot be made is not the library's doing.
+fn made<'a>(key: &[u8], value: &'a Value) -> Result<Cow<'a, [u8]>, StoreError> {
+    catch_unwind(AssertUnwindSafe(|| value.bytes())).map_err(|panic| StoreError::Unmade {
+        key: String::from_utf8_lossy(key).into_owned(),
+        reason: words(&*panic),
     })
 }
 
@@ -96,7 +108,7 @@ impl Last<'_> {
     fn write(&mut self, table: &mut Table<'_, &'static [u8], &'static [u8]>) -> Result<(), StoreError> {
         for (key, value) in std::mem::take(&mut self.0) {
             match value {
-                Some(value) => drop(table.insert(key, &*value.bytes()).map_err(failed)?),
+                Some(value) => drop(table.insert(key, &*made(key, value)?).map_err(failed)?),
                 None => drop(table.remove(key).map_err(failed)?),
             }
         }
@@ -172,6 +184,23 @@ impl fmt::Debug for Embedded {
 mod tests {
     use super::*;
     use crate::store::rows;
+
+    #[test]
+    fn a_row_that_cannot_be_made_is_no_damage_and_nothing_of_its_commit_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Embedded::open(&folder.path().join("store.redb")).unwrap();
+        let mut transaction = Transaction::default();
+        transaction.put(b"a".to_vec(), b"1".to_vec());
+        transaction.put_later(b"b".to_vec(), || panic!("a map with keys that are no text"));
+        let error = store.commit(&[transaction]).unwrap_err();
+        let said = format!("{error}; {}", error.hint());
+        for word in
+            ["row b", "keys that are no text", "fault of the coordinator", "start the coordinator again"]
+        {
+            assert!(said.contains(word), "{word:?} is not in {said}");
+        }
+        assert_eq!(store.get(b"a").unwrap(), None);
+    }
 
     /// Whatever is wrong with the file, it is said: no panic comes through.
     #[test]

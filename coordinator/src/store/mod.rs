@@ -148,6 +148,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A row that cannot be made: a fault of this program.
+    #[error("row {key} cannot be made, which is a fault of the coordinator and none of the store: {reason}")]
+    Unmade {
+        /// Its key.
+        key: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// Its file contradicts itself.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -170,6 +178,9 @@ impl StoreError {
             Self::Older { .. } => "give another --data directory",
             Self::Row { .. } | Self::Damaged(_) => {
                 "the store is damaged: restore it from a backup, or give another --data"
+            }
+            Self::Unmade { .. } => {
+                "nothing that was acknowledged is lost: start the coordinator again, and report this with its log"
             }
             Self::Io(_) => "check the disk's free space and health, then start the coordinator again",
         }
