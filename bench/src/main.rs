@@ -24,6 +24,11 @@ use clap::{Parser, ValueEnum};
 
 use crate::figure::Report;
 
+/// As the coordinator has it: what is played, sent and replayed here is to cost no more than it must, since it has its
+/// share of the same processors.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 #[command(name = "bench-cluster", about = "Figures of the whole cluster, each beside a peer or a limit")]
 struct Arguments {

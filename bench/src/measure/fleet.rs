@@ -28,7 +28,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 const WATCHED: Duration = Duration::from_secs(20);
 
 /// How often the large cluster has its turn. The small one has one more, around each of them.
-const TURNS: usize = 2;
+const TURNS: usize = 3;
 
 /// Of one core, of the coordinator.
 const SHARE: f64 = 0.25;
