@@ -38,6 +38,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::SmallBuffers")
         // Two that say the same are the same bytes.
         .btree_map(".edgeprof.v1.BoardReport.labels")
+        // Frames are moved and queued by the thousand: the long ones are not to make all of them long.
+        .boxed(".edgeprof.v1.FromWorker.frame.hello")
+        .boxed(".edgeprof.v1.FromWorker.frame.board")
+        .boxed(".edgeprof.v1.FromWorker.frame.result")
+        .boxed(".edgeprof.v1.ToWorker.frame.hello")
+        .boxed(".edgeprof.v1.ToWorker.frame.start")
         .bytes(".edgeprof.v1.ArtifactChunk.data")
         .bytes(".edgeprof.v1.BlobChunk.data")
         // What carries a secret is written by hand: without it.

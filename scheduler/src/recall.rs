@@ -86,12 +86,13 @@ impl Scheduler {
 
     /// When an attempt that waits is likely to start; it may be past.
     pub(crate) fn starts_at(&self, attempt: &Attempt) -> Option<Now> {
+        let line = self.attempts.line(&attempt.board)?;
         let mut ahead = 0_u64;
-        for before in self.attempts.on_board(&attempt.board).take_while(|other| other.token < attempt.token) {
+        for token in line.tokens().take_while(|token| *token < attempt.token) {
+            let Some(before) = self.attempts.get(token) else { continue };
             ahead = ahead.saturating_add(before.expected?);
         }
-        let since = self.attempts.line(&attempt.board)?.since();
-        Some(since.plus(Duration::from_micros(ahead)))
+        Some(line.since().plus(Duration::from_micros(ahead)))
     }
 
     /// An attempt started or is over: the board that asked for it asks for another if it is still idle.

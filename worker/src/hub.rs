@@ -68,7 +68,7 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub enum Input {
     /// A coordinator greets.
-    Open(v1::CoordinatorHello, u64, oneshot::Sender<Result<Opened, Status>>),
+    Open(Box<v1::CoordinatorHello>, u64, oneshot::Sender<Result<Opened, Status>>),
     /// A later frame of the session with this number.
     Frame(u64, ToWorker),
     /// That session has ended.
@@ -303,7 +303,7 @@ impl Hub {
         // Answers already name the command: its effect is in the state before any of them is sent.
         self.last_command = self.last_command.max(command);
         match frame {
-            Some(To::Start(start)) => self.start(start),
+            Some(To::Start(start)) => self.start(*start),
             Some(To::Cancel(c)) => self.cancel(c.lease.as_ref(), &c.task_id, &c.board),
             Some(To::Recall(r)) => self.recall(r.lease.as_ref(), &r.task_id, &r.board),
             Some(To::Ack(ack)) => self.forget(ack.lease.as_ref(), &ack.task_id),

@@ -172,10 +172,10 @@ impl Session {
         hello: v1::WorkerHello,
         phase: Duration,
     ) -> Result<(), Gone> {
-        self.say(From::Hello(hello)).await?;
+        self.say(From::Hello(Box::new(hello))).await?;
         let again: Vec<_> = self.with_outbox(|outbox| outbox.values().cloned().collect());
         for result in again {
-            self.say(From::Result(result)).await?;
+            self.say(From::Result(Box::new(result))).await?;
         }
         let mut tick = interval_at(Instant::now() + phase, HEARTBEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -206,7 +206,7 @@ impl Session {
     async fn take(&mut self, message: ToWorker) -> Result<(), Gone> {
         self.last_command = message.command;
         match message.frame {
-            Some(To::Start(start)) => self.start(start).await,
+            Some(To::Start(start)) => self.start(*start).await,
             Some(To::Ack(v1::Ack { lease, .. }) | To::Nack(v1::Nack { lease, permanent: true, .. })) => {
                 self.with_outbox(|outbox| outbox.remove(&key(lease)));
                 Ok(())
@@ -235,7 +235,7 @@ impl Session {
         self.say(From::Accepted(v1::Accepted { lease, task_id: task_id.clone(), board: board.clone() }))
             .await?;
         self.say(From::Started(v1::Started { lease, task_id, board })).await?;
-        self.say(From::Result(result)).await
+        self.say(From::Result(Box::new(result))).await
     }
 }
 

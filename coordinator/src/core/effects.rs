@@ -152,21 +152,21 @@ impl Core {
                 if spec.is_none() {
                     tracing::error!(task = %lease.task, board = %lease.board, "a lease without a specification");
                 }
-                To::Start(v1::Start {
+                To::Start(Box::new(v1::Start {
                     lease: Some(frames::lease(lease.token)),
                     task_id: lease.task.to_string(),
                     board: lease.board.to_string(),
                     spec: Some(spec?),
                     traceparent: self.traceparent(lease.task, attempt.0),
-                })
+                }))
             }
-            Order::Canary { lease } => To::Start(v1::Start {
+            Order::Canary { lease } => To::Start(Box::new(v1::Start {
                 lease: Some(frames::lease(lease.token)),
                 task_id: lease.task.to_string(),
                 board: lease.board.to_string(),
                 spec: Some(self.canary(&lease)?),
                 traceparent: None,
-            }),
+            })),
             Order::Reset { board } => To::Reset(v1::ResetNow { board: board.to_string() }),
             Order::Recall { lease } => To::Recall(v1::Recall {
                 lease: Some(frames::lease(lease.token)),

@@ -151,7 +151,7 @@ struct Session {
 #[derive(Debug)]
 struct Payload {
     lease: LeaseRef,
-    message: v1::Result,
+    message: Box<v1::Result>,
     measured: Option<Measured>,
     /// Why it can never be taken.
     undecodable: Option<String>,

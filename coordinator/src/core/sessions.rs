@@ -191,7 +191,7 @@ impl Core {
         }
     }
 
-    fn result(&mut self, from: Peer, result: v1::Result, at: Instant) {
+    fn result(&mut self, from: Peer, result: Box<v1::Result>, at: Instant) {
         let Some(lease) = frames::lease_ref(result.lease.as_ref(), &result.task_id, &result.board) else {
             tracing::error!(worker = %from.worker, task = %result.task_id, "a result without a readable lease");
             return self.nack(&from, &result);

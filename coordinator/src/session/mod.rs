@@ -141,7 +141,7 @@ pub struct Up {
     /// Where it is.
     pub address: String,
     /// What the worker said.
-    pub hello: v1::WorkerHello,
+    pub hello: Box<v1::WorkerHello>,
     /// To the worker; full means that it is too slow.
     pub outgoing: Outgoing,
     /// Ends the session.

@@ -10,7 +10,7 @@ use edgeprof_proto::{
 };
 use edgeprof_scheduler::SessionId;
 use edgeprof_service::{channel::Dialer, tls::Demand};
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -58,7 +58,7 @@ pub(super) async fn serve(
     let last = greeting.last_command;
     let sought = target.worker.clone().filter(|_| target.found_by == FoundBy::Mdns);
     let hello = hello(context, greeting, sought.as_ref());
-    let first = v1::ToWorker { command: last, frame: Some(To::Hello(hello)) };
+    let first = v1::ToWorker { command: last, frame: Some(To::Hello(Box::new(hello))) };
     let mut client = v1::worker_client::WorkerClient::new(channel)
         .max_decoding_message_size(16 << 20)
         .max_encoding_message_size(16 << 20);
@@ -173,7 +173,7 @@ async fn read(
     let mut pushes: JoinSet<(Digest, Result<u64, String>)> = JoinSet::new();
     let mut under_way = HashSet::new();
     let mut wanted = Vec::new();
-    let mut incoming = incoming.ready_chunks(TOGETHER);
+    let mut incoming = incoming.fuse();
     loop {
         while pushes.len() < PUSHES {
             let Some(digest) = wanted.pop() else { break };
@@ -191,17 +191,19 @@ async fn read(
                 }
                 continue;
             }
-            read = incoming.next() => read.unwrap_or_default(),
+            read = incoming.next() => read,
         };
-        let (mut frames, mut end) = (Vec::with_capacity(read.len()), None);
-        if read.is_empty() {
-            end = Some("the worker ended the session".to_owned());
-        }
-        for frame in read {
-            match frame {
-                Ok(frame) => frames.push(frame),
-                Err(status) => end = Some(format!("the stream broke: {}", status.message())),
+        let (mut frames, mut next) = (Vec::new(), Some(read));
+        let mut end = None;
+        while let Some(read) = next {
+            match read {
+                Some(Ok(frame)) => frames.push(frame),
+                Some(Err(status)) => end = Some(format!("the stream broke: {}", status.message())),
+                None => end = Some("the worker ended the session".to_owned()),
             }
+            let more = end.is_none() && frames.len() < TOGETHER;
+            // What has come already.
+            next = more.then(|| incoming.next().now_or_never()).flatten();
         }
         for frame in &frames {
             let Some(From::NeedBlob(need)) = &frame.frame else { continue };

@@ -17,7 +17,7 @@ use super::{Applied, Change, Row, Store, StoreError, Transaction, Value, Visit};
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
 /// Bytes of pages that are kept in memory. What the coordinator reads while it works, it has in memory anyway.
-const CACHE: usize = 24 << 20;
+const CACHE: usize = 32 << 20;
 
 /// Rows in a redb file, which one process has open at a time.
 pub struct Embedded {

@@ -141,8 +141,8 @@ async fn a_late_result_of_a_forgotten_task_is_a_duplicate_and_is_not_kept_aside(
         transcript: Vec::new(),
     };
     let unknown = edgeprof_common::TaskId::random().to_string();
-    worker.say(From::Result(result(&job.tasks[0].task_id)));
-    worker.say(From::Result(result(&unknown)));
+    worker.say(From::Result(Box::new(result(&job.tasks[0].task_id))));
+    worker.say(From::Result(Box::new(result(&unknown))));
     let acks = worker.until_acked(3).await;
     assert_eq!((acks[1].task_id.as_str(), acks[1].duplicate), (job.tasks[0].task_id.as_str(), true));
     assert_eq!((acks[2].task_id.as_str(), acks[2].duplicate), (unknown.as_str(), true));

@@ -157,7 +157,7 @@ async fn a_coordinator_that_restarts_midway_ends_the_job_and_records_it_once() {
         outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
         transcript: Vec::new(),
     };
-    worker.say(From::Result(again));
+    worker.say(From::Result(Box::new(again)));
     let acks = worker.until_acked(2).await;
     assert!(acks[1].duplicate);
     assert_eq!(client.results(&job.job_id).await, runs);
@@ -189,13 +189,13 @@ async fn a_result_of_an_unknown_task_is_acknowledged() {
     let mut lab = Lab::start(&[&worker]).await;
     lab.client.until_boards().await;
     let task = edgeprof_common::TaskId::random().to_string();
-    worker.say(From::Result(v1::Result {
+    worker.say(From::Result(Box::new(v1::Result {
         lease: Some(v1::Lease { epoch: 1, counter: 99 }),
         task_id: task.clone(),
         board: "w/riscv32-0".into(),
         outcome: Some(v1::result::Outcome::Cancelled(v1::Cancelled {})),
         transcript: Vec::new(),
-    }));
+    })));
     assert_eq!(worker.until_acked(1).await[0].task_id, task);
     lab.daemon.stop().await;
 }

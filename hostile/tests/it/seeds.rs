@@ -325,7 +325,7 @@ fn start() -> v1::ToWorker {
         spec: Some(spec),
         traceparent: None,
     };
-    v1::ToWorker { command: 1, frame: Some(To::Start(start)) }
+    v1::ToWorker { command: 1, frame: Some(To::Start(Box::new(start))) }
 }
 
 fn session() -> Vec<u8> {
@@ -339,7 +339,7 @@ fn session() -> Vec<u8> {
     let held =
         |state: &str| v1::Held { lease: lease(), task_id: task(), board: "w/b".into(), state: state.into() };
     let frames = [
-        From::Hello(v1::WorkerHello {
+        From::Hello(Box::new(v1::WorkerHello {
             protocol: 1,
             protocol_minor: 0,
             worker_id: "w".into(),
@@ -349,13 +349,13 @@ fn session() -> Vec<u8> {
             boards: vec![board.clone()],
             held: vec![held("running"), held("outbox")],
             draining: false,
-        }),
+        })),
         From::Heartbeat(v1::Heartbeat {
             boards: vec![board.clone()],
             held: vec![held("staged")],
             draining: true,
         }),
-        From::Board(board),
+        From::Board(Box::new(board)),
         From::Accepted(v1::Accepted { lease: lease(), task_id: task(), board: "w/b".into() }),
         From::Started(v1::Started { lease: lease(), task_id: task(), board: "w/b".into() }),
         From::Progress(v1::AttemptProgress {
@@ -373,7 +373,7 @@ fn session() -> Vec<u8> {
             reason: "busy".into(),
             message: "it is".into(),
         }),
-        From::Result(result()),
+        From::Result(Box::new(result())),
     ];
     let mut out = Vec::new();
     for frame in frames {

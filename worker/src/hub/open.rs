@@ -76,7 +76,7 @@ impl Hub {
             held: self.held(),
             draining: self.drain.is_some(),
         };
-        self.send(From::Hello(hello));
+        self.send(From::Hello(Box::new(hello)));
         self.deliver();
         self.wish();
         Ok(Opened { number: self.sessions, frames: receiver, stop })

@@ -20,8 +20,8 @@ impl Hub {
         while session.frames.capacity() > SPARE {
             let Some(key) = session.due.pop_front() else { break };
             let Some(result) = self.outbox.get(&key) else { continue };
-            let frame =
-                FromWorker { last_command: self.last_command, frame: Some(From::Result(result.clone())) };
+            let frame = Some(From::Result(Box::new(result.clone())));
+            let frame = FromWorker { last_command: self.last_command, frame };
             if session.frames.try_send(Ok(frame)).is_err() {
                 session.due.push_front(key);
                 break;
@@ -69,7 +69,7 @@ impl Hub {
         let report = member.slot.report(closed);
         if self.session.is_some() && member.said.as_ref() != Some(&report) {
             member.said = Some(report.clone());
-            self.send(From::Board(report));
+            self.send(From::Board(Box::new(report)));
         }
     }
 

@@ -182,7 +182,7 @@ impl Session {
     pub async fn open(address: &str, life: &Life) -> Result<Self, Status> {
         let mut client = WorkerClient::new(channel::connect(address, SOON).await.unwrap());
         let (out, receiver) = mpsc::channel(64);
-        out.send(ToWorker { command: 1, frame: Some(To::Hello(life.hello())) }).await.unwrap();
+        out.send(ToWorker { command: 1, frame: Some(To::Hello(Box::new(life.hello()))) }).await.unwrap();
         let mut frames = client.session(ReceiverStream::new(receiver)).await?.into_inner();
         let first = timeout(SOON, frames.message()).await.unwrap()?.unwrap();
         let Some(From::Hello(hello)) = first.frame else { panic!("{first:?} is no hello") };
@@ -205,7 +205,7 @@ impl Session {
             frames,
             command: 1,
             epoch,
-            hello,
+            hello: *hello,
             blobs: BTreeMap::new(),
             last_command: 1,
             beating: AbortOnDrop(beating.abort_handle()),
@@ -267,7 +267,7 @@ impl Session {
             spec: Some(spec.clone()),
             traceparent: None,
         };
-        self.send(To::Start(start)).await;
+        self.send(To::Start(Box::new(start))).await;
     }
 
     pub async fn ack(&mut self, result: &v1::Result) {
@@ -277,7 +277,7 @@ impl Session {
 
     pub async fn result(&mut self) -> v1::Result {
         self.until(|frame| match frame {
-            From::Result(result) => Some(result),
+            From::Result(result) => Some(*result),
             From::Rejected(rejected) => panic!("{rejected:?}"),
             _ => None,
         })
@@ -298,7 +298,7 @@ impl Session {
         let mut last = None;
         let idle = self.until(|frame| {
             let reports = match frame {
-                From::Board(report) => vec![report],
+                From::Board(report) => vec![*report],
                 From::Heartbeat(beat) => beat.boards,
                 _ => Vec::new(),
             };

@@ -207,7 +207,7 @@ impl Played {
                         spoil(&mut result);
                     }
                     attempt.result = Some(result.clone());
-                    frames.push(From::Result(result));
+                    frames.push(From::Result(Box::new(result)));
                 }
             }
             for frame in frames {
@@ -240,7 +240,7 @@ impl Played {
                             board: start.board.clone(),
                         }),
                     );
-                    let attempt = Attempt { start, state: "staged", result: None };
+                    let attempt = Attempt { start: *start, state: "staged", result: None };
                     state.held.insert(attempt.start.task_id.clone(), attempt);
                 }
                 Some(To::Ack(ack)) => {
@@ -262,7 +262,7 @@ impl Played {
                     if let Some(attempt) = state.held.get_mut(&cancel.task_id) {
                         attempt.state = "outbox";
                         attempt.result = Some(result.clone());
-                        say(state, From::Result(result));
+                        say(state, From::Result(Box::new(result)));
                     }
                 }
                 _ => {}

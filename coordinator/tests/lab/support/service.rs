@@ -71,7 +71,7 @@ impl Worker for Played {
             let speaks = state.speaks.unwrap_or(SESSION);
             say(
                 state,
-                From::Hello(v1::WorkerHello {
+                From::Hello(Box::new(v1::WorkerHello {
                     protocol: speaks.major,
                     protocol_minor: speaks.minor,
                     worker_id: self.id.clone(),
@@ -81,11 +81,11 @@ impl Worker for Played {
                     boards,
                     held,
                     draining: false,
-                }),
+                })),
             );
             for attempt in state.held.values() {
                 if let Some(result) = &attempt.result {
-                    say(state, From::Result(result.clone()));
+                    say(state, From::Result(Box::new(result.clone())));
                 }
             }
             Ok(())
