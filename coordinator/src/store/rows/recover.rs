@@ -124,6 +124,7 @@ pub(crate) fn of_tasks<T: DeserializeOwned>(
         let Some((next, _)) = some.last() else { break };
         after.clone_from(next);
         left -= some.len();
+        rows.reserve(some.len());
         for (key, value) in &some {
             if *key > last {
                 return Ok(rows);
@@ -136,7 +137,7 @@ pub(crate) fn of_tasks<T: DeserializeOwned>(
 
 /// The id at the end of a key.
 fn id<T: FromStr<Err = IdError>>(key: &[u8], prefix: &str) -> Result<T, StoreError> {
-    let text = String::from_utf8_lossy(key).into_owned();
+    let text = String::from_utf8_lossy(key);
     let parsed = text.get(prefix.len()..).unwrap_or_default().parse();
-    parsed.map_err(|error: IdError| StoreError::Row { key: text, reason: error.to_string() })
+    parsed.map_err(|error: IdError| StoreError::Row { key: text.into_owned(), reason: error.to_string() })
 }
