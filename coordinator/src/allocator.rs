@@ -1,7 +1,10 @@
 //! Threads hand each other what they have allocated, small and in great number: glibc's allocator takes a third more
 //! processor time a task, and keeps what is free.
 
-use std::ffi::{c_int, c_long};
+use std::{
+    env,
+    ffi::{c_int, c_long},
+};
 
 use libmimalloc_sys::{mi_option_get, mi_option_set};
 
@@ -18,8 +21,14 @@ const LONG: c_long = 1000;
 /// at no cost that shows.
 const SHORT: c_long = 10;
 
-/// Begins to give back what is free. Whoever starts the process may say otherwise by `MIMALLOC_PURGE_DELAY`.
+/// How whoever starts the process says otherwise.
+const SAID: &str = "MIMALLOC_PURGE_DELAY";
+
+/// Begins to give back what is free.
 pub(crate) fn give_back_soon() {
+    if env::var_os(SAID).is_some() {
+        return;
+    }
     // SAFETY: both take the number of an option and no pointer, and mimalloc ignores numbers that it does not know.
     unsafe {
         if mi_option_get(PURGE_DELAY) == LONG {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::rounds::{self, Round};
 use crate::{
@@ -62,7 +62,7 @@ pub(crate) async fn measure(folder: &Path, workers: u16, tasks: usize, rounds: u
         drop(cluster);
         few.extend(small(turn).await?);
     }
-    let Some(quiet) = quiet else { return Ok(Vec::new()) };
+    let quiet = quiet.context("the large cluster had no turn")?;
 
     let rates = |list: &[Round]| list.iter().map(Round::rate).collect::<Vec<_>>();
     let costs = |list: &[Round], who| list.iter().map(|round| round.cost(who)).collect::<Vec<_>>();
