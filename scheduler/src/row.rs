@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use edgeprof_common::{
-    AttemptNo, BoardId, Digest, JobId, Priority, TaskError, TaskId, TaskState, Token, WorkerId,
+    AttemptNo, BoardId, Digest, JobId, Priority, TaskError, TaskId, TaskState, Token, WorkerId, is_default,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,10 +66,6 @@ pub struct Standing {
     /// The last error.
     #[serde(default, skip_serializing_if = "is_default")]
     pub error: Option<TaskError>,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// What is kept of a board. One that says nothing is removed from the store.

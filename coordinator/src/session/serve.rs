@@ -165,7 +165,7 @@ fn hello(context: &Context, greeting: Greeting, sought: Option<&WorkerId>) -> v1
 /// Reads frames until the stream ends. Blobs that the worker asks for are pushed meanwhile.
 async fn read(
     session: SessionId,
-    incoming: Streaming<v1::FromWorker>,
+    mut incoming: Streaming<v1::FromWorker>,
     context: &Context,
     dialer: &Dialer,
     address: &str,
@@ -173,7 +173,6 @@ async fn read(
     let mut pushes: JoinSet<(Digest, Result<u64, String>)> = JoinSet::new();
     let mut under_way = HashSet::new();
     let mut wanted = Vec::new();
-    let mut incoming = incoming.fuse();
     loop {
         while pushes.len() < PUSHES {
             let Some(digest) = wanted.pop() else { break };
@@ -202,7 +201,7 @@ async fn read(
                 None => end = Some("the worker ended the session".to_owned()),
             }
             let more = end.is_none() && frames.len() < TOGETHER;
-            // What has come already.
+            // What has come already; `ready_chunks` would make room for all of them, however few come.
             next = more.then(|| incoming.next().now_or_never()).flatten();
         }
         for frame in &frames {

@@ -157,6 +157,8 @@ fn a_success_of_the_current_token_ends_the_task_and_shares_its_commit_with_the_n
     assert_eq!(rig.verdicts(), vec![(task(1), AttemptNo(1), &Verdict::Succeeded)]);
     assert_eq!((rig.state(1), rig.state(2), rig.acks()), (Succeeded, Leased, vec![false]));
     assert_eq!(rig.put(), vec![task(1), task(2)]);
+    let image = |n| rig.row(n).standing.image.is_some();
+    assert_eq!((image(1), image(2)), (false, true), "no board is looked for any more");
 }
 
 #[test]

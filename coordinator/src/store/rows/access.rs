@@ -56,7 +56,7 @@ pub struct AuditRow {
     /// What came of it.
     pub outcome: Outcome,
     /// Refusals before this one that have no row.
-    #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[serde(default, skip_serializing_if = "edgeprof_common::is_default")]
     pub unlisted: u64,
 }
 

@@ -221,14 +221,9 @@ impl SharedParts {
             Some(known) => task.firmware = Arc::clone(known),
             None => self.firmware.push(Arc::clone(&task.firmware)),
         }
-        self.share_requirement(&mut task.requirement);
-    }
-
-    /// The same for what it needs of a board.
-    pub fn share_requirement(&mut self, requirement: &mut Requirement) {
-        match self.requirements.get(requirement) {
-            Some(known) => *requirement = known.clone(),
-            None => drop(self.requirements.insert(requirement.clone())),
+        match self.requirements.get(&task.requirement) {
+            Some(known) => task.requirement = known.clone(),
+            None => drop(self.requirements.insert(task.requirement.clone())),
         }
     }
 }
@@ -331,7 +326,7 @@ pub struct StoryLine {
     /// What.
     pub what: Step,
     /// Number of the attempt that it is about; 0 where it is about none.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "edgeprof_common::is_default")]
     pub attempt: u32,
     /// Where that attempt is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -339,10 +334,6 @@ pub struct StoryLine {
     /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-}
-
-fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
-    *n == T::default()
 }
 
 /// What is kept of a board.

@@ -186,7 +186,7 @@ mod tests {
         transaction.put(at.clone(), TASK_OF_SCHEMA_2.into());
         store.commit(&[transaction]).unwrap();
         claim(&store).unwrap();
-        assert_eq!(store.get(SCHEMA_KEY).unwrap(), Some(encode(&3)));
+        assert_eq!(store.get(SCHEMA_KEY).unwrap(), Some(encode(&SCHEMA)));
         let StoredTask { standing, started_at, story } = read(&store, &at).unwrap().unwrap();
         let said = (standing.attempt.0, standing.failures, standing.spent, standing.past.len());
         assert_eq!((said, started_at, story.len()), ((1, 1, 1, 1), None, 1));
