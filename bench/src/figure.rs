@@ -1,10 +1,12 @@
 //! A figure: what was measured how often, beside what, and whether that is good enough.
 
+use std::borrow::Cow;
+
 use edgeprof_report::{Column, Sheet};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Median and extremes of repeated measurements.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) low: f64,
@@ -33,24 +35,24 @@ impl Spread {
 }
 
 /// Another value of the same run and the same unit.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Beside {
     what: String,
     value: f64,
     ratio: f64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Goal {
     text: String,
     met: bool,
 }
 
 /// One line of the report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figure {
     name: String,
-    unit: &'static str,
+    unit: Cow<'static, str>,
     #[serde(flatten)]
     spread: Option<Spread>,
     beside: Vec<Beside>,
@@ -63,7 +65,7 @@ impl Figure {
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, values: &[f64], source: &str) -> Self {
         Self {
             name: name.into(),
-            unit,
+            unit: unit.into(),
             spread: Spread::of(values),
             beside: Vec::new(),
             goal: None,
@@ -73,6 +75,13 @@ impl Figure {
 
     pub(crate) fn median(&self) -> Option<f64> {
         self.spread.map(|spread| spread.median)
+    }
+
+    /// Says under what conditions that this machine does not have it was measured, in a word and in a sentence.
+    pub(crate) fn emulated(mut self, word: &str, sentence: &str) -> Self {
+        self.name = format!("{}, {word} (emulated)", self.name);
+        self.source = format!("{}; {sentence}", self.source);
+        self
     }
 
     /// Puts another value of the same unit beside it.
@@ -162,7 +171,7 @@ impl Report {
             let first = rest.next();
             sheet.row([
                 Some(figure.name.clone()),
-                Some(figure.unit.to_owned()),
+                Some(figure.unit.to_string()),
                 cell(|s| s.median),
                 cell(|s| s.low),
                 cell(|s| s.high),

@@ -12,6 +12,7 @@ mod measure;
 mod peers;
 mod play;
 mod process;
+mod slow_disk;
 mod store;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
+use tokio::runtime::Runtime;
 
 use crate::figure::Report;
 
@@ -66,13 +68,16 @@ enum Inner {
     /// Plays many workers in one process
     #[command(hide = true)]
     Play(play::Flags),
+    /// Measures one task alone and prints the figures as JSON: in a process that has a slow disk
+    #[command(hide = true)]
+    SlowDisk,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     /// No-op tasks a second, beside the store alone, Ray and Dask
     Throughput,
-    /// One task alone, beside three commits
+    /// One task alone, beside three commits: on this disk, and on a slower one
     Alone,
     /// Time between two tasks on one board
     Gap,
@@ -90,6 +95,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.inner {
         Some(Inner::Play(flags)) => play::run(flags),
+        Some(Inner::SlowDisk) => slow_disk::measure(&arguments.folder),
         None => measure_all(&arguments),
     };
     match outcome {
@@ -109,7 +115,7 @@ fn measure_all(arguments: &Arguments) -> Result<()> {
     let folder = &arguments.folder;
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let folder = folder.canonicalize()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = runtime()?;
     let mut report = Report::default();
     for &what in What::value_variants() {
         if !arguments.what.is_empty() && !arguments.what.contains(&what) {
@@ -131,13 +137,21 @@ fn measure_all(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
 async fn one(what: What, arguments: &Arguments, folder: &Path) -> Result<Vec<figure::Figure>> {
     let rounds = usize::from(arguments.rounds);
     match what {
         What::Throughput => {
             measure::throughput::measure(folder, arguments.tasks, rounds, &arguments.python).await
         }
-        What::Alone => measure::alone::measure(folder).await,
+        What::Alone => {
+            let mut figures = measure::alone::measure(folder).await?;
+            figures.extend(slow_disk::one_task_alone(folder)?);
+            Ok(figures)
+        }
         What::Gap => measure::gap::measure(folder).await,
         What::Failover => measure::failover::measure(folder, rounds).await,
         What::Restart => measure::restart::measure(folder, arguments.queued, rounds).await,

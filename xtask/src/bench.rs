@@ -95,6 +95,7 @@ pub(crate) fn cluster(arguments: &[String]) -> Result<()> {
         build.args(["--package", package]);
     }
     run("building coordinator, worker and benchmark, optimized", &mut build)?;
+    run("building the slow disk", cargo().args(["build", "--release", "--package", "edgeprof-slow-disk"]))?;
     let folder = target().join("bench");
     std::fs::create_dir_all(&folder)?;
     let mut bench = Command::new(target().join("release/bench-cluster"));
