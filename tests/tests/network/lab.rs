@@ -6,7 +6,7 @@ use edgeprof_common::{JobId, TaskId};
 use edgeprof_coordinator::core::Command;
 use edgeprof_proto::v1;
 use edgeprof_scheduler::Requirement;
-use edgeprof_worker::outbox::Key;
+use edgeprof_worker::{config::Limits, outbox::Key};
 use tempfile::TempDir;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use turmoil::Sim;
@@ -42,6 +42,8 @@ pub(crate) struct Shape {
     pub(crate) boards: Vec<usize>,
     /// How long a run takes.
     pub(crate) takes: Duration,
+    /// Attempts that a board takes behind the one in work.
+    pub(crate) queue: u32,
     /// Bytes of the board image.
     pub(crate) image: usize,
     /// Tokens of every prompt.
@@ -62,6 +64,7 @@ impl Default for Shape {
             latency: ms(50),
             boards: vec![2, 2, 2],
             takes: ms(1500),
+            queue: Limits::default().queue,
             image: 1000,
             prompt: 4,
             commit: ms(12),
@@ -116,7 +119,7 @@ impl Lab {
         let (story, cuts) = (Story::default(), Cuts::default());
         let workers: Vec<_> = (0..)
             .zip(&shape.boards)
-            .map(|(n, boards)| Arc::new(Worker::new(&format!("w{n}"), *boards, shape.takes, story.clone())))
+            .map(|(n, boards)| Arc::new(Worker::new(&format!("w{n}"), *boards, shape, story.clone())))
             .collect();
         let ledger = Arc::new(Ledger::default());
         let setup = shape.coordinator(COORDINATOR, ledger, &workers, (cuts.clone(), story.clone()));

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -69,11 +69,20 @@ impl Transport for Simulated {
     }
 }
 
+/// How a worker reads from its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Once set, nothing more.
+    pub(crate) stuck: AtomicBool,
+    /// Bytes that it has read.
+    pub(crate) bytes: AtomicUsize,
+}
+
 /// A connection that a worker accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     stream: TcpStream,
-    stuck: Arc<AtomicBool>,
+    reading: Arc<Reading>,
 }
 
 impl Connected for Accepted {
@@ -89,10 +98,13 @@ impl AsyncRead for Accepted {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // Once stuck it never reads again, so nobody has to wake it.
-        if self.stuck.load(Ordering::Relaxed) {
+        if self.reading.stuck.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        self.reading.bytes.fetch_add(into.filled().len() - before, Ordering::Relaxed);
+        read
     }
 }
 
@@ -114,12 +126,12 @@ impl AsyncWrite for Accepted {
     }
 }
 
-/// Connections to this host, none of which is read from once `stuck` is set.
-pub(crate) async fn listen(stuck: Arc<AtomicBool>) -> io::Result<impl Stream<Item = io::Result<Accepted>>> {
+/// Connections to this host, which are read from so.
+pub(crate) async fn listen(reading: Arc<Reading>) -> io::Result<impl Stream<Item = io::Result<Accepted>>> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))).await?;
-    Ok(stream::unfold((listener, stuck), |(listener, stuck)| async {
+    Ok(stream::unfold((listener, reading), |(listener, reading)| async {
         let accepted = listener.accept().await;
-        let accepted = accepted.map(|(stream, _)| Accepted { stream, stuck: stuck.clone() });
-        Some((accepted, (listener, stuck)))
+        let accepted = accepted.map(|(stream, _)| Accepted { stream, reading: reading.clone() });
+        Some((accepted, (listener, reading)))
     }))
 }

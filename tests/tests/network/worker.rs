@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -30,8 +30,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     board::{Board, Notes},
-    lab::folder,
-    net,
+    lab::{Shape, folder},
+    net::{self, Reading},
     story::Story,
 };
 
@@ -51,8 +51,10 @@ pub(crate) struct Worker {
     pub(crate) boards: usize,
     /// How long a run takes.
     pub(crate) takes: Duration,
-    /// Once set, it reads nothing more from any connection.
-    pub(crate) stuck: Arc<AtomicBool>,
+    /// Attempts that a board takes behind the one in work.
+    pub(crate) queue: u32,
+    /// How it reads from its connections.
+    pub(crate) reading: Arc<Reading>,
     /// What is noted of its boards.
     pub(crate) notes: Notes,
     story: Story,
@@ -63,13 +65,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// A worker that has not started yet.
-    pub(crate) fn new(name: &str, boards: usize, takes: Duration, story: Story) -> Self {
-        let (stuck, notes) = (Arc::default(), Notes::default());
+    pub(crate) fn new(name: &str, boards: usize, shape: &Shape, story: Story) -> Self {
+        let (reading, notes) = (Arc::default(), Notes::default());
         Self {
             name: name.into(),
             boards,
-            takes,
-            stuck,
+            takes: shape.takes,
+            queue: shape.queue,
+            reading,
             notes,
             story,
             home: folder(),
@@ -96,7 +99,7 @@ impl Worker {
         let blobs = Blobs::open(&home.path().join("blobs"), BLOB, CACHE)?;
         let kind = catalogue().get(KIND).expect("the kind is in the catalogue");
         let (events, board_events) = mpsc::channel(256);
-        let (trust, limits) = (Trust::new(), Limits::default());
+        let (trust, limits) = (Trust::new(), Limits { queue: self.queue, ..Limits::default() });
         let mut boards = Vec::new();
         for number in 0..self.boards {
             let id = format!("{worker}/{KIND}-{number}").parse()?;
@@ -132,7 +135,7 @@ impl Worker {
         let tasks = Tasks::new();
         let (inputs, hub_inputs) = mpsc::channel(256);
         tasks.spawn(hub.run(hub_inputs, board_events, tasks.stop_token()));
-        let incoming = net::listen(self.stuck.clone()).await?;
+        let incoming = net::listen(self.reading.clone()).await?;
         serve(Face::new(inputs, blobs, tasks.clone(), Arc::default()), incoming, tasks.stop_token()).await?;
         Ok(())
     }
