@@ -348,6 +348,7 @@ async fn no_emulator_outlives(signal: Signal) {
         fs::read_to_string(format!("/proc/{pid}/stat"))
             .is_ok_and(|stat| stat.contains("qemu") && !stat.contains(") Z"))
     };
+    // Nobody tells of the end of a process that is not one's child: it is looked for.
     let gone = async {
         while pids.iter().any(alive) {
             tokio::time::sleep(Duration::from_millis(10)).await;
