@@ -20,11 +20,13 @@ pub enum Policy {
 #[cfg_attr(not(feature = "planted-bugs"), expect(unreachable_pub, reason = "only the feature exports it"))]
 pub enum Bug {
     /// A board's last token is given again once its attempt is over.
-    FencingOff,
+    TokenAgain,
     /// A lease of an earlier life that its worker does not have any more is charged.
     ChargeOnRestart,
-    /// A stall shifts no deadline, and silence of most workers holds nothing.
-    DetectorWithoutGuard,
+    /// A stall of the coordinator's own loop shifts no deadline.
+    StallUnnoticed,
+    /// Silence of most workers holds nothing.
+    SilenceUnheld,
 }
 
 /// What an operator may change.

@@ -124,7 +124,7 @@ impl Scheduler {
 
     /// A right that no attempt had before.
     pub(crate) fn next_token(&mut self, fx: &mut Effects, board: &BoardId) -> Token {
-        if self.config.planted(Bug::FencingOff)
+        if self.config.planted(Bug::TokenAgain)
             && let Some(last) = self.tokens.get(board).filter(|last| self.attempts.get(**last).is_none())
         {
             fx.writes.push(Write::PutLastToken { board: board.clone(), token: *last });

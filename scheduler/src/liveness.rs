@@ -174,7 +174,7 @@ impl Scheduler {
 
     /// Until when silence alone kills nobody.
     fn held_until(&self) -> Option<Now> {
-        let guarded = !self.config.planted(Bug::DetectorWithoutGuard);
+        let guarded = !self.config.planted(Bug::SilenceUnheld);
         self.silence.filter(|_| guarded).map(|since| since.plus(self.config.silence_hold))
     }
 }

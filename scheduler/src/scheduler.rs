@@ -128,7 +128,7 @@ impl Scheduler {
     /// Takes one event in.
     pub fn step(&mut self, now: Now, event: Event) -> Effects {
         if let Event::LoopStalled { by } = event
-            && !self.config.planted(Bug::DetectorWithoutGuard)
+            && !self.config.planted(Bug::StallUnnoticed)
         {
             self.clock.stall(by);
         }

@@ -13,11 +13,11 @@ pub(crate) struct Arguments {
     /// Only this seed, with its whole event log.
     #[arg(long, conflicts_with = "seeds", requires = "plan")]
     seed: Option<u64>,
-    /// Only this plan: calm, pauses, crashes, bench, lives or wild.
+    /// Only this plan: calm, stalls, pauses, crashes, bench, lives or wild.
     #[arg(long)]
     plan: Option<String>,
-    /// With a bug planted: fencing-off, ack-before-commit, charge-on-restart, forgetting-the-outbox or
-    /// detector-without-guard.
+    /// With a bug planted: fencing-off, token-again, ack-before-commit, charge-on-restart,
+    /// forgetting-the-outbox, stall-unnoticed or silence-unheld.
     #[arg(long)]
     bug: Option<String>,
     /// Compare the policies of placement on one trace of jobs instead.

@@ -218,6 +218,11 @@ fn write(store: &dyn Store, mut waiting: mpsc::Receiver<Transaction>, say: &watc
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     use super::*;
     use crate::store::Memory;
 
@@ -254,6 +259,62 @@ mod tests {
         assert!(began.elapsed() >= latency);
         assert_eq!(store.get(b"n").unwrap(), Some(b"1".to_vec()));
         writer.close().await;
+    }
+
+    /// Looks at what is said to be durable while it makes something so.
+    #[derive(Debug, Default)]
+    struct Listens {
+        store: Memory,
+        said: OnceLock<watch::Receiver<Committed>>,
+        commits: AtomicUsize,
+        early: AtomicUsize,
+    }
+
+    impl Store for Listens {
+        fn commit(&self, batch: &[Transaction]) -> Result<Vec<Applied>, StoreError> {
+            let said = self.said.wait().borrow().clone();
+            let before = self.commits.fetch_add(batch.len(), Ordering::Relaxed);
+            if matches!(said, Committed::UpTo(number) if number > before as u64) {
+                self.early.fetch_add(1, Ordering::Relaxed);
+            }
+            self.store.commit(batch)
+        }
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            self.store.get(key)
+        }
+        fn scan(
+            &self,
+            prefix: &[u8],
+            after: Option<&[u8]>,
+            limit: usize,
+        ) -> Result<Vec<crate::store::Row>, StoreError> {
+            self.store.scan(prefix, after, limit)
+        }
+        fn snapshot(&self, visit: crate::store::Visit<'_>) -> Result<(), StoreError> {
+            self.store.snapshot(visit)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_said_to_be_durable_before_its_commit() {
+        type Start = fn(Arc<dyn Store>) -> Writer;
+        let starts: [Start; 2] =
+            [|store| Writer::start(store).unwrap(), |store| Writer::start_task(store, Duration::ZERO)];
+        for start in starts {
+            let store = Arc::new(Listens::default());
+            let mut writer = start(store.clone());
+            store.said.set(writer.committed()).unwrap();
+            for n in 1..=10u64 {
+                let mut transaction = Transaction::default();
+                transaction.put(b"n".to_vec(), n.to_be_bytes().to_vec());
+                writer.hand_in(transaction).await.unwrap();
+                let mut committed = writer.committed();
+                committed.wait_for(|c| matches!(c, Committed::UpTo(done) if *done == n)).await.unwrap();
+            }
+            writer.close().await;
+            let [commits, early] = [&store.commits, &store.early].map(|count| count.load(Ordering::Relaxed));
+            assert_eq!((commits, early), (10, 0));
+        }
     }
 
     #[derive(Debug)]

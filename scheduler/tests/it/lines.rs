@@ -207,6 +207,20 @@ fn what_starts_after_all_stays_where_it_is() {
 }
 
 #[test]
+fn a_board_that_got_what_it_asked_for_asks_again_when_it_is_idle_again() {
+    let mut rig = one_line();
+    rig.reject(&peer("a", 1), &rig.lease(3), RejectReason::Recalled);
+    rig.start(&peer("b", 2), 3);
+    rig.submit([5, 6]);
+    let on =
+        |rig: &Rig, name: &str| [5, 6].into_iter().find(|n| rig.lease(*n).board.as_str() == name).unwrap();
+    let (far, here) = (rig.lease(on(&rig, "a/0")), on(&rig, "b/0"));
+    rig.result(&peer("b", 2), &rig.lease(3), Outcome::Succeeded);
+    rig.result(&peer("b", 2), &rig.lease(here), Outcome::Succeeded);
+    assert_eq!(rig.recalled(), vec![far]);
+}
+
+#[test]
 fn a_recalled_attempt_that_is_gone_after_a_broken_session_costs_nothing() {
     let mut rig = one_line();
     rig.frame(&peer("a", 1), Frame::Accepted(rig.lease(3)));

@@ -38,6 +38,11 @@ fn two_lives_copies_and_restored_workers_double_nothing() {
 }
 
 #[test]
+fn a_coordinator_that_stood_still_gives_nobody_up() {
+    campaign::each(plan("stalls"), 0..SEEDS);
+}
+
+#[test]
 fn a_coordinator_that_was_blind_gives_nobody_up() {
     campaign::each(plan("pauses"), 0..SEEDS);
 }
@@ -59,9 +64,10 @@ fn the_same_seed_gives_the_same_history() {
 const TRACES: [u64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
 #[test]
-fn least_completion_ends_no_later_than_the_others() {
+fn least_completion_ends_before_the_others() {
     let [ours, loaded, robin] = POLICIES.map(|policy| Comparison::of(policy, &TRACES).makespan());
-    assert!(ours <= loaded && ours <= robin, "{ours} s, {loaded} s, {robin} s");
+    // Without a difference, nothing would show that a policy reaches the place where boards are chosen.
+    assert!(ours < loaded && ours < robin && loaded != robin, "{ours} s, {loaded} s, {robin} s");
 }
 
 #[test]

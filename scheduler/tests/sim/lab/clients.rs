@@ -1,9 +1,13 @@
 //! Who is in the lab, and what clients ask of it.
 
 use edgeprof_common::{BoardId, TaskId};
-use edgeprof_scheduler::Event;
+use edgeprof_scheduler::{Event, Requirement};
 
-use super::{Ev, Lab, log::violation, store::Store, work, worker::Worker};
+use super::{Ev, Lab, store::Store, work, worker::Worker};
+
+/// Number of the first task that comes late, and of its job: behind all others.
+const LATE: u64 = 200;
+const LATE_JOB: u64 = 50;
 
 impl Lab {
     /// Labs with their stores, coordinators, workers and jobs.
@@ -37,6 +41,9 @@ impl Lab {
             self.start_life(cluster, cluster);
         }
         self.at(500, Ev::Fault);
+        if let Some(at) = self.plan.late() {
+            self.at(at, Ev::LateJobs);
+        }
         self.at(1000, Ev::Sample);
     }
 
@@ -61,16 +68,35 @@ impl Lab {
         }
     }
 
+    /// When faults are over and what they broke is mended, new work comes: for each board that is left, and for any.
+    /// By then most of the old has ended, and a board that nobody thinks of any more would not be missed.
+    pub(super) fn late_jobs(&mut self) {
+        for cluster in 0..self.official.len() {
+            let left = self.workers.iter().filter(|worker| worker.cluster == cluster && !worker.gone);
+            let boards: Vec<BoardId> =
+                left.flat_map(|worker| worker.boards.iter().map(|board| board.id.clone())).collect();
+            let mut ids = Vec::new();
+            for (number, board) in (LATE..).zip(&boards) {
+                for (number, requirement) in
+                    [(number, Requirement::board(board.clone())), (number + LATE / 2, Requirement::default())]
+                {
+                    let mut work = work::random(&mut self.rng, (cluster, number, LATE_JOB), true, &boards);
+                    work.new.requirement = requirement;
+                    ids.push(work.new.id);
+                    self.works.insert(work.new.id, work);
+                }
+            }
+            if !ids.is_empty() {
+                self.submit(ids);
+            }
+        }
+    }
+
     /// A client submits until it is told that its tasks are accepted.
     pub(super) fn submit(&mut self, ids: Vec<TaskId>) {
         let cluster = self.works[&ids[0]].cluster;
         let id = self.serving[cluster].filter(|id| self.lives[id.0].up);
-        let known = &self.stores[self.official[cluster]].submitted;
         if ids.iter().all(|task| self.checks.accepted.contains(task)) {
-            let lost = ids.iter().find(|task| !known.contains_key(task));
-            if let Some(task) = lost {
-                self.keep(Err(violation(format!("the submission of {task} is lost"), task)));
-            }
             return;
         }
         if let Some(id) = id {
@@ -97,7 +123,10 @@ impl Lab {
         match self.serving[self.works[&task].cluster].filter(|id| self.lives[id.0].up) {
             Some(id) => {
                 self.log.line(self.now, || format!("a client cancels the job of {task} at {id}"));
-                self.step(id, Event::CancelJob { job: self.works[&task].new.job });
+                let job = self.works[&task].new.job;
+                let of_it = self.works.values().filter(|work| work.new.job == job).map(|work| work.new.id);
+                self.checks.cancelled.extend(of_it);
+                self.step(id, Event::CancelJob { job });
             }
             None => self.at(1000, Ev::Cancel(task)),
         }

@@ -77,6 +77,7 @@ const END: u64 = 4 * 3_600_000;
 enum Ev {
     /// A client submits until it is told that its tasks are accepted.
     Submit(Vec<TaskId>),
+    LateJobs,
     Ready(LifeId, TaskId),
     Cancel(TaskId),
     NoCanary(LifeId, BoardId),
@@ -231,7 +232,7 @@ impl Lab {
     }
 
     fn over(&self) -> bool {
-        self.now > self.plan.faults_until
+        self.now > self.plan.late().unwrap_or_default()
             && self.works.keys().all(|task| self.checks.accepted.contains(task))
             && self.works.values().all(|work| self.stores[self.official[work.cluster]].ended(&work.new.id))
             && !self.workers.iter().any(Worker::holds_work)

@@ -294,14 +294,11 @@ impl Lab {
         self.log.line(self.now, || {
             format!("{} hears from {}: {}", self.workers[stream.worker].id, stream.life, log::order(&order))
         });
-        let life = &self.lives[stream.life.0];
-        let worker = &mut self.workers[stream.worker];
-        let mut checked = self.checks.obeys(stream.worker, worker, life.claim());
         if let Order::Ack { lease, .. } = &order {
-            checked = checked
-                .and_then(|()| self.checks.acknowledged(stream.worker, &self.stores[life.store], lease));
+            let store = &self.stores[self.lives[stream.life.0].store];
+            let checked = self.checks.acknowledged(stream.worker, store, lease);
+            self.keep(checked);
         }
-        self.keep(checked);
         let worker = &mut self.workers[stream.worker];
         let out = worker.obey((self.now, command), &order, &self.works, &mut self.rng);
         self.follow(stream.worker, out);

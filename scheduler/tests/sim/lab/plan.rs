@@ -126,6 +126,8 @@ const FAULTY: Plan = Plan { faults_until: 60_000, only_good: false, ..CALM };
 /// All plans.
 pub(crate) const PLANS: &[Plan] = &[
     CALM,
+    // The coordinator's loop stands still; of one worker or two, silence together holds nothing.
+    Plan { name: "stalls", faults: &[&[CoordinatorStalled]], faults_until: 60_000, ..CALM },
     // The coordinator is blind for less than the hold of re-dispatch; nobody else has a fault.
     Plan {
         name: "pauses",
@@ -141,6 +143,11 @@ pub(crate) const PLANS: &[Plan] = &[
 ];
 
 impl Plan {
+    /// When work comes that finds no fault any more, where there were some.
+    pub(crate) fn late(&self) -> Option<u64> {
+        (self.faults_until > 0).then_some(self.faults_until + 35_000)
+    }
+
     pub(crate) fn named(name: &str) -> Option<Self> {
         PLANS.iter().find(|plan| plan.name == name).copied()
     }

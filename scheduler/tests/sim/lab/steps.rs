@@ -45,6 +45,7 @@ impl Lab {
                 let image = self.works[&task].image.clone();
                 self.step(id, Event::Ready { tasks: vec![task], image });
             }
+            Ev::LateJobs => self.late_jobs(),
             Ev::Cancel(task) => self.cancel(task),
             Ev::NoCanary(id, board) => self.step(id, Event::NoCanary { board }),
             Ev::Commit(id) => self.commit(id),
