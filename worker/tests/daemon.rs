@@ -163,8 +163,17 @@ async fn a_staged_attempt_is_recalled_or_cancelled_at_once() {
     let other =
         v1::CancelAttempt { lease: Some(lease(1, 1)), task_id: task_id.clone(), board: board.clone() };
     session.send(To::Cancel(other)).await;
+    let sent = session.sent();
+    let held = loop {
+        let held = session.held().await;
+        if session.last_command >= sent {
+            break held;
+        }
+    };
+    assert_eq!(held.iter().map(|held| held.state.as_str()).collect::<Vec<_>>(), ["staged"]);
     session.send(To::Cancel(v1::CancelAttempt { lease: Some(lease(1, 2)), task_id, board })).await;
     let result = session.result().await;
+    assert_eq!(result.lease, Some(lease(1, 2)));
     assert_eq!(result.outcome, Some(Outcome::Cancelled(v1::Cancelled {})));
     let nack =
         v1::Nack { task_id: result.task_id, lease: result.lease, permanent: true, reason: "no".into() };

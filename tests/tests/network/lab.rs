@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
-use edgeprof_common::{JobId, TaskId};
+use edgeprof_common::{JobId, TaskId, run::RunState};
 use edgeprof_coordinator::core::Command;
 use edgeprof_proto::v1;
 use edgeprof_scheduler::Requirement;
@@ -210,10 +210,17 @@ impl Lab {
         self.sim.elapsed()
     }
 
-    /// Every job was taken and each of its tasks has a record.
+    /// Every job was taken and each of its tasks has a record: of a success, since no network makes a task fail, or of
+    /// two deaths of workers under it.
     pub(crate) fn is_done(&self) -> bool {
         let taken = self.submissions.iter().all(|submission| submission.taken);
-        taken && self.coordinator.ledger.written().0 == self.tasks().count()
+        let done = taken && self.coordinator.ledger.written().0 == self.tasks().count();
+        for task in self.tasks().filter(|_| done) {
+            let run = self.coordinator.ledger.record(task).expect("a record of each task");
+            let died = run.error.as_ref().is_some_and(|error| error.code == "workers_died");
+            assert!(run.state == RunState::Ok || died, "{task}: {run:?}");
+        }
+        done
     }
 
     /// Tasks submitted.

@@ -1,6 +1,6 @@
 //! Processes killed midway: nothing is lost, nothing is recorded twice, nothing is left behind.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Instant};
 
 use edgeprof_tests::{Finished, Lab, eventually};
 use nix::{
@@ -14,7 +14,8 @@ use crate::{
     deaths::patched,
     job, model,
     promises::{
-        all_succeed_once, has_running, long_job, none_was_begun_twice, recorded, tasks, work_moves_off,
+        DEAD, all_succeed_once, has_running, long_job, none_was_begun_twice, none_was_lost, recorded, tasks,
+        work_moves_off,
     },
 };
 
@@ -42,14 +43,18 @@ fn a_frozen_coordinator_takes_up_what_its_workers_did_meanwhile() {
     let model = model();
     let id = lab.submit(&long_job(&model, &["mps2-an386"], "8"));
     lab.wait_for_job(&id, "running", has_running);
-    lab.coordinator.as_ref().unwrap().signal(Signal::SIGSTOP);
-    eventually("a result waits in an outbox", || {
+    let coordinator = lab.coordinator.as_ref().unwrap();
+    coordinator.signal(Signal::SIGSTOP);
+    let since = Instant::now();
+    eventually("a result waits in an outbox, and silence would have killed", || {
         let outboxes = ["host-1", "host-2"].map(|name| lab.folder().join(name).join("outbox"));
-        outboxes.iter().any(|outbox| holds_bytes(outbox)).then_some(())
+        (since.elapsed() > DEAD && outboxes.iter().any(|outbox| holds_bytes(outbox))).then_some(())
     });
-    lab.coordinator.as_ref().unwrap().signal(Signal::SIGCONT);
+    coordinator.signal(Signal::SIGCONT);
     all_succeed_once(&lab, &id);
     none_was_begun_twice(&lab, &id);
+    none_was_lost(&lab, &id);
+    assert!(coordinator.log().contains("the coordinator stood still"), "{}", coordinator.log());
 }
 
 /// Who follows a job follows it on when the coordinator comes back.
@@ -100,6 +105,7 @@ fn a_killed_workers_task_goes_on_elsewhere_and_no_emulator_is_left() {
     let board = running["tasks"][0]["board"].as_str().unwrap().to_owned();
     let struck = usize::from(board.starts_with("host-2/"));
     let emulators = lab.workers[struck].children("qemu-system");
+    assert_eq!(emulators.len(), 1, "one board, one emulator");
     lab.workers[struck].kill();
     let ended = all_succeed_once(&lab, &id);
     assert_ne!(ended["tasks"][0]["board"], board.as_str(), "it ended on the other worker");
@@ -169,8 +175,12 @@ fn cancel_reaches_the_board_and_frees_it() {
     let model = model();
     let id = lab.submit(&long_job(&model, &["mps2-an386"], "500"));
     lab.wait_for_job(&id, "running", has_running);
+    let emulators = lab.workers[0].children("qemu-system-arm");
+    assert_eq!(emulators.len(), 1, "one board, one emulator");
     assert_eq!(lab.client(&["cancel", &id]).code, 0);
     lab.wait_for_job(&id, "cancelled", |job| job["state"] == "cancelled");
+    // A board that had not obeyed would have been started anew.
+    assert_eq!(lab.workers[0].children("qemu-system-arm"), emulators);
     let runs = lab.json(&[&["run"], job(&model, &["mps2-an386"], "4").as_slice()].concat());
     assert_eq!(runs[0]["state"], "ok", "the board takes the next job: {runs}");
 }
@@ -181,6 +191,7 @@ fn daemons_end_when_they_are_told_to() {
     let model = model();
     lab.json(&[&["run"], job(&model, &["mps2-an386"], "4").as_slice()].concat());
     let emulators = lab.workers[0].children("qemu-system");
+    assert_eq!(emulators.len(), 1, "one board, one emulator");
     assert!(lab.coordinator.as_mut().unwrap().stop().success());
     assert!(lab.workers[0].stop().success());
     for emulator in emulators {

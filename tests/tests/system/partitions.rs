@@ -6,6 +6,7 @@ use std::{
     net::Ipv4Addr,
     path::PathBuf,
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use edgeprof_tests::{COORDINATOR, Lab, Lan, Way, eventually};
@@ -13,7 +14,7 @@ use edgeprof_tests::{COORDINATOR, Lab, Lan, Way, eventually};
 use crate::{
     model,
     promises::{
-        all_succeed_once, busy_job, has_running, long_job, none_was_begun_twice,
+        DEAD, all_succeed_once, busy_job, has_running, long_job, none_was_begun_twice,
         stands_when_boards_have_worked_again, tasks, work_moves_off,
     },
 };
@@ -45,6 +46,7 @@ fn a_killed_test_leaves_no_process_and_no_namespace() {
     test.kill().unwrap();
     test.wait().unwrap();
     let Some(folder) = folder else {
+        assert!(Lan::new().is_none(), "there are namespaces, and the lab that waits has none");
         eprintln!("SKIPPED: there is no network to be left behind");
         return;
     };
@@ -130,9 +132,12 @@ fn a_coordinator_that_is_cut_off_takes_up_what_its_workers_did_meanwhile() {
         tasks(job).iter().filter(|task| task["progress"]["phase"] == "run").count() == 3
     });
     lab.host(COORDINATOR).pull();
-    eventually("no worker is heard", || {
+    let since = Instant::now();
+    eventually("no worker is heard, for longer than one alone may be silent", || {
         let workers = lab.client_at_the_coordinator(&["workers", "-o", "json"]).json();
-        workers.as_array()?.iter().all(|worker| worker["health"] != "alive").then_some(())
+        let health: Vec<_> = workers.as_array()?.iter().map(|worker| worker["health"].as_str()).collect();
+        assert!(!health.contains(&Some("dead")), "all together are not: {workers}");
+        (since.elapsed() > DEAD && health == [Some("suspect"); 3]).then_some(())
     });
     lab.host(COORDINATOR).put_back();
     all_succeed_once(&lab, &id);
@@ -150,6 +155,7 @@ fn a_host_with_a_new_address_is_found_again_with_what_it_did_meanwhile() {
     let address = Ipv4Addr::new(10, 77, 1, 1);
     lab.host(HOSTS[0]).readdress(address);
     all_succeed_once(&lab, &id);
+    none_was_begun_twice(&lab, &id);
     let workers = lab.json(&["workers"]);
     assert!(workers[0]["address"].as_str().unwrap().starts_with(&address.to_string()), "{workers}");
 }

@@ -1,11 +1,17 @@
 //! What the cluster promises of every job, whatever happened to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use edgeprof_tests::Lab;
 use serde_json::Value;
 
 use crate::{job, model};
+
+/// A worker that is silent for so long is dead, where nobody has a reason to wait longer.
+pub(crate) const DEAD: Duration = Duration::from_secs(8);
 
 /// Repetitions make a task long enough to be struck in its middle.
 pub(crate) fn long_job<'a>(model: &'a str, boards: &[&'a str], repetitions: &'a str) -> Vec<&'a str> {
@@ -70,6 +76,13 @@ pub(crate) fn none_was_begun_twice(lab: &Lab, id: &str) {
     for (task, attempts) in begun(lab, id) {
         assert!(attempts.len() < 2, "{task}: {}", lab.client(&["show", id, "--events"]).stdout);
     }
+}
+
+/// No attempt of the job was given up, whether or not another had begun by then.
+pub(crate) fn none_was_lost(lab: &Lab, id: &str) {
+    let story = lab.json(&["show", id, "--events"]);
+    let lost = story.as_array().unwrap().iter().find(|event| event["what"] == "lost");
+    assert_eq!(lost, None);
 }
 
 /// Waits until every task of `job` has succeeded, each recorded once, and gives the job.

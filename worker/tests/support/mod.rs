@@ -70,6 +70,12 @@ impl Lab {
         lab
     }
 
+    /// Whether the outbox has something on its disk.
+    pub fn keeps_results(&self) -> bool {
+        let files = std::fs::read_dir(self.folder.path().join("outbox")).unwrap().flatten();
+        files.filter_map(|file| file.metadata().ok()).any(|file| file.len() > 0)
+    }
+
     pub async fn up(&mut self) {
         let mut numbers = BTreeMap::new();
         let boards = self.boards.iter().map(|(kind, behind)| {
@@ -221,6 +227,11 @@ impl Session {
     pub async fn send(&mut self, frame: To) {
         self.command += 1;
         self.out.send(ToWorker { command: self.command, frame: Some(frame) }).await.unwrap();
+    }
+
+    /// Number of the last command that was sent.
+    pub fn sent(&self) -> u64 {
+        self.command
     }
 
     /// The next frame, heartbeats included; blobs that are asked for are brought.
