@@ -7,7 +7,7 @@ use std::{
     env,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -41,6 +41,14 @@ pub(crate) fn one_task_alone(folder: &Path) -> Result<Option<Figure>> {
 pub(crate) fn measure(folder: &Path) -> Result<()> {
     let folder = folder.join("slow-disk");
     std::fs::create_dir_all(&folder)?;
+    // The loader goes on without a library that it cannot load, and the figure would say what is not so.
+    let file = tempfile::tempfile_in(&folder)?;
+    let start = Instant::now();
+    file.sync_data()?;
+    ensure!(
+        start.elapsed() >= LONGER,
+        "no library makes syncs longer here: `bench-cluster alone` sees to that"
+    );
     let figures = runtime()?.block_on(alone::measure(&folder))?;
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())
