@@ -6,12 +6,12 @@ use edgeprof_common::{Digest, JobId, Nonce, job::JobSpec, run::RunRecord};
 use edgeprof_proto::{CHUNK, bridge, v1};
 use edgeprof_service::{
     WORKER_PORT,
-    channel::{ConnectError, Dialer},
+    channel::{Channel, ConnectError, Dialer},
     tls::Demand,
 };
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Code, service::interceptor::InterceptedService};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use v1::{profiler_client::ProfilerClient, profiler_server::SERVICE_NAME};
 

@@ -12,10 +12,18 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{
     codegen::Service,
-    transport::{Channel, Endpoint, Uri},
+    transport::{Endpoint, Uri},
 };
 
-use crate::tls::{Demand, Keeper, Plain, Secure, Untrusted};
+mod answered;
+
+use answered::Open;
+pub use answered::{Answered, Channel};
+
+use crate::{
+    tls::{Demand, Keeper, Plain, Secure, Untrusted},
+    watched::Watched,
+};
 
 /// Bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -60,7 +68,7 @@ pub enum ConnectError {
 /// How peers are dialled: over plain TCP, or over TLS where there are certificates.
 #[derive(Clone, Debug, Default)]
 pub struct Dialer {
-    over: Option<Over>,
+    over: Option<Arc<dyn Transport>>,
     plain: Plain,
     secure: Option<Secure>,
 }
@@ -68,7 +76,7 @@ pub struct Dialer {
 impl Dialer {
     /// Dials over `transport` instead of TCP.
     pub fn over(transport: Arc<dyn Transport>) -> Self {
-        Self { over: Some(Over(transport)), ..Self::default() }
+        Self { over: Some(transport), ..Self::default() }
     }
 
     /// Dials over TLS, and demands who has to be there; an address with `http://` is still dialled in plain.
@@ -125,9 +133,9 @@ impl Dialer {
         let url = self.url(address);
         let endpoint = endpoint(&url, timeout).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
         let secure = endpoint.uri().scheme_str() == Some("https");
-        let over = match (&self.over, &self.secure) {
+        let transport: Arc<dyn Transport> = match (&self.over, &self.secure) {
             (Some(over), _) => over.clone(),
-            (None, Some(tls)) if secure => Over(Arc::new(tls.clone())),
+            (None, Some(tls)) if secure => Arc::new(tls.clone()),
             (None, None) if secure => {
                 let why = Untrusted::new(
                     "there are no certificates to speak TLS with",
@@ -135,12 +143,17 @@ impl Dialer {
                 );
                 return Err(ConnectError::Untrusted { address: url, why });
             }
-            _ => Over(Arc::new(self.plain.clone())),
+            _ => Arc::new(self.plain.clone()),
         };
-        endpoint.connect_with_connector(over).await.map_err(|error| match self.refusal() {
-            Some(why) => ConnectError::Untrusted { address: url, why },
-            None => unreachable(url, &error),
-        })
+        let over = Over::new(transport);
+        let open = over.open.clone();
+        match endpoint.connect_with_connector(over).await {
+            Ok(channel) => Ok(Channel::new(channel, open)),
+            Err(error) => Err(match self.refusal() {
+                Some(why) => ConnectError::Untrusted { address: url, why },
+                None => unreachable(url, &error),
+            }),
+        }
     }
 }
 
@@ -154,7 +167,16 @@ pub async fn connect(address: &str, timeout: Duration) -> Result<Channel, Connec
 
 /// A transport as tonic takes it.
 #[derive(Clone, Debug)]
-pub(crate) struct Over(pub(crate) Arc<dyn Transport>);
+pub(crate) struct Over {
+    transport: Arc<dyn Transport>,
+    open: Open,
+}
+
+impl Over {
+    pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { transport, open: Open::default() }
+    }
+}
 
 impl Service<Uri> for Over {
     type Response = TokioIo<Box<dyn Io>>;
@@ -166,8 +188,11 @@ impl Service<Uri> for Over {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let connecting = self.0.connect(&to);
-        Box::pin(async move { connecting.await.map(TokioIo::new) })
+        let (connecting, opened) = (self.transport.connect(&to), self.open.one());
+        Box::pin(async move {
+            let io = Watched::new(connecting.await?, opened);
+            Ok(TokioIo::new(Box::new(io) as Box<dyn Io>))
+        })
     }
 }
 

@@ -14,6 +14,7 @@ pub mod status;
 pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
+mod watched;
 
 /// Port of a coordinator.
 pub const COORDINATOR_PORT: u16 = 7450;

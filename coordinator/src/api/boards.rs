@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use edgeprof_common::BoardId;
 use edgeprof_proto::v1::{self, worker_client::WorkerClient};
-use edgeprof_service::{status::with_hint, tls::Demand};
+use edgeprof_service::{channel::Channel, status::with_hint, tls::Demand};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status, Streaming, transport::Channel};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::{Answers, Api, unknown_board};
 use crate::{

@@ -3,9 +3,9 @@
 use std::{convert::Infallible, future::pending, time::Duration};
 
 use edgeprof_proto::v1::{self, worker_client::WorkerClient};
-use edgeprof_service::tls::Keeper;
+use edgeprof_service::{channel::Channel, tls::Keeper};
 use tokio::time::timeout;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 /// How long a worker may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);

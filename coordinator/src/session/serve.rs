@@ -9,14 +9,17 @@ use edgeprof_proto::{
     v1::{self, from_worker::Frame as From, to_worker::Frame as To},
 };
 use edgeprof_scheduler::SessionId;
-use edgeprof_service::{channel::Dialer, tls::Demand};
+use edgeprof_service::{
+    channel::{Channel, Dialer},
+    tls::Demand,
+};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 use super::{
     Commands, Context, FoundBy, Greeting, SessionEvent, Target, Up, blobs, outgoing::outgoing, refusal,

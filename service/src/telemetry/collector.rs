@@ -50,7 +50,7 @@ fn channel(endpoint: &str, settings: &Settings) -> Result<Channel, TelemetryErro
         (Some("https"), Some(host)) => {
             let tls = secured(host, settings)
                 .map_err(|why| TelemetryError::Tls { endpoint: endpoint.to_owned(), why })?;
-            Ok(dialled.connect_with_connector_lazy(Over(Arc::new(tls))))
+            Ok(dialled.connect_with_connector_lazy(Over::new(Arc::new(tls))))
         }
         (Some(other), Some(_)) => Err(wrong(format!("{other} is not spoken"))),
         _ => Err(wrong("it has no scheme".into())),

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -29,7 +29,7 @@ use super::{
     keeper::Side,
     loaded::{ALPN, Loaded, VERSIONS},
     stream::{End, Incoming, Io},
-    verify::AtTheDoor,
+    verify::{AtTheDoor, Judged},
 };
 use crate::{
     peer::Peer,
@@ -166,29 +166,43 @@ async fn greet(tcp: TcpStream, from: SocketAddr, ticket: Ticket, door: &Door) ->
     };
     let loaded = keeper.loaded();
     let seen = Arc::new(Mutex::new(None));
-    let config = match config(&loaded, door, from, &seen) {
+    let config = match config(&loaded, door, &seen) {
         Ok(config) => config,
         Err(error) => {
-            refusals.tell(Refusal::Handshake, from.ip(), None, &error.to_string());
+            if ticket.refuse() {
+                refusals.tell(Refusal::Handshake, from.ip(), None, &error.to_string());
+            }
             return None;
         }
     };
     let accepting = TlsAcceptor::from(Arc::new(config)).accept(tcp).into_fallible();
-    match timeout_at(until, accepting).await {
+    let accepted = timeout_at(until, accepting).await;
+    let judged = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // Whoever is refused for a certificate is refused for nothing that comes of it.
+    let certificate = judged.transpose().unwrap_or_else(|judged: Judged| {
+        if ticket.refuse() {
+            refusals.tell(judged.refusal, from.ip(), judged.certificate.as_deref(), &judged.why);
+        }
+        None
+    });
+    match accepted {
         Ok(Ok(tls)) => {
-            let certificate = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
             let end = certificate.as_ref().map(|certificate| live(keeper, &tls, certificate, &loaded));
             let identity = certificate.and_then(|certificate| certificate.identity);
             let peer = Peer { address: from, identity };
             Some(Incoming::accepted(Io::Right(Box::new(tls)), peer, ticket, until, end, refusals))
         }
         Ok(Err((error, tcp))) => {
-            failed(&error, from, &refusals);
+            if ticket.refuse() {
+                failed(&error, from.ip(), &refusals);
+            }
             let _ = timeout(LAST_WORD, last_word(tcp)).await;
             None
         }
         Err(_) => {
-            refusals.tell(Refusal::Slow, from.ip(), None, "the handshake took too long");
+            if ticket.refuse() {
+                refusals.tell(Refusal::Slow, from.ip(), None, "the handshake took too long");
+            }
             None
         }
     }
@@ -205,11 +219,10 @@ fn live(
     End::of(keeper.register(Side::Client, chain, certificate.not_after, loaded))
 }
 
-/// What a failed handshake was; one that its certificate was refused for is counted already.
-fn failed(error: &io::Error, from: SocketAddr, refusals: &Refusals) {
+/// What a failed handshake was.
+fn failed(error: &io::Error, from: IpAddr, refusals: &Refusals) {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     let (refusal, why) = match cause {
-        Some(rustls::Error::InvalidCertificate(_)) => return,
         Some(rustls::Error::NoCertificatesPresented) => {
             (Refusal::NoCertificate, "it showed no certificate".into())
         }
@@ -220,7 +233,7 @@ fn failed(error: &io::Error, from: SocketAddr, refusals: &Refusals) {
         Some(other) => (Refusal::Handshake, other.to_string()),
         None => (Refusal::Handshake, error.to_string()),
     };
-    refusals.tell(refusal, from.ip(), None, &why);
+    refusals.tell(refusal, from, None, &why);
 }
 
 /// What the peer has sent meanwhile is read, so that closing does not take back the alert that says why.
@@ -234,15 +247,12 @@ async fn last_word(mut tcp: TcpStream) {
 fn config(
     loaded: &Arc<Loaded>,
     door: &Door,
-    from: SocketAddr,
-    seen: &Arc<Mutex<Option<Certificate>>>,
+    seen: &Arc<Mutex<Option<Result<Certificate, Judged>>>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let mine = loaded.mine.as_ref().ok_or(rustls::Error::NoCertificatesPresented)?;
     let verifier = AtTheDoor {
         trust: loaded.trust.clone(),
         coordinator_only: door.coordinator_only,
-        from: from.ip(),
-        refusals: door.refusals.clone(),
         seen: seen.clone(),
     };
     let mut config = ServerConfig::builder_with_provider(loaded.trust.provider.clone())

@@ -24,10 +24,12 @@ use super::{
     loaded::{ALPN, Loaded, VERSIONS},
     stream::End,
     verify::Reached,
-    watched::{Watch, Watched},
     words::PeerWords,
 };
-use crate::channel::{Connecting, Io, Transport};
+use crate::{
+    channel::{Connecting, Io, Transport},
+    watched::{Watch, Watched},
+};
 
 /// What a TLS peer answers plain HTTP/2 with: an alert record.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];

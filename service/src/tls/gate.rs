@@ -44,7 +44,15 @@ struct State {
 struct Source {
     open: usize,
     /// Those that have said nothing yet, the oldest first.
-    greeting: BTreeMap<u64, CancellationToken>,
+    greeting: BTreeMap<u64, Greeting>,
+}
+
+/// One that has said nothing yet, or was refused and has not left.
+#[derive(Debug, Default)]
+struct Greeting {
+    displaced: CancellationToken,
+    /// It was refused, and is counted as that already.
+    refused: bool,
 }
 
 /// A place, given back when dropped.
@@ -70,7 +78,7 @@ impl Gate {
         self.state().open
     }
 
-    /// A place for one from this address, and whether another one had to go for it.
+    /// A place for one from this address, and whether another one had to go for it that counts as displaced.
     pub(super) fn admit(&self, from: IpAddr) -> Result<(Ticket, bool), Refusal> {
         let (source, bounds) = (source(from), self.bounds);
         let mut state = self.state();
@@ -93,13 +101,14 @@ impl Gate {
         } else {
             None
         };
-        let displaced = gives_way.is_some_and(|address| state.displace(address));
-        let (number, token) = (state.next, CancellationToken::new());
+        let counts = gives_way.is_some_and(|address| state.displace(address));
+        let (number, waits) = (state.next, Greeting::default());
+        let displaced = waits.displaced.clone();
         (state.next, state.open, state.greeting) = (number + 1, state.open + 1, state.greeting + 1);
         let of = state.by.entry(source).or_default();
         of.open += 1;
-        of.greeting.insert(number, token.clone());
-        Ok((Ticket { gate: self.clone(), source, number, displaced: token }, displaced))
+        of.greeting.insert(number, waits);
+        Ok((Ticket { gate: self.clone(), source, number, displaced }, counts))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,14 +117,14 @@ impl Gate {
 }
 
 impl State {
-    /// The oldest of this address that has said nothing goes.
+    /// The oldest of this address that has said nothing goes, and whether that counts: it does unless it was refused.
     fn displace(&mut self, address: IpAddr) -> bool {
         let Some((_, oldest)) = self.by.get_mut(&address).and_then(|of| of.greeting.pop_first()) else {
             return false;
         };
         self.greeting = self.greeting.saturating_sub(1);
-        oldest.cancel();
-        true
+        oldest.displaced.cancel();
+        !oldest.refused
     }
 }
 
@@ -127,6 +136,14 @@ impl Ticket {
         if of.is_some_and(|of| of.greeting.remove(&self.number).is_some()) {
             state.greeting = state.greeting.saturating_sub(1);
         }
+    }
+
+    /// It is refused, and others may have its place though it has not left. Whether that counts: whoever was displaced
+    /// or refused is counted already.
+    pub(super) fn refuse(&self) -> bool {
+        let mut state = self.gate.state();
+        let waits = state.by.get_mut(&self.source).and_then(|of| of.greeting.get_mut(&self.number));
+        waits.is_some_and(|waits| !std::mem::replace(&mut waits.refused, true))
     }
 }
 
@@ -207,6 +224,18 @@ mod tests {
         assert_eq!(gate.state().greeting, 8);
         drop((many, third, one, others, newcomer));
         assert_eq!((gate.open(), gate.state().greeting), (0, 0));
+    }
+
+    #[test]
+    fn whoever_is_refused_or_displaced_counts_once() {
+        let gate = gate(100, 50, 4);
+        let refused = mute(&gate, ip(1));
+        assert!(refused.refuse() && !refused.refuse());
+        let (displaced, counts) = gate.admit(ip(1)).unwrap();
+        assert!(refused.displaced.is_cancelled() && !counts, "it gives way, and is counted");
+        let (_mute, counts) = gate.admit(ip(1)).unwrap();
+        assert!(displaced.displaced.is_cancelled() && counts);
+        assert!(!displaced.refuse());
     }
 
     #[test]

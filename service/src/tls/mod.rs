@@ -20,7 +20,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod verify;
-mod watched;
 mod words;
 
 pub use accept::{Connection, Door, incoming};

@@ -20,9 +20,11 @@ use super::{
     gate::Ticket,
     keeper::Live,
     sent::{Sent, Told},
+};
+use crate::{
+    peer::Peer,
     watched::{Watch, Watched},
 };
-use crate::peer::Peer;
 
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -97,6 +99,15 @@ impl Incoming {
     }
 }
 
+impl Guest {
+    /// Whoever has not said yet what it wants is refused.
+    fn refuse(&self, refusal: Refusal, why: &str) {
+        if self.ticket.refuse() {
+            self.refusals.tell(refusal, self.peer.address.ip(), None, why);
+        }
+    }
+}
+
 /// The beginning of a connection has to be that of HTTP/2, and in time: whoever says nothing, or something else,
 /// holds a place that others want.
 impl Watch for Guest {
@@ -109,7 +120,7 @@ impl Watch for Guest {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if greeting.late.as_mut().poll(cx).is_ready() {
-            self.refusals.tell(Refusal::Slow, self.peer.address.ip(), None, "it said nothing in time");
+            self.refuse(Refusal::Slow, "it said nothing in time");
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -126,7 +137,7 @@ impl Watch for Guest {
             } else {
                 "it speaks no HTTP/2"
             };
-            self.refusals.tell(Refusal::Protocol, self.peer.address.ip(), None, why);
+            self.refuse(Refusal::Protocol, why);
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         greeting.seen += read.len();

@@ -1,9 +1,6 @@
 //! Judges certificates: signed by the lab's authority, in time, not revoked, and of whom it should be.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use edgeprof_common::Identity;
 use edgeprof_identity::{Certificate, names};
@@ -15,7 +12,7 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use super::{Demand, Refusal, Refusals, Untrusted, loaded::Trust, words::not_taken};
+use super::{Demand, Refusal, Untrusted, loaded::Trust, words::not_taken};
 
 /// Signatures of a handshake, verified in the same way on all sides, with the provider in this field.
 macro_rules! verify_signatures {
@@ -157,10 +154,8 @@ pub(super) struct AtTheDoor {
     pub(super) trust: Trust,
     /// A worker is commanded by its lab's coordinator, and by nobody else.
     pub(super) coordinator_only: bool,
-    pub(super) from: IpAddr,
-    pub(super) refusals: Arc<Refusals>,
-    /// Whoever was let in.
-    pub(super) seen: Arc<Mutex<Option<Certificate>>>,
+    /// Whoever it is, or why not.
+    pub(super) seen: Arc<Mutex<Option<Result<Certificate, Judged>>>>,
 }
 
 impl ClientCertVerifier for AtTheDoor {
@@ -195,16 +190,13 @@ impl ClientCertVerifier for AtTheDoor {
                 Err(Judged::other(certificate, format!("only {served} may connect")))
             }
         };
-        match judge_client(&self.trust, end_entity, intermediates, now).and_then(served) {
-            Ok(certificate) => {
-                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificate);
-                Ok(ClientCertVerified::assertion())
-            }
-            Err(judged) => {
-                self.refusals.tell(judged.refusal, self.from, judged.certificate.as_deref(), &judged.why);
-                Err(judged.error)
-            }
-        }
+        let judged = judge_client(&self.trust, end_entity, intermediates, now).and_then(served);
+        let verified = match &judged {
+            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(judged) => Err(judged.error.clone()),
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(judged);
+        verified
     }
 
     verify_signatures!(trust.provider);

@@ -7,9 +7,9 @@ use std::{
 };
 
 use edgeprof_proto::v1::{self, profiler_client::ProfilerClient, worker_client::WorkerClient};
-use edgeprof_service::channel::connect;
+use edgeprof_service::channel::{Channel, connect};
 use edgeprof_tests::{Collector, Daemon, Lab, eventually};
-use tonic::{Code, Request, client::Grpc, transport::Channel};
+use tonic::{Code, Request, client::Grpc};
 use tonic_prost::ProstCodec;
 
 /// More than any daemon takes in one message.

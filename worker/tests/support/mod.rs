@@ -20,7 +20,7 @@ use edgeprof_proto::{
         worker_client::WorkerClient,
     },
 };
-use edgeprof_service::channel;
+use edgeprof_service::channel::{self, Channel};
 use edgeprof_worker::{
     config::{Behind, Config, Limits, Settings, Transport},
     daemon::{self, Daemon},
@@ -33,7 +33,7 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 /// Longest wait for one frame.
 pub const SOON: Duration = Duration::from_secs(120);

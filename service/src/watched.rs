@@ -9,14 +9,16 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Looks at what goes over a connection. An error of its own ends the connection.
-pub(super) trait Watch {
+pub(crate) trait Watch {
     /// Before a read. What is polled here wakes the reader.
     fn before(&mut self, _: &mut Context<'_>) -> io::Result<()> {
         Ok(())
     }
 
     /// What a read has brought.
-    fn after(&mut self, read: io::Result<&[u8]>) -> io::Result<()>;
+    fn after(&mut self, read: io::Result<&[u8]>) -> io::Result<()> {
+        read.map(drop)
+    }
 
     /// So many bytes of these were written, or none because of an error.
     fn wrote(&mut self, _: &[IoSlice<'_>], _: &io::Result<usize>) {}
@@ -24,17 +26,17 @@ pub(super) trait Watch {
 
 /// Bytes both ways.
 #[derive(Debug)]
-pub(super) struct Watched<T, W> {
+pub(crate) struct Watched<T, W> {
     io: T,
     watch: W,
 }
 
 impl<T, W> Watched<T, W> {
-    pub(super) const fn new(io: T, watch: W) -> Self {
+    pub(crate) const fn new(io: T, watch: W) -> Self {
         Self { io, watch }
     }
 
-    pub(super) const fn watch(&self) -> &W {
+    pub(crate) const fn watch(&self) -> &W {
         &self.watch
     }
 }
