@@ -12,7 +12,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{LIFE, Lab, Session, firmware, lease, model, serving, spec};
+use support::{LIFE, Lab, SOON, Session, firmware, lease, model, serving, spec};
 use tokio::sync::Mutex;
 
 /// One test at a time: they count the emulators of this process, and share its two cores with them.
@@ -393,6 +393,49 @@ async fn an_emulator_that_stands_still_is_a_hung_board() {
     assert_eq!((error.class.as_str(), error.code.as_str()), ("infrastructure", "board_hung"), "{error:?}");
     let short = spec(&mut session, "riscv32", 2);
     measured(session.run(2, "w/riscv32.0", &short).await);
+}
+
+/// What waits for an emulated board starts in no silence of the coordinator, who may have given it to another.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_starts_on_an_emulator_before_the_coordinator_has_greeted_anew() {
+    let _alone = ALONE.lock().await;
+    let limits = Limits { frame_timeout: Duration::from_secs(60), ..Limits::default() };
+    let lab = Lab::with(&[("riscv32", Transport::Socket)], limits).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let spec = spec(&mut session, "riscv32", 200);
+    session.good("w/riscv32.0").await;
+    session.start(1, 1, "w/riscv32.0", &spec).await;
+    session.until(|frame| matches!(frame, From::Started(_)).then_some(())).await;
+    // The run outlasts the silence, however fast this machine is.
+    let emulator = emulators(std::process::id());
+    assert_eq!(emulator.len(), 1);
+    let emulator = Pid::from_raw(i32::try_from(emulator[0]).unwrap());
+    kill(emulator, Signal::SIGSTOP).unwrap();
+    session.start(2, 2, "w/riscv32.0", &spec).await;
+    session
+        .until(|frame| matches!(frame, From::Accepted(a) if a.lease == Some(lease(1, 2))).then_some(()))
+        .await;
+    session.fall_silent();
+    while session.next().await.is_ok() {}
+    kill(emulator, Signal::SIGCONT).unwrap();
+    let ended = async {
+        while !lab.keeps_results() {
+            // Nobody tells of it without a session: the pace of looking.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, ended).await.expect("the run ends");
+    // Long enough for the next one to run as well, if it were let.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
+    let states: Vec<_> = session.hello.held.iter().map(|held| held.state.as_str()).collect();
+    assert_eq!(states, ["staged", "outbox"]);
+    for counter in [1, 2] {
+        let result = session.result().await;
+        session.ack(&result).await;
+        assert_eq!(result.lease, Some(lease(1, counter)));
+        measured(result.outcome.unwrap());
+    }
 }
 
 /// An idle board sleeps: less than 2 % of a core.

@@ -131,7 +131,8 @@ async fn a_worker_that_drains_gives_back_what_waits_and_ends_what_takes_too_long
         assert_eq!(next(&mut session).await, "draining 3");
         assert_eq!(next(&mut session).await, "draining 1", "it had been running");
     };
-    tokio::join!(daemon.drain(), talk);
+    let drained = async { tokio::join!(daemon.drain(), talk) };
+    tokio::time::timeout(SOON, drained).await.expect("it drains, though something runs for an hour");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +151,7 @@ async fn a_worker_that_drains_lets_what_runs_finish_and_waits_for_the_acknowledg
     };
     assert_eq!(word(&result), "result");
     session.ack(&result).await;
-    drained.await;
+    tokio::time::timeout(SOON, drained).await.expect("it drains once the result is acknowledged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
