@@ -1,8 +1,9 @@
-//! Calls, each of which gets an answer or an error.
+//! Calls, none of which outlives its connection.
 //!
 //! A request that is handed to a connection at the moment of its end can be lost without an error: hyper hands it over
-//! in a tokio channel, and what is sent into one while its receiver is dropped stays there until the last sender has
-//! gone (tokio issue 7714). The next request on the channel would let go of that sender; a lone one waits for ever.
+//! in a tokio channel, and what is sent into one while its receiver is dropped may stay there until the last sender
+//! has gone (as in tokio issue 7714). The next request on the channel would let go of that sender; a lone one waits
+//! for ever. One that is lost while other calls still end on the connection waits for those too.
 
 use std::{
     pin::Pin,

@@ -194,7 +194,7 @@ async fn greet(tcp: TcpStream, from: SocketAddr, ticket: Ticket, door: &Door) ->
         }
         Ok(Err((error, tcp))) => {
             if ticket.refuse() {
-                failed(&error, from.ip(), &refusals);
+                failed(&error, certificate.as_ref(), from.ip(), &refusals);
             }
             let _ = timeout(LAST_WORD, last_word(tcp)).await;
             None
@@ -220,20 +220,19 @@ fn live(
 }
 
 /// What a failed handshake was.
-fn failed(error: &io::Error, from: IpAddr, refusals: &Refusals) {
+fn failed(error: &io::Error, certificate: Option<&Certificate>, from: IpAddr, refusals: &Refusals) {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    let (refusal, why) = match cause {
-        Some(rustls::Error::NoCertificatesPresented) => {
-            (Refusal::NoCertificate, "it showed no certificate".into())
+    let refusal = cause.map_or(Refusal::Handshake, Refusal::of);
+    let why = match (refusal, cause) {
+        (Refusal::NoCertificate, _) => "it showed no certificate".into(),
+        (Refusal::Protocol, _) => "it speaks no TLS".into(),
+        (_, Some(rustls::Error::AlertReceived(alert))) => {
+            format!("it does not take the certificate of this process ({alert:?})")
         }
-        Some(rustls::Error::InvalidMessage(_)) => (Refusal::Protocol, "it speaks no TLS".into()),
-        Some(rustls::Error::AlertReceived(alert)) => {
-            (Refusal::Handshake, format!("it does not take the certificate of this process ({alert:?})"))
-        }
-        Some(other) => (Refusal::Handshake, other.to_string()),
-        None => (Refusal::Handshake, error.to_string()),
+        (_, Some(other)) => other.to_string(),
+        (_, None) => error.to_string(),
     };
-    refusals.tell(refusal, from, None, &why);
+    refusals.tell(refusal, from, certificate, &why);
 }
 
 /// What the peer has sent meanwhile is read, so that closing does not take back the alert that says why.

@@ -129,13 +129,15 @@ impl State {
 }
 
 impl Ticket {
-    /// It has said what it wants, and keeps its place.
-    pub(super) fn greeted(&mut self) {
+    /// It has said what it wants, and keeps its place, unless that is somebody else's already.
+    pub(super) fn greeted(&mut self) -> bool {
         let mut state = self.gate.state();
         let of = state.by.get_mut(&self.source);
-        if of.is_some_and(|of| of.greeting.remove(&self.number).is_some()) {
+        let keeps = of.is_some_and(|of| of.greeting.remove(&self.number).is_some());
+        if keeps {
             state.greeting = state.greeting.saturating_sub(1);
         }
+        keeps
     }
 
     /// It is refused, and others may have its place though it has not left. Whether that counts: whoever was displaced
@@ -186,7 +188,7 @@ mod tests {
 
     fn enter(gate: &Gate, from: IpAddr) -> Result<Ticket, Refusal> {
         gate.admit(from).map(|(mut ticket, _)| {
-            ticket.greeted();
+            assert!(ticket.greeted());
             ticket
         })
     }
@@ -231,11 +233,11 @@ mod tests {
         let gate = gate(100, 50, 4);
         let refused = mute(&gate, ip(1));
         assert!(refused.refuse() && !refused.refuse());
-        let (displaced, counts) = gate.admit(ip(1)).unwrap();
+        let (mut displaced, counts) = gate.admit(ip(1)).unwrap();
         assert!(refused.displaced.is_cancelled() && !counts, "it gives way, and is counted");
         let (_mute, counts) = gate.admit(ip(1)).unwrap();
         assert!(displaced.displaced.is_cancelled() && counts);
-        assert!(!displaced.refuse());
+        assert!(!displaced.refuse() && !displaced.greeted(), "what it says comes too late");
     }
 
     #[test]

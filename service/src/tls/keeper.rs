@@ -89,6 +89,8 @@ pub(super) struct Live {
     number: u64,
     /// Fires when its certificate is good no more.
     pub(super) end: CancellationToken,
+    /// When its certificate ends, if it is not revoked before.
+    pub(super) until: OffsetDateTime,
 }
 
 impl Drop for Live {
@@ -241,7 +243,7 @@ impl Keeper {
         if !Arc::ptr_eq(&now, judged_by) {
             self.judge_again(&now);
         }
-        Live { keeper: self.clone(), number, end }
+        Live { keeper: self.clone(), number, end, until }
     }
 
     /// Ends connections whose certificate is not taken any more.

@@ -39,7 +39,7 @@ pub enum Refusal {
     Expired,
     /// Its certificate was revoked.
     Revoked,
-    /// Its certificate is good, but not one that is served here.
+    /// Its certificate is good, but not one that is served here, or it has not its key.
     WrongIdentity,
     /// This process or system has no more descriptors.
     Descriptors,

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep},
@@ -62,12 +63,12 @@ struct Greeting {
 #[derive(Debug)]
 pub(super) struct End {
     fired: Pin<Box<WaitForCancellationFutureOwned>>,
-    _live: Live,
+    live: Live,
 }
 
 impl End {
     pub(super) fn of(live: Live) -> Self {
-        Self { fired: Box::pin(live.end.clone().cancelled_owned()), _live: live }
+        Self { fired: Box::pin(live.end.clone().cancelled_owned()), live }
     }
 
     /// An error once it has come.
@@ -79,6 +80,11 @@ impl End {
             )),
             Poll::Pending => Ok(()),
         }
+    }
+
+    /// What that is, once it has come.
+    fn refusal(&self) -> Refusal {
+        if OffsetDateTime::now_utc() < self.live.until { Refusal::Revoked } else { Refusal::Expired }
     }
 }
 
@@ -112,8 +118,12 @@ impl Guest {
 /// holds a place that others want.
 impl Watch for Guest {
     fn before(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if let Some(end) = &mut self.end {
-            end.check(cx)?;
+        let ended = self.end.as_mut().and_then(|end| Some((end.check(cx).err()?, end.refusal())));
+        if let Some((error, refusal)) = ended {
+            if self.greeting.is_some() {
+                self.refuse(refusal, &error.to_string());
+            }
+            return Err(error);
         }
         let Some(greeting) = &mut self.greeting else { return Ok(()) };
         if greeting.displaced.as_mut().poll(cx).is_ready() {
@@ -143,7 +153,9 @@ impl Watch for Guest {
         greeting.seen += read.len();
         if greeting.seen >= PREFACE.len() {
             self.greeting = None;
-            self.ticket.greeted();
+            if !self.ticket.greeted() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
         Ok(())
     }

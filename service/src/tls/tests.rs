@@ -15,7 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::{
-    channel::{Channel, ConnectError, Dialer},
+    channel::{Channel, ConnectError, Dialer, Transport},
     shutdown::Tasks,
 };
 
@@ -329,7 +329,7 @@ async fn a_connection_that_breaks_http2_is_counted_once_and_one_that_ends_well_i
 async fn who_says_nothing_is_shown_the_door_and_keeps_nobody_out() {
     let pki = Pki::new();
     let bounds =
-        Connections { greeting: 32, greeting_time: StdDuration::from_millis(500), ..Connections::default() };
+        Connections { greeting: 32, greeting_time: StdDuration::from_secs(2), ..Connections::default() };
     let served = serve(Some(pki.keeper(Identity::Coordinator)), false, &bounds).await;
     let dialer = pki.dialer(ann(), Demand::Coordinator);
     let channel = dialer.connect(&served.address, SOON).await.unwrap();
@@ -375,6 +375,22 @@ async fn who_was_refused_is_not_counted_again_once_displaced() {
     .await;
     let counted: Vec<_> = served.refusals.all().filter(|(_, count)| *count > 0).collect();
     assert_eq!(counted, [("displaced", 1), ("protocol", 1)]);
+}
+
+/// With a good certificate and no word until that is good no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_certificate_ends_before_they_have_spoken_is_counted_once() {
+    let pki = Pki::new();
+    let bounds = Connections { greeting_time: SOON, ..Connections::default() };
+    let served = serve(Some(pki.keeper(Identity::Coordinator)), false, &bounds).await;
+    let soon = pki.lasting(ann(), Duration::seconds(3));
+    let bob = Keeper::unjudged(TlsConfig::folder(&soon), Own::Client);
+    let to = format!("https://{}", served.address).parse().unwrap();
+    // Where this takes 3 s, it ends in the handshake.
+    let _mute = Secure::new(bob.into(), Demand::Coordinator).connect(&to).await;
+    until("it is gone", async || served.refusals.of(Refusal::Expired) > 0 && served.gate.open() == 0).await;
+    let counted: Vec<_> = served.refusals.all().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counted, [("expired", 1)]);
 }
 
 #[test]
