@@ -107,6 +107,28 @@ fn a_task_that_must_be_alone_has_nothing_behind_it() {
 }
 
 #[test]
+fn nothing_is_put_behind_what_nobody_here_has_given() {
+    let mut rig = one(9);
+    rig.submit([1]);
+    rig.start(&peer("a", 1), 1);
+    let ours = held(&rig.lease(1), HeldState::Running);
+    let mut unknown = rig.lease(1);
+    (unknown.task, unknown.token.counter) = (task(77), 0);
+    let unknown = held(&unknown, HeldState::Staged);
+    let beat = |held| Frame::Heartbeat {
+        boards: [BoardReport { queue: 9, ..board("a/0", false) }].into(),
+        held,
+        last_command: edgeprof_scheduler::Command(9),
+        draining: false,
+    };
+    rig.frame(&peer("a", 1), beat(vec![ours.clone(), unknown]));
+    rig.submit([2]);
+    assert_eq!(line(&rig), [1], "when that ends, nobody knows");
+    rig.frame(&peer("a", 1), beat(vec![ours]));
+    assert_eq!(line(&rig), [1, 2]);
+}
+
+#[test]
 fn the_deadline_of_what_waits_counts_from_when_it_is_in_work() {
     let mut rig = one(9);
     rig.submit([1, 2]);
