@@ -12,7 +12,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{LIFE, Lab, SOON, Session, firmware, lease, model, serving, spec};
+use support::{LIFE, Lab, Session, firmware, lease, model, serving, spec};
 use tokio::sync::Mutex;
 
 /// One test at a time: they count the emulators of this process, and share its two cores with them.
@@ -51,6 +51,13 @@ fn emulators(parent: u32) -> Vec<u32> {
         }
     }
     found
+}
+
+/// The only emulator of this process.
+fn emulator() -> Pid {
+    let all = emulators(std::process::id());
+    assert_eq!(all.len(), 1);
+    Pid::from_raw(i32::try_from(all[0]).unwrap())
 }
 
 /// Twice the same counts and hash, and the host's hash and tokens.
@@ -190,15 +197,13 @@ async fn a_killed_emulator_costs_its_own_attempt_and_nothing_else() {
     let running =
         |frame| matches!(frame, From::Progress(v1::AttemptProgress { done: 20.., .. })).then_some(());
     session.until(running).await;
-    let victim = emulators(std::process::id());
+    let victim = emulator();
     session.start(2, 2, "w/riscv32.1", &long).await;
     session
         .until(|frame| {
             matches!(frame, From::Progress(p) if p.board == "w/riscv32.1" && p.done > 20).then_some(())
         })
         .await;
-    assert_eq!(victim.len(), 1);
-    let victim = Pid::from_raw(i32::try_from(victim[0]).unwrap());
     kill(victim, Signal::SIGKILL).unwrap();
 
     let failed = session.result().await;
@@ -230,9 +235,7 @@ async fn an_idle_board_that_dies_comes_back() {
     let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
     let spec = spec(&mut session, "riscv32", 2);
     measured(session.run(1, "w/riscv32.0", &spec).await);
-    let victim = emulators(std::process::id());
-    assert_eq!(victim.len(), 1);
-    let victim = Pid::from_raw(i32::try_from(victim[0]).unwrap());
+    let victim = emulator();
     kill(victim, Signal::SIGKILL).unwrap();
     session
         .until(|frame| match frame {
@@ -383,9 +386,7 @@ async fn an_emulator_that_stands_still_is_a_hung_board() {
     session.good("w/riscv32.0").await;
     session.start(1, 1, "w/riscv32.0", &long).await;
     session.until(|frame| matches!(frame, From::Progress(p) if p.done > 20).then_some(())).await;
-    let victim = emulators(std::process::id());
-    assert_eq!(victim.len(), 1);
-    let victim = Pid::from_raw(i32::try_from(victim[0]).unwrap());
+    let victim = emulator();
     kill(victim, Signal::SIGSTOP).unwrap();
     let failed = session.result().await;
     session.ack(&failed).await;
@@ -407,9 +408,7 @@ async fn nothing_starts_on_an_emulator_before_the_coordinator_has_greeted_anew()
     session.start(1, 1, "w/riscv32.0", &spec).await;
     session.until(|frame| matches!(frame, From::Started(_)).then_some(())).await;
     // The run outlasts the silence, however fast this machine is.
-    let emulator = emulators(std::process::id());
-    assert_eq!(emulator.len(), 1);
-    let emulator = Pid::from_raw(i32::try_from(emulator[0]).unwrap());
+    let emulator = emulator();
     kill(emulator, Signal::SIGSTOP).unwrap();
     session.start(2, 2, "w/riscv32.0", &spec).await;
     session
@@ -418,13 +417,7 @@ async fn nothing_starts_on_an_emulator_before_the_coordinator_has_greeted_anew()
     session.fall_silent();
     while session.next().await.is_ok() {}
     kill(emulator, Signal::SIGCONT).unwrap();
-    let ended = async {
-        while !lab.keeps_results() {
-            // Nobody tells of it without a session: the pace of looking.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(SOON, ended).await.expect("the run ends");
+    lab.keeps_a_result().await;
     // Long enough for the next one to run as well, if it were let.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();

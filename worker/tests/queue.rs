@@ -179,13 +179,7 @@ async fn after_a_silence_nothing_starts_before_the_coordinator_has_greeted_anew(
     };
     assert_eq!(status.code(), tonic::Code::Aborted, "{status}");
     // What ran goes on to its end; what waited is where it was, though its board has nothing to do.
-    let ended = async {
-        while !lab.keeps_results() {
-            // Nobody tells of it without a session: the pace of looking.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(SOON, ended).await.expect("the run ends");
+    lab.keeps_a_result().await;
     let mut session = Session::open(&lab.address(), &LIFE).await.unwrap();
     let states: Vec<_> = session.hello.held.iter().map(|held| held.state.as_str()).collect();
     assert_eq!(states, ["staged", "outbox"]);

@@ -188,8 +188,10 @@ fn no_events_break_the_books() {
         let mut given: Vec<LeaseRef> = Vec::new();
         for (wait, aim, event) in events {
             now += wait;
-            let lease = aim.and_then(|nth| given.iter().rev().nth(nth));
-            let event = lease.map_or(event.clone(), |lease| aimed(event, lease, &scheduler));
+            let event = match aim.and_then(|nth| given.iter().rev().nth(nth)) {
+                Some(lease) => aimed(event, lease, &scheduler),
+                None => event,
+            };
             let forgets = matches!(event, Event::Forget { .. });
             let fx = scheduler.step(Now(now), event);
             seen.borrow_mut().append(&mut words(&scheduler, &fx.writes, &fx.sends));

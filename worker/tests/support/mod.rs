@@ -70,10 +70,20 @@ impl Lab {
         lab
     }
 
-    /// Whether the outbox has something on its disk.
-    pub fn keeps_results(&self) -> bool {
-        let files = std::fs::read_dir(self.folder.path().join("outbox")).unwrap().flatten();
-        files.filter_map(|file| file.metadata().ok()).any(|file| file.len() > 0)
+    /// Waits until the outbox has a result on its disk.
+    pub async fn keeps_a_result(&self) {
+        let outbox = self.folder.path().join("outbox");
+        let kept = || {
+            let files = std::fs::read_dir(&outbox).unwrap().flatten();
+            files.filter_map(|file| file.metadata().ok()).any(|file| file.len() > 0)
+        };
+        let wait = async {
+            while !kept() {
+                // Nobody tells of it without a session: the pace of looking.
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(SOON, wait).await.expect("a run ends");
     }
 
     pub async fn up(&mut self) {
